@@ -1,0 +1,99 @@
+#include "arrays.h"
+
+#include <cstdint>
+#include <utility>
+
+namespace crowd::python {
+namespace {
+
+constexpr auto kItemSize = static_cast<py::ssize_t>(sizeof(float));
+// A bound that no machine needs to pass; it catches nonsense before so many threads are started.
+constexpr int kMostThreads = 1024;
+
+[[noreturn]] void reject(const char* name, const std::string& complaint) {
+  throw py::value_error(std::string(name) + " " + complaint);
+}
+
+// First and one-past-last byte that the array can touch.
+std::pair<std::uintptr_t, std::uintptr_t> byte_range(const py::array& array) {
+  auto begin = reinterpret_cast<std::uintptr_t>(array.data()), end = begin + kItemSize;
+  for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
+    const py::ssize_t reach = (array.shape(axis) - 1) * array.strides(axis);
+    (reach < 0 ? begin : end) += static_cast<std::uintptr_t>(reach);
+  }
+  return {begin, end};
+}
+
+}  // namespace
+
+Shape shape_of(const py::array& array) { return Shape(array.shape(), array.shape() + array.ndim()); }
+
+std::string to_string(const Shape& shape) {
+  std::string text = "(";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+void require_float32(const py::array& array, const char* name, py::ssize_t rank) {
+  if (!array.dtype().is(py::dtype::of<float>())) {
+    reject(name, "must be float32, got " + std::string(py::str(array.dtype())) +
+                     "; convert it with astype(numpy.float32)");
+  }
+  if (array.ndim() != rank) {
+    reject(name, "must have " + std::to_string(rank) + " axes, got shape " + to_string(shape_of(array)));
+  }
+  bool aligned = reinterpret_cast<std::uintptr_t>(array.data()) % alignof(float) == 0;
+  for (py::ssize_t axis = 0; axis < rank; ++axis) aligned = aligned && array.strides(axis) % kItemSize == 0;
+  if (!aligned) reject(name, "must be aligned to 4 bytes; pass a copy");
+}
+
+void require_shape(const py::array& array, const char* name, const Shape& expected) {
+  if (shape_of(array) != expected) {
+    reject(name, "must have shape " + to_string(expected) + ", got " + to_string(shape_of(array)));
+  }
+}
+
+void require_contiguous(const py::array& array, const char* name) {
+  if (!(array.flags() & py::array::c_style)) {
+    reject(name, "must be C-contiguous, got shape " + to_string(shape_of(array)) + " with strides " +
+                     to_string(Shape(array.strides(), array.strides() + array.ndim())) +
+                     "; use numpy.ascontiguousarray");
+  }
+}
+
+void require_writable(const py::array& array, const char* name) {
+  if (!array.writeable()) reject(name, "is written to, but got a read-only array; pass a copy");
+}
+
+void require_no_overlap(const py::array& a, const char* a_name, const py::array& b, const char* b_name) {
+  if (a.size() == 0 || b.size() == 0) return;
+  const auto [a_begin, a_end] = byte_range(a);
+  const auto [b_begin, b_end] = byte_range(b);
+  if (a_begin < b_end && b_begin < a_end)
+    reject(a_name, "must not share memory with " + std::string(b_name) + "; pass a copy");
+}
+
+void require_threads(int threads) {
+  if (threads < 0 || threads > kMostThreads) {
+    reject("threads", "must be 0 (one per processor) to " + std::to_string(kMostThreads) + ", got " +
+                          std::to_string(threads));
+  }
+}
+
+TensorView tensor_view(const py::array& array, const char* name) {
+  const auto stride = [&](int axis) { return array.strides(axis) / kItemSize; };
+  if (array.shape(3) > 1 && stride(3) != 1) {
+    reject(name, "must have a contiguous last axis, got a stride of " + std::to_string(array.strides(3)) +
+                     " bytes; use numpy.ascontiguousarray");
+  }
+  return {static_cast<const float*>(array.data()),
+          array.shape(0),
+          array.shape(1),
+          array.shape(2),
+          array.shape(3),
+          stride(0),
+          stride(1),
+          stride(2)};
+}
+
+}  // namespace crowd::python

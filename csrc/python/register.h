@@ -1,0 +1,11 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace crowd::python {
+
+void register_criss_cross_attention(pybind11::module_& module);
+void register_ddim_update(pybind11::module_& module);
+void register_find_peaks(pybind11::module_& module);
+
+}  // namespace crowd::python

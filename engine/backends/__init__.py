@@ -1,0 +1,1 @@
+"""Runtimes that the network runs on, behind one interface."""

@@ -1,0 +1,132 @@
+"""Results -> lines, JSON, CSV, and files beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from engine.cli_inputs import PICTURE_SUFFIXES, STDIN
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.result import CountResult
+
+STDOUT = "-"
+CSV_COLUMNS = ("file", "count", "low", "high", "width", "height")
+Write = Callable[[str, "CountResult"], None]
+
+
+def text_line(file: str, result: CountResult) -> str:
+    """One line for people: ``photo.jpg: 123 people (110-135)``."""
+    low, high = result.interval
+    return f"{printable(file)}: {result.count} {'person' if result.count == 1 else 'people'} ({low}-{high})"
+
+
+def printable(text: str) -> str:
+    """``text`` with whatever the terminal cannot show escaped; file names may hold any byte."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+@contextlib.contextmanager
+def json_writer(path: str) -> Iterator[Write]:
+    """Write results as they come, as one JSON array of ``result.to_dict()`` with "file" in front."""
+    with _open_whole(path) as stream:
+        separator = "["
+
+        def write(file: str, result: CountResult) -> None:
+            nonlocal separator
+            stream.write(f"{separator}\n{json.dumps({'file': file, **result.to_dict()})}")
+            stream.flush()
+            separator = ","
+
+        yield write
+        stream.write("[]\n" if separator == "[" else "\n]\n")
+
+
+@contextlib.contextmanager
+def csv_writer(path: str) -> Iterator[Write]:
+    """Write results as they come, one row of :data:`CSV_COLUMNS` each."""
+    with _open_whole(path) as stream:
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow(CSV_COLUMNS)
+
+        def write(file: str, result: CountResult) -> None:
+            rows.writerow([printable(file), result.count, *result.interval, *result.image_size])
+            stream.flush()
+
+        yield write
+
+
+@contextlib.contextmanager
+def _open_whole(path: str) -> Iterator[IO[str]]:
+    """Standard output, or a file that appears when it is complete and not before."""
+    if path == STDOUT:
+        yield sys.stdout
+        return
+    # A link is followed; a device such as /dev/null is written to, never replaced.
+    target = Path(path).resolve()
+    part = target.with_name(f".{target.name}.{os.getpid()}.part") if target.is_file() or not target.exists() else target
+    try:
+        with open(part, "w", encoding="utf-8", newline="") as stream:
+            yield stream
+        if part != target:
+            os.replace(part, target)
+    except BaseException:
+        if part != target:
+            part.unlink(missing_ok=True)
+        raise
+
+
+def plan_targets(pictures: Sequence[str], path: str, suffix: str, many: bool) -> list[Path]:
+    """Where the file made from each picture goes: ``path``, or a file of its own name in that folder.
+
+    Args:
+        pictures: as from ``find_pictures``.
+        suffix: of the files in a folder, with its dot.
+        many: ``path`` is a folder.
+
+    Raises:
+        ConfigError: a file would overwrite one of the pictures.
+    """
+    folder = many or Path(path).is_dir() or path.endswith(("/", os.sep))
+    targets = _unused_names(pictures, Path(path), suffix) if folder else [Path(path)]
+    originals = {Path(p).resolve() for p in pictures if p != STDIN}
+    for target in targets:
+        if target.resolve() in originals:
+            raise ConfigError(f"{target} is one of the pictures to count; write to another file or folder")
+    return targets
+
+
+def _unused_names(pictures: Sequence[str], folder: Path, suffix: str) -> list[Path]:
+    taken: set[str] = set()
+    targets = []
+    for picture in pictures:
+        stem = "stdin" if picture == STDIN else Path(picture).stem
+        name, number = stem + suffix, 2
+        # Compared without case, as some file systems do.
+        while name.lower() in taken:
+            name, number = f"{stem}-{number}{suffix}", number + 1
+        taken.add(name.lower())
+        targets.append(folder / name)
+    return targets
+
+
+def check_output_file(option: str, path: str | None) -> None:
+    """Refuse ``--json photo.jpg``: the picture was meant as an input and would be overwritten.
+
+    Raises:
+        ConfigError: ``path`` is a folder, is in no folder, or has the suffix of a picture.
+    """
+    if path is None or path == STDOUT:
+        return
+    if Path(path).suffix.lower() in PICTURE_SUFFIXES or Path(path).is_dir():
+        raise ConfigError(f"{option} would write to {path}; put the pictures first, or write {option}=FILE")
+    if not Path(path).parent.is_dir():
+        raise ConfigError(f"{option} cannot write to {path}: the folder {Path(path).parent} does not exist")

@@ -1,0 +1,153 @@
+"""Frozen settings: of the network, of a counter, and of the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the network; stored in every checkpoint and bundle.
+
+    Attributes:
+        widths: channels at strides 2, 4, 8, 16 and 32.
+        depths: residual blocks at those strides.
+        features: channels of the condition map at stride 8.
+        attention_dim: channels of queries and keys.
+        encoder_attention_passes: criss-cross passes at stride 16, sharing weights (CCNet's R).
+        decoder_width: channels of the decoder.
+        decoder_blocks: timed blocks of the decoder, half before and half after its attention.
+        decoder_attention_passes: criss-cross passes at stride 8.
+        time_frequencies: learned frequencies of the time embedding.
+        map_stride: pixels per cell of the head map.
+        map_scale: b; the head map in [0, 1] is diffused in [-b, b].
+        pixel_mean, pixel_std: normalisation of pixels in [0, 1].
+        crop_size: training crop, in pixels; sets the reference length of the attention logits.
+    """
+
+    widths: tuple[int, int, int, int, int] = (32, 64, 128, 192, 256)
+    depths: tuple[int, int, int, int, int] = (0, 1, 2, 2, 1)
+    features: int = 96
+    attention_dim: int = 32
+    encoder_attention_passes: int = 2
+    decoder_width: int = 64
+    decoder_blocks: int = 2
+    decoder_attention_passes: int = 1
+    time_frequencies: int = 8
+    map_stride: int = 2
+    map_scale: float = 0.25
+    pixel_mean: float = 0.45
+    pixel_std: float = 0.27
+    crop_size: int = 256
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the space-to-depth latent at stride 8."""
+        return (FEATURE_STRIDE // self.map_stride) ** 2
+
+    def reference_length(self, stride: int) -> int:
+        """H + W - 1 of a training crop at ``stride``."""
+        return 2 * self.crop_size // stride - 1
+
+
+@dataclass(frozen=True)
+class CountingRule:
+    """Range of the peak threshold, calibrated for one number of denoising steps.
+
+    Attributes:
+        low, high: the threshold is chosen within them so that the number of peaks agrees with the
+            encoder's count; equal values fix it. 0 < low <= high <= 1.
+    """
+
+    low: float
+    high: float
+
+
+# Stride of the condition map and of the latent; inputs are padded to multiples of PADDING.
+FEATURE_STRIDE = 8
+PADDING = 32
+
+_BACKENDS = ("auto", "openvino", "tensorrt", "torch")
+_COMPUTE_TYPES = ("default", "float32", "bfloat16", "float16", "int8")
+
+
+@dataclass(frozen=True)
+class CounterConfig:
+    """Arguments of :class:`engine.CrowdCounter`, checked.
+
+    Raises:
+        ConfigError: an argument is outside its range.
+    """
+
+    model: str | Path = "default"
+    device: str = "auto"
+    backend: str = "auto"
+    compute_type: str = "default"
+    steps: int | None = None
+    samples: int = 1
+    seed: int = 0
+    cpu_threads: int = 0
+    cache_dir: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ConfigError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {self.device!r}")
+        _check_choice("backend", self.backend, _BACKENDS)
+        _check_choice("compute_type", self.compute_type, _COMPUTE_TYPES)
+        check_range("steps", self.steps, 1, 1000, optional=True)
+        check_range("samples", self.samples, 1, 1000)
+        check_range("seed", self.seed, 0, 2**63 - 1)
+        check_range("cpu_threads", self.cpu_threads, 0, 1024)
+
+
+def check_range(name: str, value: int | None, low: int, high: int, optional: bool = False) -> None:
+    """Refuse a value that is not an integer in low..high (or None, if ``optional``)."""
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{name} must be an integer from {low} to {high}, got {value!r}")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+# Environment variable that sets the default of ImageLimits.max_pixels.
+MAX_PIXELS_VARIABLE = "CROWD_MAX_PIXELS"
+_DEFAULT_MAX_PIXELS = 160_000_000
+
+
+def _default_max_pixels() -> int:
+    text = os.environ.get(MAX_PIXELS_VARIABLE, "").strip()
+    if not text:
+        return _DEFAULT_MAX_PIXELS
+    # isdecimal() also takes other scripts' digits, and int() reads them.
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"{MAX_PIXELS_VARIABLE} must be a positive whole number of pixels, got {text!r}")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """Largest picture that is read; larger ones are refused before they are decoded.
+
+    Attributes:
+        max_pixels: width times height; by default CROWD_MAX_PIXELS of the environment, or 160 megapixels.
+        max_bytes: of an encoded file.
+
+    Raises:
+        ConfigError: a limit is not a positive integer.
+    """
+
+    max_pixels: int = field(default_factory=_default_max_pixels)
+    max_bytes: int = 1 << 30
+
+    def __post_init__(self) -> None:
+        check_range("max_pixels", self.max_pixels, 1, 2**63 - 1)
+        check_range("max_bytes", self.max_bytes, 1, 2**63 - 1)

@@ -1,0 +1,23 @@
+"""Every error the engine raises on purpose; each says what was got, what was expected and what to do."""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """Base of all errors raised by the engine."""
+
+
+class ConfigError(EngineError, ValueError):
+    """An argument is outside its range or names something that does not exist."""
+
+
+class ImageError(EngineError, ValueError):
+    """A picture cannot be read, is not a picture, or is outside the limits."""
+
+
+class BundleError(EngineError):
+    """A model bundle is missing, damaged or made for another version."""
+
+
+class BackendError(EngineError, RuntimeError):
+    """The requested backend or device is not available, or failed while running."""

@@ -1,0 +1,54 @@
+"""Checkpoints on disk: plain tensors and numbers, loaded without running code."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.config import ModelConfig
+from engine.errors import ConfigError
+from engine.model.network import CrowdNetwork
+
+
+def save_whole(state: dict[str, Any], path: Path) -> None:
+    """Write ``state`` to ``path`` whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+def load_state(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a checkpoint.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    if not path.is_file():
+        raise ConfigError(f"checkpoint {path} does not exist")
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    return state
+
+
+def load_network(path: Path) -> CrowdNetwork:
+    """The network of a checkpoint with its averaged weights, in eval mode."""
+    state = load_state(path)
+    fields = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in state["config"]["model"].items()
+    }
+    network = CrowdNetwork(ModelConfig(**fields))
+    network.load_state_dict(state["average"])
+    return network.eval()
+
+
+def save_model(network: CrowdNetwork, counting: dict[int, dict[str, float]], path: Path) -> None:
+    """Write what export needs: weights, shape of the network, and counting rule per number of steps."""
+    state = {
+        "config": {"model": dataclasses.asdict(network.config)},
+        "average": network.state_dict(),
+        "counting": counting,
+    }
+    save_whole(state, path)

@@ -1,0 +1,61 @@
+"""The image encoder: runs once per picture and gives the condition of every denoising step."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.config import ModelConfig
+from engine.model.attention import CrissCrossAttention
+from engine.model.layers import ConvNorm, ResidualBlock
+
+
+def _stage(inputs: int, outputs: int, depth: int) -> nn.Sequential:
+    return nn.Sequential(ConvNorm(inputs, outputs, stride=2), *(ResidualBlock(outputs) for _ in range(depth)))
+
+
+def _up(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class Encoder(nn.Module):
+    """Five strided stages and a feature pyramid folded to stride 8.
+
+    Shapes: image [B, 3, H, W], normalised, with H and W multiples of 32 ->
+    features [B, F, H/8, W/8] and density [B, 1, H/8, W/8], the expected heads in each 8x8 block.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        w2, w4, w8, w16, w32 = config.widths
+        d2, d4, d8, d16, d32 = config.depths
+        features = config.features
+        self.stride2 = _stage(3, w2, d2)
+        self.stride4 = _stage(w2, w4, d4)
+        self.stride8 = _stage(w4, w8, d8)
+        self.stride16 = _stage(w8, w16, d16)
+        self.stride32 = _stage(w16, w32, d32)
+        self.lateral32 = nn.Conv2d(w32, w16, 1)
+        self.attention = CrissCrossAttention(w16, config.attention_dim, config.reference_length(16))
+        self.attention_passes = config.encoder_attention_passes
+        self.lateral16 = ConvNorm(w16, features, kernel=1)
+        self.lateral8 = nn.Conv2d(w8, features, 1)
+        # Stride 4 is folded into channels instead of pooled: dense crowds live there.
+        self.lateral4 = nn.Conv2d(w4, features, 2, stride=2)
+        self.smooth = ConvNorm(features, features)
+        self.density_hidden = ConvNorm(features, 32, kernel=1)
+        self.density = nn.Conv2d(32, 1, 1)
+        # softplus(-3) = 0.05 heads a block: near the mean of crowd pictures, so training starts calm.
+        nn.init.constant_(self.density.bias, -3.0)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        at4 = self.stride4(self.stride2(image))
+        at8 = self.stride8(at4)
+        at16 = self.stride16(at8)
+        at16 = F.relu(at16 + _up(self.lateral32(self.stride32(at16))))
+        for _ in range(self.attention_passes):
+            at16 = self.attention(at16)
+        merged = self.lateral8(at8) + self.lateral4(at4) + _up(self.lateral16(at16))
+        features = self.smooth(F.relu(merged))
+        density = F.softplus(self.density(self.density_hidden(features)).float())
+        return features, density

@@ -1,0 +1,169 @@
+"""Drawing on a picture: a heat layer, dots at points, and a banner."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+# Anchors of viridis, at equal distances: perceptually uniform, and readable with every colour blindness.
+_VIRIDIS = (
+    (68, 1, 84),
+    (72, 40, 120),
+    (62, 74, 137),
+    (49, 104, 142),
+    (38, 130, 142),
+    (31, 158, 137),
+    (53, 183, 121),
+    (109, 205, 89),
+    (180, 222, 44),
+    (253, 231, 37),
+)
+# The heat layer never hides the picture altogether, and reaches its full strength at this value.
+_HEAT_OPACITY = 0.72
+_OPAQUE_FROM = 0.55
+# Blur of heat_of_heads, as a part of the longer side; and the mean value that already counts as hot, so
+# that a near-empty map is not stretched to look crowded.
+_HEAT_BLUR = 0.012
+_HEAT_FLOOR = 0.03
+# Perspective makes near crowds look sparse; the root keeps them visible beside the far, dense ones.
+_HEAT_GAMMA = 0.6
+# Cells along the longer side in which the crowding that sets the size of dots is measured.
+_DOT_CELLS = 32
+_DOT = (255, 255, 255)
+_RIM = (24, 20, 37)
+_SMALLEST_FONT = 8
+
+
+def draw_overlay(
+    image: np.ndarray,
+    *,
+    heat: np.ndarray | None = None,
+    points: np.ndarray | None = None,
+    banner: str | None = None,
+) -> Image.Image:
+    """Draw a heat layer, then dots, then a banner on a picture.
+
+    Args:
+        image: uint8 [H, W, 3] RGB; unchanged.
+        heat: float [h, w] in [0, 1], any size; stretched over the picture, transparent where 0.
+        points: float [N, 2], (x, y) in pixels; the centre of the first pixel is (0.5, 0.5). Dots are sized
+            to the picture and to how many there are.
+        banner: text for the top left corner; left out where it would be too small to read.
+
+    Returns:
+        RGB image of the size of ``image``.
+
+    >>> draw_overlay(np.zeros((8, 9, 3), np.uint8), points=np.array([[4.5, 4.5]]), banner="1 person").size
+    (9, 8)
+    """
+    canvas = Image.fromarray(image)
+    if heat is not None:
+        _draw_heat(canvas, heat)
+    if points is not None and len(points):
+        _draw_dots(canvas, points)
+    if banner:
+        _draw_banner(canvas, banner)
+    return canvas
+
+
+def heat_of_heads(heatmap: np.ndarray) -> np.ndarray:
+    """Spread a map of narrow peaks, one for each head, into a heat map of how crowded each place is.
+
+    Args:
+        heatmap: float [h, w] in [0, 1].
+
+    Returns:
+        float32 [h, w] in [0, 1]; 1 is the most crowded place, unless nobody is there.
+    """
+    radius = max(1, round(_HEAT_BLUR * max(heatmap.shape)))
+    blurred = np.clip(np.nan_to_num(heatmap), 0, 1).astype(np.float32)
+    # Three boxes are nearly a Gaussian; Pillow's own has 8 bits, too few for the faint ends that a few heads leave.
+    for _ in range(3):
+        blurred = _box_blur(_box_blur(blurred, radius).T, radius).T
+    blurred = np.maximum(blurred, 0)
+    return (blurred / max(float(blurred.max()), _HEAT_FLOOR)) ** np.float32(_HEAT_GAMMA)
+
+
+def colormap(values: np.ndarray) -> np.ndarray:
+    """Colours uint8 [..., 3] of values in [0, 1]: viridis, interpolated between ten anchors.
+
+    >>> colormap(np.array([0.0, 1.0])).tolist()
+    [[68, 1, 84], [253, 231, 37]]
+    """
+    anchors = np.array(_VIRIDIS, np.float64)
+    at = np.linspace(0, 1, len(anchors))
+    channels = [np.interp(values, at, anchors[:, channel]) for channel in range(3)]
+    return np.rint(np.stack(channels, -1)).astype(np.uint8)
+
+
+def _box_blur(rows: np.ndarray, radius: int) -> np.ndarray:
+    """Mean over 2 * radius + 1 rows; outside the map there is nothing, so that edges do not glow."""
+    padded = np.pad(rows, ((radius + 1, radius), (0, 0)))
+    sums = np.cumsum(padded, axis=0, dtype=np.float64)
+    return ((sums[2 * radius + 1 :] - sums[: -2 * radius - 1]) / (2 * radius + 1)).astype(np.float32)
+
+
+def _draw_heat(canvas: Image.Image, heat: np.ndarray) -> None:
+    levels = Image.fromarray(np.rint(np.clip(np.nan_to_num(heat), 0, 1) * 255).astype(np.uint8))
+    levels = levels.resize(canvas.size, Image.Resampling.BILINEAR)
+    ramp = np.linspace(0, 1, 256)
+    strength = np.clip(ramp / _OPAQUE_FROM, 0, 1)
+    opacity = np.rint(255 * _HEAT_OPACITY * strength * strength * (3 - 2 * strength)).astype(np.uint8)
+    mask = levels.point(opacity.tolist())
+    # The levels become indices into the colours: Pillow converts a palette in one pass.
+    levels.putpalette(colormap(ramp).tobytes())
+    canvas.paste(levels.convert("RGB"), mask=mask)
+
+
+def _draw_dots(canvas: Image.Image, points: np.ndarray) -> None:
+    radius = min(0.0036 * math.sqrt(canvas.width * canvas.height), 0.2 * _spacing(canvas.size, points))
+    stamp, mask = _dot_stamp(max(1.0, radius))
+    middle = stamp.width // 2
+    corners = np.floor(points).astype(int) - middle
+    for x, y in corners.tolist():
+        canvas.paste(stamp, (x, y), mask)
+
+
+def _spacing(size: tuple[int, int], points: np.ndarray) -> float:
+    """Distance between neighbours, in pixels, where most points are."""
+    cell = max(size) / _DOT_CELLS
+    columns, rows = np.clip(points / cell, 0, _DOT_CELLS - 1).astype(int).T
+    cells = rows * _DOT_CELLS + columns
+    crowding = float(np.median(np.bincount(cells)[cells]))
+    return cell / math.sqrt(crowding)
+
+
+def _dot_stamp(radius: float) -> tuple[Image.Image, Image.Image]:
+    """An antialiased dot with a dark rim: its colours, and how much of each pixel it covers."""
+    rim = max(1.0, 0.45 * radius)
+    reach = math.ceil(radius + rim)
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    distance = np.hypot(x, y)
+    inside = np.clip(radius + 0.5 - distance, 0, 1)[..., None]
+    colours = inside * np.array(_DOT) + (1 - inside) * np.array(_RIM)
+    cover = np.clip(radius + rim + 0.5 - distance, 0, 1)
+    # On pictures of a few pixels the rim only hints at the edge, instead of hiding what is around.
+    strength = 255 if radius > 1 else 150
+    cover = np.maximum(cover * strength, inside[..., 0] * 255)
+    return Image.fromarray(np.rint(colours).astype(np.uint8)), Image.fromarray(np.rint(cover).astype(np.uint8))
+
+
+def _draw_banner(canvas: Image.Image, text: str) -> None:
+    size = max(11.0, 0.034 * math.sqrt(canvas.width * canvas.height))
+    # Text grows in proportion to its font, so one measurement gives the size that fits.
+    per_size = ImageFont.load_default(100).getlength(text) / 100
+    size = min(size, 0.9 * canvas.width / (per_size + 1.2), 0.45 * canvas.height)
+    if size < _SMALLEST_FONT:
+        return
+    font = ImageFont.load_default(size)
+    left, _, right, _ = font.getbbox(text)
+    pad, margin = 0.45 * size, round(0.35 * size)
+    width, height = math.ceil(right - left + 2 * pad), math.ceil(size + 2 * pad)
+    # Drawn large and shrunk, for smooth corners; a plate of its own keeps the text legible on any picture.
+    plate = Image.new("L", (width * 4, height * 4))
+    ImageDraw.Draw(plate).rounded_rectangle((0, 0, width * 4 - 1, height * 4 - 1), height, fill=205)
+    canvas.paste(_RIM, (margin, margin), plate.resize((width, height), Image.Resampling.BOX))
+    middle = margin + height / 2
+    ImageDraw.Draw(canvas).text((margin + pad - left, middle), text, fill=_DOT, font=font, anchor="lm")

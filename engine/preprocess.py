@@ -1,0 +1,76 @@
+"""Picture -> normalised, padded network input, in tiles when it is very large."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.config import PADDING, ModelConfig
+
+# Pictures up to this many pixels run in one piece; activations then stay below half a gigabyte.
+MAX_TILE_PIXELS = 2048 * 2048
+# Context that a tile sees beyond the pixels it owns.
+TILE_HALO = 128
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of a picture: what is read, and the part of it whose cells are kept.
+
+    All numbers are pixels of the picture; tops and lefts are multiples of 32.
+    """
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+    core_top: int
+    core_left: int
+    core_bottom: int
+    core_right: int
+
+
+def plan_tiles(
+    height: int, width: int, max_pixels: int = MAX_TILE_PIXELS, halo: int = TILE_HALO
+) -> tuple[Tile, ...]:
+    """Tiles whose cores cover a picture once; one tile if it has at most ``max_pixels``.
+
+    >>> len(plan_tiles(768, 1024)), len(plan_tiles(9000, 12000))
+    (1, 48)
+    """
+    if height * width <= max_pixels:
+        return (Tile(0, 0, height, width, 0, 0, height, width),)
+    side = math.isqrt(max_pixels) - 2 * halo
+    tiles = []
+    for core_top, core_bottom in _cuts(height, side):
+        for core_left, core_right in _cuts(width, side):
+            top, left = max(core_top - halo, 0), max(core_left - halo, 0)
+            bottom, right = min(core_bottom + halo, height), min(core_right + halo, width)
+            tiles.append(Tile(top, left, bottom, right, core_top, core_left, core_bottom, core_right))
+    return tuple(tiles)
+
+
+def _cuts(length: int, side: int) -> list[tuple[int, int]]:
+    # Equal parts, so that the last one is not a sliver; starts on multiples of the padding.
+    parts = math.ceil(length / side)
+    starts = [round(i * length / parts / PADDING) * PADDING for i in range(parts)]
+    return list(zip(starts, [*starts[1:], length], strict=True))
+
+
+def to_input(image: np.ndarray, model: ModelConfig) -> np.ndarray:
+    """Normalise and zero-pad a picture on the right and below.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+
+    Returns:
+        float32 [1, 3, H', W'], H' and W' the next multiples of 32. Zero is the mean pixel.
+    """
+    height, width = image.shape[:2]
+    padded = np.zeros((1, 3, height + -height % PADDING, width + -width % PADDING), np.float32)
+    inside = padded[0, :, :height, :width]
+    np.multiply(image.transpose(2, 0, 1), np.float32(1 / (255 * model.pixel_std)), out=inside)
+    inside -= np.float32(model.pixel_mean / model.pixel_std)
+    return padded

@@ -1,0 +1,211 @@
+"""What a count returns: the number, where everyone is, how sure it is, and ways to show and save it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from engine.errors import ConfigError, EngineError
+from engine.images import load_image
+from engine.overlay import draw_overlay, heat_of_heads
+
+if TYPE_CHECKING:
+    import supervision
+
+_PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
+             ".tiff": "TIFF"}  # fmt: skip
+# Small coloured dots smear when JPEG halves the colour resolution.
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"quality": 92}}
+_ARRAYS = ("points", "scores", "heatmap", "density", "uncertainty")
+
+
+@dataclass(frozen=True, eq=False)
+class CountResult:
+    """The people in one picture.
+
+    The arrays are read-only. The result keeps a reference to the picture (3 bytes a pixel), so that
+    :meth:`plot` needs no argument.
+
+    Attributes:
+        count: number of people.
+        points: float32 [N, 2], (x, y) of each head in pixels of the upright picture; the centre of the first pixel is
+            (0.5, 0.5).
+        scores: float32 [N], height of each head's peak.
+        heatmap: float32 [h, w] in [0, 1], one peak for each head.
+        density: float32 [h, w], people per cell; sums to ``count``.
+        uncertainty: float32 [h, w] in [0, 1], how much the map still moved between steps and samples.
+        interval: (low, high), whole people.
+        zones: people in each named zone.
+        image_size: (width, height) of the upright picture.
+        timings: milliseconds of each stage.
+        warnings: what may make this count less reliable.
+
+    >>> zero = np.zeros((1, 1), np.float32)
+    >>> result = CountResult(1, np.array([[0.5, 0.5]], np.float32), np.ones(1, np.float32), zero, zero + 1, zero,
+    ...                      interval=(1, 2), image_size=(2, 2))
+    >>> print(result, int(result))
+    1 person (1-2) 1
+    """
+
+    count: int
+    points: np.ndarray = field(repr=False)
+    scores: np.ndarray = field(repr=False)
+    heatmap: np.ndarray = field(repr=False)
+    density: np.ndarray = field(repr=False)
+    uncertainty: np.ndarray = field(repr=False)
+    interval: tuple[int, int]
+    image_size: tuple[int, int]
+    zones: dict[str, int] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    _image: np.ndarray | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        assert self.points.shape == (len(self.scores), 2) and self.scores.ndim == 1
+        assert self.heatmap.ndim == self.density.ndim == self.uncertainty.ndim == 2
+        for name in (*_ARRAYS, "_image"):
+            array = getattr(self, name)
+            if array is None:
+                continue
+            # A view: the caller's own array stays as writable as it was.
+            view = np.asarray(array, np.uint8 if name == "_image" else np.float32).view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
+
+    def __str__(self) -> str:
+        return f"{self._people()} ({self.interval[0]}-{self.interval[1]})"
+
+    def __int__(self) -> int:
+        return int(self.count)
+
+    def plot(
+        self, image: Any = None, *, heatmap: bool = True, points: bool = True, uncertainty: bool = False
+    ) -> Image.Image:
+        """Draw the result on its picture.
+
+        Args:
+            image: a picture to draw on instead, as :func:`engine.images.load_image` takes (arrays are RGB).
+            heatmap: colour the places where people are, the more crowded the brighter (viridis).
+            points: a dot on each head.
+            uncertainty: colour what the model was unsure of; the two layers share the colours, so this takes
+                the place of ``heatmap``.
+
+        Returns:
+            RGB image of the size of the picture, with the count and its interval in the corner.
+
+        Raises:
+            ConfigError: there is no picture, or ``image`` has another size than ``image_size``.
+        """
+        pixels = self._image if image is None else load_image(image)
+        if pixels is None:
+            raise ConfigError("this result was made without its picture; pass it: result.plot(image)")
+        size = (pixels.shape[1], pixels.shape[0])
+        if size != tuple(self.image_size):
+            raise ConfigError(f"the picture is {size[0]}x{size[1]} pixels, but {self.image_size} was counted")
+        heat = self.uncertainty if uncertainty else heat_of_heads(self.heatmap) if heatmap else None
+        # The built-in font has no en dash.
+        banner = f"{self._people()} · {self.interval[0]}-{self.interval[1]}"
+        return draw_overlay(pixels, heat=heat, points=self.points if points else None, banner=banner)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the result to a file, which appears whole or not at all.
+
+        Args:
+            path: its suffix says what is written: .png, .jpg, .jpeg, .webp, .bmp, .tif or .tiff the picture that
+                :meth:`plot` draws; .json :meth:`to_json`; .csv the points, with header x,y,score; .npy the
+                density map (float32, sums to the count).
+
+        Raises:
+            ConfigError: another suffix, or the folder does not exist.
+            OSError: the file cannot be written.
+        """
+        path = Path(path)
+        _write_whole(path, self._encode(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the maps, as numbers, strings, lists and dicts that JSON has."""
+        return {
+            "count": int(self.count),
+            "interval": [int(end) for end in self.interval],
+            "points": _shortest(self.points),
+            "scores": _shortest(self.scores),
+            "zones": {name: int(people) for name, people in self.zones.items()},
+            "image_size": [int(side) for side in self.image_size],
+            "timings": {stage: float(time) for stage, time in self.timings.items()},
+            "warnings": list(self.warnings),
+        }
+
+    def to_json(self, indent: int | None = None) -> str:
+        """:meth:`to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    def to_supervision(self) -> supervision.Detections:
+        """The points as ``supervision.Detections``: boxes without area, of class 0, with the scores as confidence.
+
+        Raises:
+            EngineError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise EngineError("to_supervision() needs supervision; install it: pip install supervision") from error
+        return supervision.Detections(
+            xyxy=np.hstack([self.points, self.points]),
+            confidence=self.scores.copy(),
+            class_id=np.zeros(len(self.points), int),
+        )
+
+    def _people(self) -> str:
+        return f"{self.count} {'person' if self.count == 1 else 'people'}"
+
+    def _encode(self, path: Path) -> bytes:
+        suffix = path.suffix.lower()
+        if suffix == ".json":
+            return (self.to_json() + "\n").encode()
+        if suffix == ".csv":
+            rows = (f"{x},{y},{score}\n" for (x, y), score in zip(_shortest(self.points), _shortest(self.scores)))
+            return ("x,y,score\n" + "".join(rows)).encode()
+        file = io.BytesIO()
+        if suffix == ".npy":
+            np.save(file, self.density, allow_pickle=False)
+        elif suffix in _PICTURES:
+            kind = _PICTURES[suffix]
+            try:
+                self.plot().save(file, kind, **_SAVE_OPTIONS.get(kind, {}))
+            except (OSError, ValueError) as error:
+                if isinstance(error, ConfigError):
+                    raise
+                raise ConfigError(f"{kind} cannot hold this picture ({error}); save it as .png") from error
+        else:
+            kinds = ", ".join([*_PICTURES, ".json", ".csv", ".npy"])
+            raise ConfigError(f"cannot tell from {path.name!r} what to save; end it in one of {kinds}")
+        return file.getvalue()
+
+
+def _shortest(values: np.ndarray) -> list[Any]:
+    """Nested lists of the shortest decimals that read back as the same float32 (0.1, not 0.10000000149)."""
+    strings: list[Any] = values.astype("U").astype(np.float64).tolist()
+    return strings
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    if not path.parent.is_dir():
+        raise ConfigError(f"cannot save {path}: the folder {path.parent} does not exist; create it first")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with open(part, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

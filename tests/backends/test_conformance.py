@@ -1,0 +1,83 @@
+"""Every backend against the PyTorch reference: per step, the final map, points and count."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tolerances import CONFORMANCE
+
+import engine
+from engine.backends.base import Backend, create_backend
+from engine.bundle import load_bundle
+from engine.config import FEATURE_STRIDE, CounterConfig
+from engine.images import load_image
+from engine.preprocess import to_input
+from engine.sampler import initial_noise
+from engine.schedule import ddim_steps
+
+pytest.importorskip("torch", reason="the reference backend needs PyTorch (the train extra)")
+
+PICTURE = Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pedestrians.jpg"
+VARIANTS = [("openvino", "float32"), ("openvino", "bfloat16"), ("torch", "bfloat16")]
+
+
+def _create(name: str, compute_type: str) -> Backend:
+    try:
+        return create_backend(load_bundle("default"), CounterConfig(backend=name, compute_type=compute_type))
+    except engine.EngineError as error:
+        if "no bfloat16 instructions" in str(error):
+            pytest.skip(str(error))
+        raise
+
+
+@pytest.fixture(scope="module")
+def reference() -> Backend:
+    return _create("torch", "float32")
+
+
+@pytest.fixture(scope="module", params=VARIANTS, ids="-".join)
+def variant(request) -> tuple[Backend, str]:
+    return _create(*request.param), request.param[1]
+
+
+def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Root mean square of the difference over that of the reference."""
+    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (32, 160), (224, 96), (288, 352)])
+def test_features_density_and_every_step(reference, variant, size) -> None:
+    backend, compute_type = variant
+    bundle, tolerance = load_bundle("default"), CONFORMANCE[compute_type]
+    image = load_image(PICTURE)[-size[0] :, : size[1]]
+    pixels = to_input(image, bundle.model)
+    ours, theirs = (b.encode(b.upload(pixels)) for b in (backend, reference))
+    for a, b in zip(ours, theirs, strict=True):
+        assert _error(backend.download(a), reference.download(b)) < tolerance.features
+    shape = (1, bundle.model.latent_channels, size[0] // FEATURE_STRIDE, size[1] // FEATURE_STRIDE)
+    # Both follow the reference's trajectory, so that each step's error is its own.
+    x_t, estimate, change = (reference.upload(x) for x in (initial_noise(0, shape, 0), *np.zeros((2, *shape), np.float32)))
+    for step in ddim_steps(3):
+        mine = backend.decode(ours[0], backend.upload(reference.download(x_t)), step.t)
+        x_0 = reference.decode(theirs[0], x_t, step.t)
+        assert _error(backend.download(mine), reference.download(x_0)) < tolerance.step
+        coefficients = (step.alpha, step.sigma, step.alpha_next, step.sigma_next, bundle.model.map_scale, 0.5)
+        reference.ddim_update(x_t, x_0, estimate, change, coefficients)
+
+
+@pytest.mark.parametrize(("name", "compute_type"), VARIANTS, ids="-".join)
+@pytest.mark.parametrize("steps", [1, 3])
+def test_final_map_points_and_count(name, compute_type, steps) -> None:
+    _create(name, compute_type).close()
+    tolerance = CONFORMANCE[compute_type]
+    with engine.CrowdCounter(backend="torch", compute_type="float32") as counter:
+        theirs = counter.count(PICTURE, steps=steps)
+    with engine.CrowdCounter(backend=name, compute_type=compute_type) as counter:
+        ours = counter.count(PICTURE, steps=steps)
+    assert np.abs(ours.heatmap - theirs.heatmap).mean() < tolerance.heatmap
+    assert abs(ours.count - theirs.count) <= tolerance.count * theirs.count
+    distances = np.linalg.norm(ours.points[:, None] - theirs.points[None], axis=2)
+    matched = (distances.min(axis=0) < 2).sum()
+    assert matched >= (1 - tolerance.count) * theirs.count

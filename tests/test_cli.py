@@ -1,0 +1,248 @@
+"""The command line with a stand-in counter: what it reads, writes and returns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.cli import main
+from engine.errors import BackendError, ConfigError, ImageError
+
+
+@dataclass
+class StandInResult:
+    count: int
+    interval: tuple[int, int]
+    warnings: tuple[str, ...] = ()
+    image_size: tuple[int, int] = (64, 48)
+    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+
+    @property
+    def density(self):
+        return np.full((2, 3), self.count / 6, np.float32)
+
+    def to_dict(self):
+        return {"count": self.count, "interval": list(self.interval)}
+
+    def save(self, path):
+        Path(path).write_text(f"overlay of {self.count}")
+
+
+class StandInCounter:
+    """Counts the bytes of a file; a file that starts with "bad" is no picture."""
+
+    last: StandInCounter
+
+    def __init__(self, **options):
+        self.options, self.closed = options, False
+        StandInCounter.last = self
+
+    def count(self, img, *, steps=None):
+        data = img if isinstance(img, bytes) else Path(img).read_bytes()
+        if data.startswith(b"bad"):
+            raise ImageError("not a picture")
+        if data.startswith(b"stop"):
+            raise KeyboardInterrupt
+        warnings = ("it is dark",) if data.startswith(b"dark") else ()
+        return StandInResult(len(data), (len(data) - 1, len(data) + 2), warnings)
+
+    def close(self):
+        self.closed = True
+
+
+def crowd(*arguments) -> int:
+    return main([str(a) for a in arguments], counter_factory=StandInCounter)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three pictures in two folders; two share a name."""
+    folder = tmp_path / "pictures"
+    for name, size in (("a.jpg", 1), ("b.PNG", 2), ("deep/a.jpg", 3)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x" * size)
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def test_one_line_per_picture(pictures, capsys):
+    assert crowd("count", pictures) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        f"{pictures / 'a.jpg'}: 1 person (0-3)",
+        f"{pictures / 'b.PNG'}: 2 people (1-4)",
+        f"{pictures / 'deep/a.jpg'}: 3 people (2-5)",
+    ]
+    assert err == ""
+    assert StandInCounter.last.closed
+
+
+def test_options_reach_the_counter(pictures):
+    assert (
+        crowd("count", pictures, "--steps", 4, "--threads", 2, "--backend", "torch", "--seed", 7, "--samples", 3) == 0
+    )
+    expected = {"model": "default", "device": "auto", "backend": "torch", "compute_type": "default"}
+    assert StandInCounter.last.options == expected | {"steps": 4, "samples": 3, "seed": 7, "cpu_threads": 2}
+
+
+def test_standard_input(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"12345")))
+    assert crowd("count", "-") == 0
+    assert capsys.readouterr().out == "-: 5 people (4-7)\n"
+
+
+def test_json_and_csv_on_stdout(pictures, capsys):
+    assert crowd("count", pictures / "a.jpg", pictures / "b.PNG", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows == [
+        {"file": str(pictures / "a.jpg"), "count": 1, "interval": [0, 3]},
+        {"file": str(pictures / "b.PNG"), "count": 2, "interval": [1, 4]},
+    ]
+    assert crowd("count", pictures / "b.PNG", "--csv") == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    expected = {"count": "2", "low": "1", "high": "4", "width": "64", "height": "48"}
+    assert row == {"file": str(pictures / "b.PNG"), **expected}
+
+
+def test_json_of_no_readable_picture_is_an_empty_list(tmp_path, capsys):
+    (tmp_path / "x.jpg").write_bytes(b"bad")
+    assert crowd("count", tmp_path / "x.jpg", "--json") == 1
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_result_files_are_whole_and_leave_nothing_beside_them(pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    assert crowd("count", pictures, "--json", out / "r.json", "--csv", out / "r.csv", "--quiet") == 0
+    assert [row["count"] for row in json.loads((out / "r.json").read_text())] == [1, 2, 3]
+    assert len((out / "r.csv").read_bytes().splitlines()) == 4
+    assert sorted(p.name for p in out.iterdir()) == ["r.csv", "r.json"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_interrupt_keeps_the_old_file_and_has_no_traceback(pictures, tmp_path, capsys):
+    (pictures / "c.jpg").write_bytes(b"stop")
+    (tmp_path / "r.json").write_text("old")
+    assert crowd("count", pictures, "--json", tmp_path / "r.json") == 130
+    assert (tmp_path / "r.json").read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pictures", "r.json"]
+    assert capsys.readouterr().err == "crowd: interrupted\n"
+    assert StandInCounter.last.closed
+
+
+def test_a_device_is_written_to_and_not_replaced(pictures):
+    assert crowd("count", pictures / "a.jpg", "--json", os.devnull) == 0
+    assert not Path(os.devnull).is_file()
+
+
+def test_unreadable_inputs_are_named_and_the_rest_is_counted(pictures, tmp_path, capsys):
+    (pictures / "b.PNG").write_bytes(b"bad")
+    (tmp_path / "empty").mkdir()
+    missing, pattern = tmp_path / "missing.jpg", tmp_path / "*.gif"
+    assert crowd("count", missing, tmp_path / "empty", pattern, pictures) == 1
+    out, err = capsys.readouterr()
+    assert [line.rpartition(": ")[2] for line in out.splitlines()] == ["1 person (0-3)", "3 people (2-5)"]
+    lines = err.splitlines()
+    assert f"crowd: {missing}: no such file or folder" in lines
+    assert f"crowd: {pattern}: no file matches this pattern" in lines
+    assert f"crowd: {pictures / 'b.PNG'}: not a picture" in lines
+    assert any(line.startswith(f"crowd: {tmp_path / 'empty'}: no pictures in this folder") for line in lines)
+
+
+def test_nothing_to_count_fails(tmp_path):
+    assert crowd("count", tmp_path / "missing.jpg") == 1
+
+
+def test_warnings_go_to_stderr_unless_quiet(tmp_path, capsys):
+    (tmp_path / "x.jpg").write_bytes(b"dark")
+    assert crowd("count", tmp_path / "x.jpg") == 0
+    assert capsys.readouterr().err == f"crowd: {tmp_path / 'x.jpg'}: warning: it is dark\n"
+    assert crowd("count", tmp_path / "x.jpg", "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_overlays_and_maps_of_several_inputs_do_not_collide(pictures, tmp_path):
+    out = tmp_path / "new/out"
+    assert crowd("count", pictures, "--save", out, "--save-map", out) == 0
+    names = ["a-2.jpg", "a-2.npy", "a.jpg", "a.npy", "b.jpg", "b.npy"]
+    assert sorted(p.name for p in out.iterdir()) == names
+    assert (out / "a-2.jpg").read_text() == "overlay of 3"
+    assert np.load(out / "b.npy").sum() == pytest.approx(2)
+
+
+def test_one_input_is_saved_under_the_name_given(pictures, tmp_path):
+    assert crowd("count", pictures / "a.jpg", "--save", tmp_path / "o.png", "--save-map", tmp_path / "m.npy") == 0
+    assert (tmp_path / "o.png").read_text() == "overlay of 1"
+    assert np.load(tmp_path / "m.npy").shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["{}/a.jpg", "--save", "{}/a.jpg"],
+        ["{}", "--save", "{}"],
+        ["{}/b.PNG", "--json", "{}/a.jpg"],
+        ["{}/b.PNG", "--csv", "{}/deep"],
+        ["{}/b.PNG", "--csv", "{}/nowhere/x.csv"],
+        ["{}/b.PNG", "--json", "--csv"],
+        ["{}/b.PNG", "--save-map", "map.png"],
+    ],
+)
+def test_bad_usage_touches_no_picture(arguments, pictures, capsys):
+    before = {p: p.read_bytes() for p in pictures.rglob("*") if p.is_file()}
+    assert crowd("count", *(a.format(pictures) for a in arguments)) == 2
+    assert capsys.readouterr().err.startswith("crowd: ")
+    assert {p: p.read_bytes() for p in pictures.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["count"], ["stroll"], ["count", "x.jpg", "--steps", "few"]])
+def test_what_argparse_refuses_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "usage: crowd" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "status"), [(ConfigError("device"), 2), (BackendError("no GPU"), 1)])
+def test_errors_of_the_counter_become_one_line(error, status, pictures, capsys):
+    def broken(**options):
+        raise error
+
+    assert main(["count", str(pictures)], counter_factory=broken) == status
+    assert capsys.readouterr() == ("", f"crowd: {error}\n")
+
+
+def test_eval_prints_a_table_and_writes_rows(tmp_path, capsys):
+    for part, numbers in (("part_A", (9, 10, 20)), ("part_B", (30,))):
+        images = tmp_path / part / "images"
+        images.mkdir(parents=True)
+        for number in numbers:
+            (images / f"IMG_{number}.jpg").write_bytes(b"x" * number)
+        table = {f"IMG_{n}.jpg": [[1, 1]] * (n + 5) for n in numbers}
+        (tmp_path / part / "points.json").write_text(json.dumps(table))
+    report = tmp_path / "rows.json"
+    assert crowd("eval", tmp_path, "--only-digit", 0, "--steps", 1, 2, "--json", report) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:4] for line in lines[1:]] == [
+        ["part_A", "1", "2", "5.00"],
+        ["part_B", "1", "1", "5.00"],
+        ["all", "1", "3", "5.00"],
+        ["part_A", "2", "2", "5.00"],
+        ["part_B", "2", "1", "5.00"],
+        ["all", "2", "3", "5.00"],
+    ]
+    rows = json.loads(report.read_text())
+    assert [(r["true"], r["predicted"], r["low"], r["high"]) for r in rows[:2]] == [(15, 10, 9, 12), (25, 20, 19, 22)]
+
+
+def test_eval_of_nothing_is_bad_usage(tmp_path, capsys):
+    assert crowd("eval", tmp_path / "missing") == 2
+    assert "does not exist" in capsys.readouterr().err

@@ -1,0 +1,128 @@
+"""Parts of the command line that need no counter, and its behaviour as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+from engine.cli import main
+from engine.cli_inputs import find_pictures
+from engine.cli_outputs import plan_targets
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name in ("a.jpg", "b.PNG", "deep/a.jpg", "notes.txt"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_patterns_are_expanded_without_a_shell(folder):
+    assert find_pictures([f"{folder}/*.jpg"]).paths == (str(folder / "a.jpg"),)
+    assert find_pictures([f"{folder}/**/*.jpg"]).paths == (str(folder / "a.jpg"), str(folder / "deep/a.jpg"))
+    # A folder among the matches is walked; other files that match were asked for.
+    found = find_pictures([f"{folder}/[dn]*"])
+    assert found.paths == (str(folder / "deep/a.jpg"), str(folder / "notes.txt"))
+    assert found.many
+
+
+def test_a_name_with_pattern_characters_is_a_file_first(tmp_path):
+    (tmp_path / "a[1].jpg").write_bytes(b"x")
+    assert find_pictures([str(tmp_path / "a[1].jpg")]).paths == (str(tmp_path / "a[1].jpg"),)
+
+
+def test_generated_names_avoid_given_ones():
+    targets = plan_targets(["x/a.jpg", "y/A.png", "z/a-2.jpg", "-", "w/a.jpg"], "out", ".npy", many=True)
+    assert [t.name for t in targets] == ["a.npy", "A-2.npy", "a-2-2.npy", "stdin.npy", "a-3.npy"]
+
+
+def test_eval_without_scipy_names_the_extra(tmp_path):
+    program = "import sys; sys.modules['scipy'] = None; from engine.cli import main; sys.exit(main(['eval', '.']))"
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "crowd-engine[eval]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_export_gets_its_arguments_as_they_are(monkeypatch):
+    seen = []
+    stand_in = ModuleType("engine.export.__main__")
+    stand_in.main = seen.append
+    monkeypatch.setitem(sys.modules, "engine.export.__main__", stand_in)
+    assert main(["export", "--help", "best.pt", "--out", "x"]) == 0
+    assert seen == [["--help", "best.pt", "--out", "x"]]
+
+
+def test_export_without_its_packages_names_the_extra():
+    program = (
+        "import sys; sys.modules['torch'] = sys.modules['onnx'] = None\n"
+        "from engine.cli import main; sys.exit(main(['export', '--anything']))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "crowd-engine[export]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["count", "--help"], ["eval", "--help"], ["doctor", "--help"]])
+def test_help_loads_no_runtime_and_has_an_example(arguments):
+    program = (
+        f"import sys\nfrom engine.cli import main\ntry: main({arguments})\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'openvino', 'numpy', 'scipy', 'PIL', 'tensorrt', 'triton'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "example:" in done.stdout
+
+
+def test_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("crowd ")
+
+
+# A counter for the processes below: text out at once, then slow.
+_SLOW = """
+import sys, time
+from types import SimpleNamespace
+from engine.cli import main
+class Slow:
+    def __init__(self, **options): pass
+    def close(self): pass
+    def count(self, img):
+        time.sleep(0.05)
+        return SimpleNamespace(count=3, interval=(2, 4), warnings=())
+sys.exit(main(["count", sys.argv[1]], counter_factory=Slow))
+"""
+
+
+@pytest.fixture
+def slow_process(tmp_path):
+    for number in range(400):
+        (tmp_path / f"{number:03d}.jpg").touch()
+    command = [sys.executable, "-P", "-c", _SLOW, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        yield process
+
+
+def test_a_closed_pipe_ends_quietly(slow_process):
+    assert slow_process.stdout.readline().endswith(b"000.jpg: 3 people (2-4)\n")
+    slow_process.stdout.close()
+    assert slow_process.stderr.read() == b""
+    assert slow_process.wait() == 141
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_ends_with_130_and_one_line(slow_process):
+    slow_process.stdout.readline()
+    slow_process.send_signal(signal.SIGINT)
+    assert slow_process.stderr.read() == b"crowd: interrupted\n"
+    assert slow_process.wait() == 130

@@ -1,0 +1,89 @@
+"""Who may import whom, and what ``import engine`` may load."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CORE = {
+    "bundle", "canvas", "config", "counting", "errors", "images", "overlay", "preprocess", "program", "result",
+    "sampler", "schedule", "stopwatch", "_core",
+}  # fmt: skip
+HEAVY = {"torch", "triton", "openvino", "tensorrt", "tensorrt_rtx", "onnx", "onnxruntime", "scipy", "safetensors"}
+
+
+def _layer(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[0] == "engine":
+        return "core" if len(parts) == 2 and parts[1] in CORE else parts[1]
+    return parts[0]
+
+
+# For each layer: engine layers that it may import, and heavy packages.
+RULES: dict[str, tuple[set[str], set[str]]] = {
+    "__init__": ({"counter", "core"}, set()),
+    "core": ({"core"}, set()),
+    "model": ({"model", "core"}, {"torch"}),
+    "backends": ({"backends", "core", "kernels", "model"}, {"torch", "openvino", "safetensors"}),
+    "counter": ({"core", "backends"}, set()),
+    # Commands that need more than counting load it when they run.
+    "cli": ({"counter", "core", "doctor", "training", "export"}, set()),
+    "doctor": ({"core", "backends"}, {"openvino"}),
+    "kernels": (set(), {"torch", "triton"}),
+    "training": ({"training", "model", "core"}, {"torch", "scipy"}),
+    "export": ({"export", "model", "core", "training"}, {"torch", "onnx", "onnxruntime", "safetensors"}),
+}
+
+
+def _imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def _target(name: str) -> str | None:
+    """The layer that an imported name lies in, or None outside the project."""
+    parts = name.split(".")
+    if parts[0] != "engine":
+        return None
+    if len(parts) == 1:
+        return "__init__"
+    return "core" if parts[1] in CORE else parts[1]
+
+
+SOURCES = sorted(p for folder in ("engine", "kernels", "export", "training") for p in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_import_directions(path: Path) -> None:
+    layers, packages = RULES[_layer(path)]
+    if path.name == "verify.py":
+        layers = layers | {"backends", "kernels"}
+    for name in _imports(path):
+        target = _target(name)
+        if target is None:
+            package = name.split(".")[0]
+            assert package not in HEAVY - packages, f"{path} imports {package}"
+        else:
+            assert target in layers, f"{path} imports {name}"
+
+
+def test_every_source_file_was_looked_at() -> None:
+    assert len(SOURCES) > 30
+    assert {_layer(p) for p in SOURCES} == set(RULES)
+
+
+def test_importing_engine_loads_no_runtime() -> None:
+    program = f"import sys, engine; print(sorted({HEAVY!r} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,108 @@
+"""Crops: a head stays on its pixel through zoom, position and flip; nothing is invented around a small picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.config import ModelConfig
+from engine.training.augment import AugmentConfig, random_crop
+
+MODEL = ModelConfig(crop_size=64)
+PLAIN = AugmentConfig(
+    scale=(1, 1), contrast=(1, 1), gamma=(1, 1), channel_gain=(1, 1), brightness=0, grey=0
+)  # fmt: skip
+NOBODY = np.zeros((0, 2), np.float32)
+
+
+def with_marks(height: int, width: int, points: np.ndarray) -> np.ndarray:
+    """A dark picture with a bright 9x9 block around the pixel of each point."""
+    image = np.full((height, width, 3), 30, np.uint8)
+    for x, y in points.astype(int):
+        image[max(y - 4, 0) : y + 5, max(x - 4, 0) : x + 5] = 250
+    return image
+
+
+@pytest.mark.parametrize("size", [(48, 200), (64, 64), (20, 20), (131, 97), (1, 300)])
+@pytest.mark.parametrize("crop", [32, 64])
+def test_shapes(size, crop):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (*size, 3), np.uint8)
+    points = (rng.random((50, 2)) * size[::-1]).astype(np.float32)
+    for _ in range(10):
+        pixels, heads, counts = random_crop(image, points, ModelConfig(crop_size=crop), AugmentConfig(), rng)
+        assert (pixels.shape, pixels.dtype) == ((3, crop, crop), np.float32)
+        assert (heads.shape, heads.dtype) == ((crop // 2, crop // 2), np.float32)
+        assert (counts.shape, counts.dtype) == ((crop // 16, crop // 16), np.float32)
+        assert np.isfinite(pixels).all()
+        assert (heads == 1).any() == (counts.sum() > 0)
+        assert pixels.flags["C_CONTIGUOUS"]
+
+
+@pytest.mark.parametrize("scale", [(1, 1), (0.6, 0.6), (1.7, 1.7), (0.6, 1.7)])
+@pytest.mark.parametrize("size", [(150, 110), (40, 90)])
+def test_a_head_stays_on_its_pixel(scale, size):
+    # Darkened, the block could be no brighter than the padding.
+    config = AugmentConfig(scale=scale, brightness=0, gamma=(1, 1))
+    rng = np.random.default_rng(1)
+    seen = 0
+    for _ in range(1000):
+        point = np.float32([rng.uniform(8, size[1] - 8), rng.uniform(8, size[0] - 8)])[None]
+        image = with_marks(*size, point)
+        pixels, heads, counts = random_crop(image, point, MODEL, config, rng)
+        if counts.sum() == 0:
+            continue
+        row, column = np.unravel_index(heads.argmax(), heads.shape)
+        if not (10 < 2 * row < 54 and 10 < 2 * column < 54):
+            continue
+        # Centre of the block and of the cell: half a cell, half a source pixel and the crop's rounding apart at most.
+        centre = np.argwhere(pixels[0] > pixels[0].max() / 2).mean(axis=0) + 0.5
+        assert np.abs(centre - [2 * row + 1, 2 * column + 1]).max() < 1 + 0.5 * scale[1] + 0.75
+        seen += 1
+    assert seen > 20
+
+
+def test_both_directions_of_the_flip_occur_and_the_head_follows():
+    point = np.float32([[10, 30]])
+    image = with_marks(64, 64, point)
+    rng = np.random.default_rng(0)
+    columns = {int(random_crop(image, point, MODEL, PLAIN, rng)[1].argmax()) % 32 for _ in range(20)}
+    # x = 10 is cell 5; its mirror image lies just below 54, in cell 26.
+    assert columns == {5, 26}
+
+
+def test_without_changes_the_crop_is_the_normalised_picture():
+    rng = np.random.default_rng(2)
+    image = rng.integers(0, 256, (64, 64, 3), np.uint8)
+    pixels, _, _ = random_crop(image, NOBODY, MODEL, PLAIN, rng)
+    expected = ((image / 255 - MODEL.pixel_mean) / MODEL.pixel_std).transpose(2, 0, 1)
+    # float32 tables of values up to 2; the crop may be mirrored.
+    assert min(np.abs(pixels - expected).max(), np.abs(pixels - expected[:, :, ::-1]).max()) < 1e-6
+
+
+def test_a_small_picture_is_padded_with_zeros_and_not_enlarged():
+    image = np.full((30, 40, 3), 255, np.uint8)
+    points = np.float32([[0, 0], [39, 29]])
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        pixels, heads, counts = random_crop(image, points, MODEL, PLAIN, rng)
+        inside = pixels != 0
+        assert inside.sum() == 3 * 30 * 40
+        assert inside[:, :30, :40].all() or inside[:, :30, -40:].all()
+        assert counts.sum() == 2
+        assert (heads == 1).sum() == 2
+
+
+def test_heads_outside_the_crop_are_dropped():
+    points = np.stack(np.meshgrid(np.arange(5, 400, 10.0), np.arange(5, 400, 10.0)), axis=-1).reshape(-1, 2)
+    image = np.zeros((400, 400, 3), np.uint8)
+    rng = np.random.default_rng(0)
+    totals = [random_crop(image, points, MODEL, PLAIN, rng)[2].sum() for _ in range(50)]
+    # A 64-pixel window over a grid of pitch 10 holds 6 or 7 points each way.
+    assert {36, 49} <= set(totals) <= {36, 42, 49}
+
+
+def test_the_generator_alone_decides():
+    image = np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)
+    first, second = (random_crop(image, NOBODY, MODEL, AugmentConfig(), np.random.default_rng(5))[0] for _ in range(2))
+    np.testing.assert_array_equal(first, second)

@@ -1,0 +1,75 @@
+"""Fitting the counting rule."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.config import CountingRule, ModelConfig
+from engine.counting import HeadMaps, count_heads
+from engine.kernels import reference
+
+torch = pytest.importorskip("torch")
+
+from engine.model.network import CrowdNetwork  # noqa: E402
+from engine.training.calibrate import THRESHOLDS, Reading, _CountTable, calibrate, read_pictures  # noqa: E402
+from engine.training.dataset import Sample  # noqa: E402
+
+SMALL = ModelConfig(widths=(32,) * 5, depths=(0,) * 5, features=32, attention_dim=16, decoder_width=32)
+
+
+def _readings(number: int, seed: int = 0) -> list[Reading]:
+    """Pictures whose true heads peak above 0.5 and whose clutter peaks below 0.4."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(number):
+        heads, clutter = rng.integers(5, 60), rng.integers(0, 40)
+        scores = np.concatenate([rng.uniform(0.5, 1.0, heads), rng.uniform(0.1, 0.4, clutter)]).astype(np.float32)
+        rows.append(Reading(f"part_{'AB'[i % 2]}", int(heads), float(rng.uniform(0, 200)), scores))
+    return rows
+
+
+def test_separable_peaks_are_separated_whatever_the_encoder_expects() -> None:
+    table = _CountTable(_readings(30))
+    low, high = table.best(np.ones(30, bool))
+    assert 0.38 <= THRESHOLDS[low] <= THRESHOLDS[high] <= 0.52
+    assert table.errors[low, high].sum() == 0
+
+
+def test_a_good_expectation_is_followed() -> None:
+    rows = [Reading("part_A", r.true, float(r.true), np.full(2 * r.true, 0.45, np.float32)) for r in _readings(20)]
+    table = _CountTable(rows)
+    low, high = table.best(np.ones(20, bool))
+    # All peaks alike: only the expectation can tell how many are heads.
+    assert THRESHOLDS[low] <= 0.45 < THRESHOLDS[high]
+    assert table.errors[low, high].sum() == 0
+
+
+def test_the_table_counts_as_the_engine_does() -> None:
+    rows = _readings(6, seed=3)
+    table = _CountTable(rows)
+    for low, high in [(0, 10), (5, 5), (3, 30)]:
+        rule = CountingRule(float(THRESHOLDS[low]), float(THRESHOLDS[high]))
+        for number, row in enumerate(rows):
+            heatmap = np.zeros((3, 2 * len(row.scores) + 1), np.float32)
+            heatmap[1, 1::2] = row.scores
+            counted = count_heads(
+                HeadMaps(heatmap, np.zeros_like(heatmap), row.expected, False), rule, reference.find_peaks
+            )
+            assert abs(len(counted.points) - row.true) == table.errors[low, high, number]
+
+
+def test_a_network_is_read_and_calibrated_end_to_end(tmp_path) -> None:
+    samples = []
+    for i, size in enumerate([(64, 96), (50, 33), (40, 64)]):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (*size, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+        samples.append(Sample(tmp_path / f"{i}.png", np.zeros((3, 2), np.float32), "part_A"))
+    torch.manual_seed(0)
+    network = CrowdNetwork(SMALL).eval()
+    readings = read_pictures(network, SMALL, samples, (1, 2))
+    assert [len(rows) for rows in readings.values()] == [3, 3]
+    assert all(row.true == 3 and np.isfinite(row.expected) for row in readings[2])
+    fits = calibrate(network, SMALL, samples, steps=(1, 2), folds=3)
+    assert fits.keys() == {1, 2}
+    assert all(fit.rule.low <= fit.rule.high and fit.errors.keys() == {"part_A"} for fit in fits.values())

@@ -1,0 +1,134 @@
+"""The training loop on two small pictures: it learns, resumes exactly, and its batches depend on their number alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from engine.config import ModelConfig
+from engine.training.augment import AugmentConfig
+from engine.training.batches import CrowdBatches
+from engine.training.dataset import Sample
+from engine.training.train import TrainConfig, TrainingRun, train
+
+MODEL = ModelConfig(
+    widths=(8, 8, 8, 16, 16),
+    depths=(0, 1, 1, 1, 1),
+    features=16,
+    attention_dim=8,
+    decoder_width=16,
+    decoder_blocks=2,
+    crop_size=64,
+)
+CONFIG = TrainConfig(minutes=1000, batch=2, learning_rate=3e-3, warmup=5, model=MODEL)
+
+
+@pytest.fixture
+def samples(tmp_path) -> list[Sample]:
+    """Dark pictures with a bright block at each of three heads, one picture in each of two parts."""
+    made = []
+    for number, part in enumerate(("part_A", "part_B")):
+        rng = np.random.default_rng(number)
+        points = rng.uniform(8, 72, (3, 2)).astype(np.float32)
+        pixels = rng.integers(0, 60, (80, 80, 3), np.uint8)
+        for x, y in points.astype(int):
+            pixels[y - 3 : y + 4, x - 3 : x + 4] = 240
+        path = tmp_path / f"{part}_{number}.png"
+        Image.fromarray(pixels).save(path)
+        made.append(Sample(path, points, part))
+    return made
+
+
+@pytest.fixture
+def batches(samples) -> CrowdBatches:
+    return CrowdBatches(samples, MODEL, AugmentConfig(), CONFIG.batch, seed=1)
+
+
+def weights(run: TrainingRun) -> dict[str, torch.Tensor]:
+    state = {f"network.{k}": v for k, v in run.network.state_dict().items()}
+    return state | {f"average.{k}": v for k, v in run.average.state_dict().items()}
+
+
+def total(parts: dict[str, float]) -> float:
+    loss = CONFIG.loss
+    return (
+        loss.map_weight * parts["map"] + loss.block_weight * parts["block"] + loss.region_weight * parts["region"]
+    )  # fmt: skip
+
+
+def test_the_loss_of_a_fixed_batch_falls(batches, tmp_path):
+    run = TrainingRun(CONFIG, tmp_path)
+    batch = batches.make(0)
+    losses = [total(run.step(batch)) for _ in range(40)]
+    # Times and noise differ at every step, hence means.
+    assert np.mean(losses[-8:]) < 0.6 * np.mean(losses[:4])
+
+
+def test_a_run_resumed_from_its_checkpoint_is_bit_equal(batches, tmp_path):
+    straight = TrainingRun(CONFIG, tmp_path)
+    for number in range(6):
+        straight.step(batches.make(number))
+
+    first = TrainingRun(CONFIG, tmp_path)
+    for number in range(3):
+        first.step(batches.make(number))
+    first.save("part.pt")
+    resumed = TrainingRun(CONFIG, tmp_path)
+    resumed.load(tmp_path / "part.pt")
+    assert resumed.iteration == 3
+    for number in range(3, 6):
+        resumed.step(batches.make(number))
+
+    expected, got = weights(straight), weights(resumed)
+    assert expected.keys() == got.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, got[name]), name
+    # Equal weights would also follow from steps that do nothing.
+    assert not torch.equal(next(iter(weights(first).values())), next(iter(expected.values())))
+
+
+def test_batches_depend_on_their_number_and_seed_alone(samples, batches):
+    again = CrowdBatches(samples, MODEL, AugmentConfig(), CONFIG.batch, seed=1)
+    made = {number: again.make(number) for number in (3, 0, 2)}
+    for number, expected in made.items():
+        assert all(torch.equal(a, b) for a, b in zip(batches.make(number), expected, strict=True))
+    assert not torch.equal(batches.make(0)[0], batches.make(1)[0])
+    other = CrowdBatches(samples, MODEL, AugmentConfig(), CONFIG.batch, seed=2)
+    assert not torch.equal(batches.make(0)[0], other.make(0)[0])
+
+
+def test_batches_made_ahead_come_in_order(batches):
+    ahead = batches.iterate(first=4)
+    for number in (4, 5, 6):
+        assert torch.equal(next(ahead)[0], batches.make(number)[0])
+    ahead.close()
+
+
+def test_a_short_run_leaves_checkpoints_and_a_log_and_can_go_on(samples, tmp_path):
+    config = TrainConfig(minutes=0.005, batch=2, warmup=5, model=MODEL)
+    out = tmp_path / "run"
+    best = train(config, samples, samples, out, progress=False)
+    assert best == out / "best.pt"
+    assert sorted(p.name for p in out.iterdir()) == ["best.pt", "last.pt", "log.jsonl"]
+    iterations = torch.load(out / "last.pt", weights_only=True)["iteration"]
+    train(TrainConfig(minutes=0.01, batch=2, warmup=5, model=MODEL), samples, samples, out, resume=True, progress=False)
+    rows = [json.loads(line) for line in Path(out / "log.jsonl").read_text().splitlines()]
+    assert rows[0]["iteration"] == iterations
+    assert rows[-1]["iteration"] > iterations
+    assert {"map", "density/part_A", "density/part_B"} <= rows[0]["held_out"].keys()
+    assert ModelConfig(**torch.load(best, weights_only=True)["config"]["model"]) == MODEL
+
+
+def test_every_part_is_drawn_as_often_as_the_others(samples):
+    # One bright picture against nine dark ones of another part.
+    bright, dark = samples
+    crowd = [bright, *(Sample(dark.image, dark.points[:0], dark.part) for _ in range(9))]
+    batches = CrowdBatches(crowd, MODEL, AugmentConfig(scale=(0.6, 0.6)), 200, seed=0)
+    share = float((batches.make(0)[2].sum(dim=(1, 2)) > 0).float().mean())
+    # 200 draws at 1/2: standard deviation 0.035. By number of pictures it would be 1/10.
+    assert 0.35 < share < 0.65

@@ -1,0 +1,1 @@
+"""Training, calibration and evaluation; run as ``python -m engine.training``."""

@@ -1,0 +1,138 @@
+"""Crowd data sets on disk: pictures with one point per head."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.errors import ConfigError
+
+_PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+_POINT_FOLDERS = ("ground-truth", "ground_truth")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One annotated picture.
+
+    Attributes:
+        image: path of the picture.
+        points: float32 [N, 2], (x, y) of each head in pixels from the top-left corner.
+        part: the folder of the data set that it belongs to, such as ``part_A``.
+    """
+
+    image: Path
+    points: np.ndarray
+    part: str
+
+    @property
+    def number(self) -> int:
+        """The last number in the file's name; splits are made by it."""
+        digits = re.findall(r"\d+", self.image.stem)
+        return int(digits[-1]) if digits else 0
+
+
+def find_samples(folder: str | Path) -> list[Sample]:
+    """All annotated pictures below ``folder``, sorted by path.
+
+    Every ``images`` folder is read, with its points in one of three places beside it:
+    ``ground-truth/GT_<picture>.mat`` (ShanghaiTech's own layout), ``points.json``
+    (``{"a.jpg": [[x, y], ...]}``, with ``[]`` where nobody is) or ``points.csv`` (header
+    ``image,x,y``; a picture without rows has nobody in it).
+
+    Raises:
+        ConfigError: no such folder, no annotated picture in it, a picture without points, or points that
+            cannot be read.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise ConfigError(f"data folder {root} does not exist; give a folder that has images/ and points in it")
+    samples = []
+    for images in sorted(p for p in [root, *root.rglob("*")] if p.is_dir() and p.name == "images"):
+        points_of = _points_reader(images.parent)
+        for picture in sorted(images.iterdir()):
+            if picture.suffix.lower() in _PICTURES:
+                samples.append(Sample(picture, points_of(picture), _part_name(images, root)))
+    if not samples:
+        raise ConfigError(f"no images/ folder with pictures below {root}; expected ShanghaiTech's layout")
+    return samples
+
+
+def _part_name(images: Path, root: Path) -> str:
+    parts = [p for p in images.resolve().parts if p.startswith("part_")]
+    return parts[-1] if parts else root.name
+
+
+def _points_reader(folder: Path) -> Callable[[Path], np.ndarray]:
+    if (folder / "points.json").is_file():
+        return _json_reader(folder / "points.json")
+    if (folder / "points.csv").is_file():
+        return _csv_reader(folder / "points.csv")
+    for name in _POINT_FOLDERS:
+        if (folder / name).is_dir():
+            return lambda picture: _read_mat(folder / name / f"GT_{picture.stem}.mat")
+    raise ConfigError(f"{folder} has images but no points: expected ground-truth/, points.json or points.csv")
+
+
+def _json_reader(path: Path) -> Callable[[Path], np.ndarray]:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error
+    if not isinstance(table, dict):
+        raise ConfigError(f'{path} must hold {{"a.jpg": [[x, y], ...]}}, got a {type(table).__name__}')
+
+    def points_of(picture: Path) -> np.ndarray:
+        # An empty list says that nobody is there; a picture left out was more likely forgotten.
+        if picture.name not in table:
+            raise ConfigError(f"{path} has no entry for {picture.name}; give it [] if nobody is in the picture")
+        return _as_points(table[picture.name], f"{path}, {picture.name}")
+
+    return points_of
+
+
+def _csv_reader(path: Path) -> Callable[[Path], np.ndarray]:
+    rows = defaultdict(list)
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        if not {"image", "x", "y"} <= set(reader.fieldnames or ()):
+            raise ConfigError(f"{path} must start with the header image,x,y, got {reader.fieldnames}")
+        for row in reader:
+            rows[row["image"]].append((row["x"], row["y"]))
+    return lambda picture: _as_points(rows[picture.name], f"{path}, {picture.name}")
+
+
+def _read_mat(path: Path) -> np.ndarray:
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise ConfigError("reading .mat points needs SciPy: pip install 'crowd-engine[eval]'") from error
+    if not path.is_file():
+        raise ConfigError(f"{path} is missing; every picture needs its points")
+    try:
+        rows = loadmat(path)["image_info"][0, 0][0, 0][0]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{path} does not have ShanghaiTech's layout, image_info{{1,1}}.location: {error!r}"
+        ) from error
+    return _as_points(rows, str(path))
+
+
+def _as_points(rows: Any, where: str) -> np.ndarray:
+    try:
+        points = np.asarray(rows, np.float32)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: points must be pairs of numbers [[x, y], ...]: {error}") from error
+    if points.size and (points.ndim != 2 or points.shape[1] != 2):
+        raise ConfigError(f"{where}: points must be pairs [[x, y], ...], got an array of shape {points.shape}")
+    if not np.isfinite(points).all():
+        raise ConfigError(f"{where}: points must be pairs of numbers, got a missing or infinite coordinate")
+    return points.reshape(-1, 2)

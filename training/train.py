@@ -1,0 +1,195 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from engine.config import ModelConfig
+from engine.model.network import CrowdNetwork
+from engine.training.augment import AugmentConfig
+from engine.training.batches import CrowdBatches
+from engine.model.checkpoint import load_state, save_whole
+from engine.training.dataset import Sample
+from engine.training.losses import LossConfig, crowd_loss, draw_times
+from engine.training.validate import validate
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a run; stored in its checkpoint.
+
+    Attributes:
+        minutes: length of the run. The learning rate falls to zero over it, and a resumed run goes
+            on from the minutes already spent.
+        batch, learning_rate, weight_decay, warmup: of AdamW; warm-up in iterations.
+        ema: decay of the averaged weights, which are the ones that are kept.
+        validate_every: minutes between validations.
+    """
+
+    minutes: float = 60.0
+    batch: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    warmup: int = 300
+    ema: float = 0.999
+    clip_norm: float = 5.0
+    validate_every: float = 10.0
+    seed: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+class TrainingRun:
+    """Everything that a checkpoint holds: weights, averaged weights, optimiser, progress."""
+
+    def __init__(self, config: TrainConfig, out: Path, device: str = "cpu"):
+        self.config, self.out, self.device = config, out, torch.device(device)
+        torch.manual_seed(config.seed)
+        self.network = self._place(CrowdNetwork(config.model))
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(_decay_groups(self.network, config.weight_decay), config.learning_rate)
+        self.iteration, self.seconds, self.best = 0, 0.0, math.inf
+
+    def _place(self, network: nn.Module) -> nn.Module:
+        return network.to(self.device, memory_format=torch.channels_last)
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, 0 .. 1."""
+        return min(self.seconds / (60 * self.config.minutes), 1.0)
+
+    def step(self, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
+        """One optimiser step; returns the parts of the loss."""
+        config = self.config
+        rng = np.random.default_rng((config.seed, self.iteration, 1))
+        pixels, heads, counts = (x.to(self.device, non_blocking=True) for x in batch)
+        size, latent = config.model.crop_size // 8, config.model.latent_channels
+        noise = torch.from_numpy(rng.standard_normal((len(pixels), latent, size, size), np.float32)).to(self.device)
+        times = draw_times(len(pixels), config.loss, rng)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            loss, parts = crowd_loss(
+                self.network, config.model, config.loss, pixels, heads, counts, times, noise
+            )
+        warm = min(1.0, (self.iteration + 1) / config.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.progress))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
+        self.optimizer.step()
+        self.iteration += 1
+        self._update_average()
+        return parts
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # Young runs average over a fifth of their life, so that early checkpoints are usable.
+        decay = min(self.config.ema, 1 - 1 / (self.iteration / 5 + 1))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+        for mine, current in zip(self.average.buffers(), self.network.buffers(), strict=True):
+            if mine.is_floating_point():
+                mine.lerp_(current, 1 - decay)
+
+    def save(self, name: str) -> None:
+        """Write ``out/name`` whole or not at all."""
+        state = {
+            "config": dataclasses.asdict(self.config),
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "iteration": self.iteration,
+            "seconds": self.seconds,
+            "best": self.best,
+        }
+        save_whole(state, self.out / name)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint written by :meth:`save`."""
+        state = load_state(path, self.device)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.iteration, self.seconds, self.best = state["iteration"], state["seconds"], state["best"]
+
+
+def _decay_groups(network: nn.Module, weight_decay: float) -> list[dict]:
+    matrices = [p for p in network.parameters() if p.ndim > 1]
+    vectors = [p for p in network.parameters() if p.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def train(
+    config: TrainConfig,
+    samples: list[Sample],
+    held_out: list[Sample],
+    out: Path,
+    device: str = "cpu",
+    resume: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Train on ``samples``; keep ``last.pt`` and, by the map loss on ``held_out``, ``best.pt``.
+
+    Returns:
+        The path of ``best.pt``. ``log.jsonl`` beside it has one line per validation.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    run = TrainingRun(config, out, device)
+    if resume and (out / "last.pt").is_file():
+        run.load(out / "last.pt")
+    batches = CrowdBatches(samples, config.model, config.augment, config.batch, config.seed)
+    bar = tqdm(total=100, unit="%", disable=not progress, desc="train")
+    next_validation = run.seconds + 60 * config.validate_every
+    losses: list[dict[str, float]] = []
+    clock = time.perf_counter()
+    for batch in batches.iterate(run.iteration):
+        run.network.train()
+        losses.append(run.step(batch))
+        now = time.perf_counter()
+        run.seconds, clock = run.seconds + now - clock, now
+        if run.iteration % 20 == 0:
+            speed = config.batch * run.iteration / run.seconds
+            bar.n = round(100 * run.progress, 1)
+            bar.set_postfix_str(f"iteration {run.iteration}, map loss {losses[-1]['map']:.5f}, {speed:.0f} crops/s")
+        done = run.progress >= 1
+        if done or run.seconds >= next_validation:
+            _report(run, held_out, losses)
+            losses, next_validation = [], run.seconds + 60 * config.validate_every
+            clock = time.perf_counter()
+        if done:
+            break
+    bar.close()
+    return out / "best.pt"
+
+
+def _report(run: TrainingRun, held_out: list[Sample], losses: list[dict[str, float]]) -> None:
+    scores = validate(run.average, run.config.model, held_out, run.device) if held_out else {}
+    # Without held-out pictures the last weights are the ones to keep.
+    score = scores.get("map", -run.iteration)
+    improved = score <= run.best
+    run.best = min(run.best, score)
+    run.save("last.pt")
+    if improved:
+        run.save("best.pt")
+    mean = {name: float(np.mean([x[name] for x in losses])) for name in losses[0]}
+    row = {
+        "iteration": run.iteration,
+        "minutes": round(run.seconds / 60, 2),
+        "crops_per_second": round(run.config.batch * run.iteration / run.seconds, 1),
+        "train": mean,
+        "held_out": scores,
+    }
+    with open(run.out / "log.jsonl", "a") as file:
+        file.write(json.dumps(row) + "\n")
+    tqdm.write(json.dumps(row))
