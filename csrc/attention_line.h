@@ -9,18 +9,17 @@
 
 // Attention along one row or column, in plain loops of fixed length that compilers turn into vector code.
 //
-// Both products, q.k over the keys and p.v over the channels, are computed by one register tile: kTileRows
+// Both products, q.k over the keys and p.v over the channels, are computed by one register tile: TileRows
 // queries by Panel columns. For it, k is packed transposed and v as it is, in panels of Panel columns,
 // so that a tile reads memory in order; every query of the line then reads the packed panels from cache.
 namespace crowd {
 namespace {
 
-// Queries per register tile: with a panel of 4 vectors 24 accumulators, of 32 registers; with 2 vectors 12
-// of 16.
-constexpr Index kTileRows = 6;
-// Queries whose probabilities are held at once: their panels of v are read from cache once per block.
-constexpr Index kBlockRows = 4 * kTileRows;
-// Widest panel of any version, hence the padding of scratch memory.
+// Queries whose probabilities are held at once: their panels of v are read from cache once per block. A whole
+// number of tiles in every version.
+constexpr Index kBlockRows = 24;
+// Largest tile of any version, hence the size and padding of scratch memory.
+constexpr Index kMostTileRows = 6;
 constexpr Index kWidestPanel = 64;
 
 // No running maximum: below every logit, and finite so that differences are never NaN.
@@ -44,7 +43,7 @@ struct Scratch {
 
   static Index floats(Index length, Index depth, Index channels) {
     return padded(kBlockRows * depth) + padded(length) * depth + length * padded(channels) +
-           kBlockRows * padded(length) + kTileRows * kWidestPanel;
+           kBlockRows * padded(length) + kMostTileRows * kWidestPanel;
   }
 
   Scratch(float* memory, Index length, Index depth, Index channels)
@@ -62,7 +61,7 @@ CROWD_INLINE float exp2_negative(float x) {
   const float bounded = x < -125.0f ? -125.0f : x;
   const float rounded = bounded + kRound;
   const float f = bounded - (rounded - kRound);
-  // Minimax polynomial of 2^f on [-0.5, 0.5].
+  // Polynomial of 2^f on [-0.5, 0.5].
   float p = 1.5403530e-4f;
   p = p * f + 1.3333558e-3f;
   p = p * f + 9.6181291e-3f;
@@ -79,22 +78,24 @@ CROWD_INLINE float exp2_negative(float x) {
 }
 
 // c[r, 0:Panel] = sum over d of a[r * a_stride + d] * b[d, 0:Panel], for one tile.
-template <int Panel>
+template <int Panel, int TileRows>
 CROWD_INLINE void multiply_tile(const float* __restrict a, Index a_stride, const float* __restrict b,
                                 Index depth, float* __restrict c, Index c_stride) {
-  float sums[kTileRows][Panel] = {};
+  float sums[TileRows][Panel] = {};
   for (Index d = 0; d < depth; ++d, b += Panel) {
-    for (Index r = 0; r < kTileRows; ++r) {
+    for (int r = 0; r < TileRows; ++r) {
       for (int i = 0; i < Panel; ++i) sums[r][i] += a[r * a_stride + d] * b[i];
     }
   }
-  for (Index r = 0; r < kTileRows; ++r) {
+  for (int r = 0; r < TileRows; ++r) {
     for (int i = 0; i < Panel; ++i) c[r * c_stride + i] = sums[r][i];
   }
 }
 
-template <int Panel>
+template <int Panel, int TileRows>
 struct LineAttention {
+  static_assert(Panel <= kWidestPanel && TileRows <= kMostTileRows && kBlockRows % TileRows == 0);
+
   const Line& line;
   const Scratch& scratch;
   // Length of a row of scores.
@@ -131,14 +132,15 @@ struct LineAttention {
     }
   }
 
-  // Queries of one block, scaled so that exp(q.k) is a power of 2; rows past the end of the line are zero.
+  // Queries of one block, scaled so that exp(q.k) is 2^logit; rows past the end of the line are zero.
   CROWD_INLINE void pack_queries(Index first, Index rows) const {
     constexpr float kLog2E = 1.44269504088896341f;
-    for (Index r = 0; r < kBlockRows; ++r) {
+    float* __restrict packed = scratch.q;
+    for (Index r = 0; r < rows; ++r, packed += line.depth) {
       const float* query = line.q + (first + r) * line.q_stride;
-      for (Index d = 0; d < line.depth; ++d)
-        scratch.q[r * line.depth + d] = r < rows ? query[d] * kLog2E : 0.0f;
+      for (Index d = 0; d < line.depth; ++d) packed[d] = query[d] * kLog2E;
     }
+    std::memset(packed, 0, static_cast<std::size_t>((kBlockRows - rows) * line.depth) * sizeof(float));
   }
 
   // Turns a row of logits into exp2(logit - maximum); returns their sum. `maximum` is at least its old value.
@@ -167,9 +169,9 @@ struct LineAttention {
   // Logits of one block of queries, [rows, width]; whole tiles are computed.
   CROWD_INLINE void score(Index rows) const {
     for (Index j = 0; j < width; j += Panel) {
-      for (Index r = 0; r < rows; r += kTileRows) {
-        multiply_tile<Panel>(scratch.q + r * line.depth, line.depth, scratch.k + j * line.depth, line.depth,
-                             scratch.scores + r * width + j, width);
+      for (Index r = 0; r < rows; r += TileRows) {
+        multiply_tile<Panel, TileRows>(scratch.q + r * line.depth, line.depth, scratch.k + j * line.depth,
+                                       line.depth, scratch.scores + r * width + j, width);
       }
     }
   }
@@ -180,10 +182,10 @@ struct LineAttention {
   CROWD_INLINE void weigh_values(Index first, Index rows, const float* keep, const float* norm) const {
     for (Index c = 0; c < line.channels; c += Panel) {
       const Index count = line.channels - c < Panel ? line.channels - c : Panel;
-      for (Index r = 0; r < rows; r += kTileRows) {
-        multiply_tile<Panel>(scratch.scores + r * width, width, scratch.v + c * line.length, line.length,
-                             scratch.tile, Panel);
-        const Index tile_rows = rows - r < kTileRows ? rows - r : kTileRows;
+      for (Index r = 0; r < rows; r += TileRows) {
+        multiply_tile<Panel, TileRows>(scratch.scores + r * width, width, scratch.v + c * line.length,
+                                       line.length, scratch.tile, Panel);
+        const Index tile_rows = rows - r < TileRows ? rows - r : TileRows;
         for (Index t = 0; t < tile_rows; ++t) {
           float* __restrict out = line.out + (first + r + t) * line.out_stride + c;
           const float* __restrict tile = scratch.tile + t * Panel;

@@ -1,7 +1,6 @@
 #include "crowd/criss_cross_attention.h"
 
 #include <algorithm>
-#include <memory>
 #include <new>
 #include <vector>
 
@@ -17,24 +16,25 @@ constexpr std::align_val_t kAlignment{64};
 
 using LineFunction = void (*)(const Line&, const Scratch&, bool second);
 
-template <int Panel>
+template <int Panel, int TileRows>
 CROWD_INLINE void attend_line(const Line& line, const Scratch& scratch, bool second) {
-  const LineAttention<Panel> attention(line, scratch);
+  const LineAttention<Panel, TileRows> attention(line, scratch);
   second ? attention.template run<true>() : attention.template run<false>();
 }
 
+// A tile's sums fill most of the vector registers: 6 x 64 floats are 24 of AVX-512's 32, 2 x 32 floats 8 of
+// AVX2's 16. Narrower panels are slower by far: GCC unrolls their loops before it looks for vectors.
 #if CROWD_X86_VERSIONS
 CROWD_X86_V4 void attend_line_v4(const Line& line, const Scratch& scratch, bool second) {
-  attend_line<64>(line, scratch, second);
+  attend_line<64, 6>(line, scratch, second);
 }
 CROWD_X86_V3 void attend_line_v3(const Line& line, const Scratch& scratch, bool second) {
-  attend_line<16>(line, scratch, second);
+  attend_line<32, 2>(line, scratch, second);
 }
 #endif
 
-// Two vectors of 4 per panel: fits the 16 registers of the oldest x86-64, and any ARM.
 void attend_line_base(const Line& line, const Scratch& scratch, bool second) {
-  attend_line<8>(line, scratch, second);
+  attend_line<32, 2>(line, scratch, second);
 }
 
 LineFunction best_version() {
@@ -45,8 +45,21 @@ LineFunction best_version() {
   return attend_line_base;
 }
 
-struct FreeAligned {
-  void operator()(float* memory) const { ::operator delete(memory, kAlignment); }
+// Uninitialised floats at an address that whole vectors can be read from.
+class AlignedMemory {
+ public:
+  explicit AlignedMemory(Index size)
+      : data_(
+            static_cast<float*>(::operator new(static_cast<std::size_t>(size) * sizeof(float), kAlignment))) {
+  }
+  AlignedMemory(const AlignedMemory&) = delete;
+  AlignedMemory& operator=(const AlignedMemory&) = delete;
+  ~AlignedMemory() { ::operator delete(data_, kAlignment); }
+
+  float* data() const { return data_; }
+
+ private:
+  float* data_;
 };
 
 // State of the online softmax per pixel, [B, H, W].
@@ -97,20 +110,19 @@ Line row(const TensorView& q, const TensorView& k, const TensorView& v, State& s
 void criss_cross_attention(const TensorView& q, const TensorView& k, const TensorView& v, float* out,
                            int threads) {
   static const LineFunction attend = best_version();
-  const Index batch = q.batch, height = q.height, width = q.width;
+  const Index batch = q.batch, height = q.height, width = q.width, longest = std::max(height, width);
   if (batch == 0 || height == 0 || width == 0) return;
-  State state{std::vector<float>(static_cast<std::size_t>(batch * height * width)),
-              std::vector<float>(static_cast<std::size_t>(batch * height * width))};
-  const Index longest = std::max(height, width);
+  const auto pixels = static_cast<std::size_t>(batch * height * width);
+  State state{std::vector<float>(pixels), std::vector<float>(pixels)};
+  // Groups of lines, in each image of the batch.
+  const auto groups = [](Index lines) { return (lines + kLinesPerTask - 1) / kLinesPerTask; };
   const Index floats = Scratch::floats(longest, q.channels, v.channels);
-  const auto bytes = static_cast<std::size_t>(floats * resolve_threads(threads)) * sizeof(float);
-  const std::unique_ptr<float, FreeAligned> memory(static_cast<float*>(::operator new(bytes, kAlignment)));
+  const AlignedMemory memory(floats * count_workers(batch * groups(longest), threads));
 
   const auto run_pass = [&](Index lines, bool second) {
-    const Index groups = (lines + kLinesPerTask - 1) / kLinesPerTask;
-    parallel_for(batch * groups, threads, [&](Index task, int worker) {
-      const Scratch scratch(memory.get() + worker * floats, longest, q.channels, v.channels);
-      const Index b = task / groups, first = task % groups * kLinesPerTask;
+    parallel_for(batch * groups(lines), threads, [&](Index task, int worker) {
+      const Scratch scratch(memory.data() + worker * floats, longest, q.channels, v.channels);
+      const Index b = task / groups(lines), first = task % groups(lines) * kLinesPerTask;
       for (Index i = first; i < std::min(lines, first + kLinesPerTask); ++i) {
         attend(second ? row(q, k, v, state, out, b, i) : column(q, k, v, state, out, b, i), scratch, second);
       }

@@ -131,13 +131,14 @@ ThreadPool* make_pool() {
 
 }  // namespace
 
-int resolve_threads(int threads) {
-  return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+int count_workers(Index tasks, int threads) {
+  const Index wanted = threads > 0 ? threads : static_cast<Index>(std::thread::hardware_concurrency());
+  return static_cast<int>(std::max<Index>(1, std::min(wanted, tasks)));
 }
 
 void parallel_for(Index tasks, int threads, const Body& body) {
-  const int helpers = static_cast<int>(std::min<Index>(resolve_threads(threads), tasks)) - 1;
-  if (helpers <= 0) {
+  const int helpers = count_workers(tasks, threads) - 1;
+  if (helpers == 0) {
     for (Index task = 0; task < tasks; ++task) body(task, 0);
     return;
   }

@@ -188,7 +188,7 @@ def _sha256(file: Path) -> str:
 
 def _parse(folder: Path, manifest: dict[str, Any], digest: str) -> Bundle:
     known = {field.name for field in dataclasses.fields(ModelConfig)}
-    settings = manifest["model"]
+    settings: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in manifest["model"].items()}
     if set(settings) != known:
         wrong = ", ".join(sorted(set(settings) ^ known))
         raise BundleError(f"{folder}: the model's settings do not match this engine ({wrong}); export it again")
@@ -199,7 +199,7 @@ def _parse(folder: Path, manifest: dict[str, Any], digest: str) -> Bundle:
     return Bundle(
         path=folder,
         name=str(manifest["name"]),
-        model=ModelConfig(**{name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()}),
+        model=ModelConfig(**settings),
         default_steps=steps,
         counting=counting,
         programs={name: _program(manifest["programs"][name]) for name in PROGRAMS},

@@ -170,8 +170,8 @@ def _band_array(band: Image.Image, name: str) -> np.ndarray:
 def _orientation(image: Image.Image, name: str) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception as error:  # noqa: BLE001 (a damaged tag makes the parser raise nearly anything)
-        # Viewers show a picture whose metadata is damaged as it is stored, and so do we.
+    except Exception as error:
+        # A damaged tag makes the parser raise nearly anything; viewers show such a picture as stored, and so do we.
         _log.warning("%s: unreadable EXIF data (%s); taken as upright", name, _reason(error))
         return 1
 

@@ -27,6 +27,8 @@ _OPAQUE_FROM = 0.55
 # that a near-empty map is not stretched to look crowded.
 _HEAT_BLUR = 0.012
 _HEAT_FLOOR = 0.03
+# Larger maps are averaged down to between one and two times this many cells along their longer side.
+_HEAT_SIDE = 512
 # Perspective makes near crowds look sparse; the root keeps them visible beside the far, dense ones.
 _HEAT_GAMMA = 0.6
 # Cells along the longer side in which the crowding that sets the size of dots is measured.
@@ -75,10 +77,12 @@ def heat_of_heads(heatmap: np.ndarray) -> np.ndarray:
         heatmap: float [h, w] in [0, 1].
 
     Returns:
-        float32 [h, w] in [0, 1]; 1 is the most crowded place, unless nobody is there.
+        float32 in [0, 1], [h, w] or coarser by a whole factor; 1 is the most crowded place, unless nobody is there.
     """
-    radius = max(1, round(_HEAT_BLUR * max(heatmap.shape)))
     blurred = np.clip(np.nan_to_num(heatmap), 0, 1).astype(np.float32)
+    # What the blur takes away need not be computed.
+    blurred = np.asarray(Image.fromarray(blurred).reduce(max(1, max(heatmap.shape) // _HEAT_SIDE)))
+    radius = max(1, round(_HEAT_BLUR * max(blurred.shape)))
     # Three boxes are nearly a Gaussian; Pillow's own has 8 bits, too few for the faint ends that a few heads leave.
     for _ in range(3):
         blurred = _box_blur(_box_blur(blurred, radius).T, radius).T
@@ -145,7 +149,7 @@ def _dot_stamp(radius: float) -> tuple[Image.Image, Image.Image]:
     colours = inside * np.array(_DOT) + (1 - inside) * np.array(_RIM)
     cover = np.clip(radius + rim + 0.5 - distance, 0, 1)
     # On pictures of a few pixels the rim only hints at the edge, instead of hiding what is around.
-    strength = 255 if radius > 1 else 150
+    strength = 255 if radius > 1 else 190
     cover = np.maximum(cover * strength, inside[..., 0] * 255)
     return Image.fromarray(np.rint(colours).astype(np.uint8)), Image.fromarray(np.rint(cover).astype(np.uint8))
 

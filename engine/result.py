@@ -69,7 +69,8 @@ class CountResult:
     _image: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        assert self.points.shape == (len(self.scores), 2) and self.scores.ndim == 1
+        assert self.points.shape == (len(self.scores), 2)
+        assert self.scores.ndim == 1
         assert self.heatmap.ndim == self.density.ndim == self.uncertainty.ndim == 2
         for name in (*_ARRAYS, "_image"):
             array = getattr(self, name)
@@ -171,7 +172,10 @@ class CountResult:
         if suffix == ".json":
             return (self.to_json() + "\n").encode()
         if suffix == ".csv":
-            rows = (f"{x},{y},{score}\n" for (x, y), score in zip(_shortest(self.points), _shortest(self.scores)))
+            rows = (
+                f"{x},{y},{score}\n"
+                for (x, y), score in zip(_shortest(self.points), _shortest(self.scores), strict=True)
+            )
             return ("x,y,score\n" + "".join(rows)).encode()
         file = io.BytesIO()
         if suffix == ".npy":

@@ -9,8 +9,7 @@ import onnx
 import torch
 from onnx import parser
 from onnx.defs import OpSchema
-from onnxscript import opset18 as op
-from onnxscript import values
+from onnxscript import opset18, values
 
 import engine.model.attention  # noqa: F401  (registers the ops under torch.ops.crowd)
 
@@ -75,6 +74,9 @@ def _schema() -> OpSchema:
         type_constraints=[("T", floats, "the type of the map")],
     )
 
+
+# Its type hints know no operator on the result of another.
+op: Any = opset18
 
 _ATTENTION = values.Op(values.Opset(DOMAIN, DOMAIN_VERSION), KERNEL, _schema())
 

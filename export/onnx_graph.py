@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from typing import Any
@@ -46,6 +47,8 @@ def trace_decoder(network: CrowdNetwork) -> onnx.ModelProto:
 def _trace(
     module: nn.Module, inputs: dict[str, torch.Tensor], shapes: list[dict[int, Any]], outputs: list[str]
 ) -> onnx.ModelProto:
+    # Else every export says that torchvision, which is not used, is not installed.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # The exporter warns that two inputs share a dimension, which is meant.
         warnings.simplefilter("ignore")

@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CORE = {
-    "bundle", "canvas", "config", "counting", "errors", "images", "overlay", "preprocess", "program", "result",
-    "sampler", "schedule", "stopwatch", "_core",
+    "bundle", "canvas", "config", "counting", "decode", "errors", "images", "overlay", "pixels", "preprocess",
+    "program", "result", "sampler", "schedule", "stopwatch", "_core",
 }  # fmt: skip
 HEAVY = {"torch", "triton", "openvino", "tensorrt", "tensorrt_rtx", "onnx", "onnxruntime", "scipy", "safetensors"}
 
@@ -31,9 +31,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "model": ({"model", "core"}, {"torch"}),
     "backends": ({"backends", "core", "kernels", "model"}, {"torch", "openvino", "safetensors"}),
     "counter": ({"core", "backends"}, set()),
-    # Commands that need more than counting load it when they run.
-    "cli": ({"counter", "core", "doctor", "training", "export"}, set()),
-    "doctor": ({"core", "backends"}, {"openvino"}),
+    # Commands that need more than counting load it when they run; doctor tries each backend.
+    "cli": ({"cli", "counter", "core", "backends", "training", "export"}, set()),
     "kernels": (set(), {"torch", "triton"}),
     "training": ({"training", "model", "core"}, {"torch", "scipy"}),
     "export": ({"export", "model", "core", "training"}, {"torch", "onnx", "onnxruntime", "safetensors"}),

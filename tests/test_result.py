@@ -49,7 +49,8 @@ def make(people: int = 3, *, image: bool = True, **changes: Any) -> CountResult:
 def test_text_and_number(people: int, text: str) -> None:
     result = make(people)
     assert str(result) == text
-    assert int(result) == people and type(int(make(2, count=np.int64(2)))) is int
+    assert int(result) == people
+    assert type(int(make(2, count=np.int64(2)))) is int
     assert len(repr(result)) < 300, "no arrays in it"
 
 
@@ -65,7 +66,8 @@ def test_it_is_frozen() -> None:
 def test_arrays_of_the_caller_stay_writable_and_are_not_copied() -> None:
     points = np.zeros((3, 2), np.float32)
     result = make(points=points)
-    assert points.flags.writeable and np.shares_memory(points, result.points)
+    assert points.flags.writeable
+    assert np.shares_memory(points, result.points)
 
 
 def test_arrays_are_float32() -> None:
@@ -87,8 +89,12 @@ def test_json_reads_back(people: int) -> None:
     assert list(read) == ["count", "interval", "points", "scores", "zones", "image_size", "timings", "warnings"]
     np.testing.assert_array_equal(np.array(read["points"], np.float32).reshape(-1, 2), result.points)
     np.testing.assert_array_equal(np.array(read["scores"], np.float32), result.scores)
-    assert read["count"] == people and read["interval"] == [people, people + 2] and read["image_size"] == [80, 60]
-    assert read["zones"] == {"left": 1} and read["timings"] == {"load": 1.5} and read["warnings"] == ["dense"]
+    assert read["count"] == people
+    assert read["interval"] == [people, people + 2]
+    assert read["image_size"] == [80, 60]
+    assert read["zones"] == {"left": 1}
+    assert read["timings"] == {"load": 1.5}
+    assert read["warnings"] == ["dense"]
 
 
 def test_json_takes_numpy_numbers_and_is_short() -> None:
@@ -111,7 +117,8 @@ def test_plot_layers() -> None:
         for h, p, u in [(True, False, False), (False, True, False), (True, True, False), (False, False, True)]
     ]
     for number, picture in enumerate(pictures):
-        assert picture.shape == (60, 80, 3) and (picture != plain).any()
+        assert picture.shape == (60, 80, 3)
+        assert (picture != plain).any()
         assert all((picture != other).any() for other in pictures[:number])
     np.testing.assert_array_equal(np.asarray(result.plot(uncertainty=True, points=False)), pictures[3])
     # The banner stays in its corner.
@@ -132,12 +139,14 @@ def test_plot_on_another_picture() -> None:
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".webp", ".bmp", ".tif", ".tiff"])
 def test_save_pictures(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"out{suffix}"
-    make().save(path)
+    y, x = np.mgrid[:60, :80]
+    result = make(_image=np.stack([x * 3, y * 4, x + y], -1).astype(np.uint8))
+    result.save(path)
     with Image.open(path) as image:
         saved = np.asarray(image.convert("RGB")).astype(int)
-    drawn = np.asarray(make().plot()).astype(int)
-    # JPEG and WebP of a noise picture; the others are exact.
-    assert np.abs(saved - drawn).mean() < (20 if suffix in (".jpg", ".JPEG", ".webp") else 1e-9)
+    drawn = np.asarray(result.plot()).astype(int)
+    # JPEG and WebP lose a little at the edges of dots; the others are exact.
+    assert np.abs(saved - drawn).mean() < (5 if suffix in (".jpg", ".JPEG", ".webp") else 1e-9)
 
 
 @pytest.mark.parametrize("people", [0, 7])
@@ -152,7 +161,8 @@ def test_save_data(people: int, tmp_path: Path) -> None:
     read = np.array([[r["x"], r["y"], r["score"]] for r in rows], np.float32).reshape(-1, 3)
     np.testing.assert_array_equal(read, np.column_stack([result.points, result.scores]))
     density = np.load(tmp_path / "r.npy", allow_pickle=False)
-    assert density.dtype == np.float32 and density.sum() == people
+    assert density.dtype == np.float32
+    assert density.sum() == people
     assert sorted(p.name for p in tmp_path.iterdir()) == ["r.csv", "r.json", "r.npy"]
 
 
@@ -178,7 +188,8 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path: Path, monk
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         make().save(path)
-    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["r.json"]
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
 
 
 def test_saving_replaces_a_file_with_the_usual_rights(tmp_path: Path) -> None:
@@ -202,11 +213,13 @@ def test_supervision(monkeypatch: pytest.MonkeyPatch) -> None:
     for people in (0, 4):
         result = make(people)
         detections: Any = result.to_supervision()
-        assert detections.xyxy.shape == (people, 4) and detections.xyxy.dtype == np.float32
+        assert detections.xyxy.shape == (people, 4)
+        assert detections.xyxy.dtype == np.float32
         np.testing.assert_array_equal(detections.xyxy, result.points[:, [0, 1, 0, 1]])
         np.testing.assert_array_equal(detections.confidence, result.scores)
         assert detections.confidence.flags.writeable
-        assert detections.class_id.dtype.kind == "i" and detections.class_id.tolist() == [0] * people
+        assert detections.class_id.dtype.kind == "i"
+        assert detections.class_id.tolist() == [0] * people
 
 
 def test_supervision_missing(monkeypatch: pytest.MonkeyPatch) -> None:

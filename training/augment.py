@@ -23,6 +23,7 @@ class AugmentConfig:
         contrast, gamma, channel_gain: smallest and largest factor.
         brightness: largest shift of pixels in [0, 1].
         grey: probability of a grey picture.
+        negatives: probability that a crop is a synthetic picture without people.
     """
 
     scale: tuple[float, float] = (0.6, 1.7)
@@ -31,6 +32,7 @@ class AugmentConfig:
     channel_gain: tuple[float, float] = (0.92, 1.08)
     brightness: float = 0.15
     grey: float = 0.1
+    negatives: float = 0.05
 
 
 def random_crop(

@@ -15,6 +15,7 @@ from engine.config import ModelConfig
 from engine.images import load_image
 from engine.training.augment import AugmentConfig, random_crop
 from engine.training.dataset import Sample
+from engine.training.negatives import empty_picture
 
 
 class CrowdBatches:
@@ -46,11 +47,16 @@ class CrowdBatches:
         rng = np.random.default_rng((self.seed, number))
         crops = []
         for _ in range(self.batch):
-            part = self.parts[rng.integers(len(self.parts))]
-            image, points = part[rng.integers(len(part))]
+            image, points = self._draw(rng)
             crops.append(random_crop(image, points, self.model, self.augment, rng))
         pixels, heads, counts = (torch.from_numpy(np.stack(x)) for x in zip(*crops, strict=True))
         return pixels.contiguous(memory_format=torch.channels_last), heads, counts
+
+    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        if rng.random() < self.augment.negatives:
+            return empty_picture(self.model.crop_size, rng), np.zeros((0, 2), np.float32)
+        part = self.parts[rng.integers(len(self.parts))]
+        return part[rng.integers(len(part))]
 
     def iterate(self, first: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Batches ``first``, ``first + 1``, ... in order; a few are always being made ahead."""

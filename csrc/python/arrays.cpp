@@ -82,7 +82,7 @@ void require_threads(int threads) {
 
 TensorView tensor_view(const py::array& array, const char* name) {
   const auto stride = [&](int axis) { return array.strides(axis) / kItemSize; };
-  if (array.shape(3) > 1 && stride(3) != 1) {
+  if (array.size() > 0 && array.shape(3) > 1 && stride(3) != 1) {
     reject(name, "must have a contiguous last axis, got a stride of " + std::to_string(array.strides(3)) +
                      " bytes; use numpy.ascontiguousarray");
   }

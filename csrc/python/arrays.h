@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -28,5 +29,21 @@ void require_threads(int threads);
 
 // View of an array that has passed require_float32(..., 4); its last axis must be contiguous.
 TensorView tensor_view(const py::array& array, const char* name);
+
+// Calls body without the interpreter lock. Unlike pybind11's guard it takes the lock back outside of any
+// destructor: at exit Python ends other threads there by unwinding them, which a destructor turns into an
+// abort.
+template <typename Body>
+void without_gil(const Body& body) {
+  PyThreadState* state = PyEval_SaveThread();
+  std::exception_ptr error;
+  try {
+    body();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  PyEval_RestoreThread(state);
+  if (error) std::rethrow_exception(error);
+}
 
 }  // namespace crowd::python

@@ -22,8 +22,7 @@ void attend(const py::array& q, const py::array& k, const py::array& v, py::arra
   require_threads(threads);
   const TensorView q_view = tensor_view(q, "q"), k_view = tensor_view(k, "k"), v_view = tensor_view(v, "v");
   auto* result = static_cast<float*>(out.mutable_data());
-  py::gil_scoped_release release;
-  criss_cross_attention(q_view, k_view, v_view, result, threads);
+  without_gil([&] { criss_cross_attention(q_view, k_view, v_view, result, threads); });
 }
 
 }  // namespace

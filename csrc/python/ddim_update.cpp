@@ -47,8 +47,7 @@ void update(py::array x_t, const py::array& x_0, py::array estimate, py::array c
   auto* e = static_cast<float*>(estimate.mutable_data());
   auto* c = static_cast<float*>(change.mutable_data());
   const Index size = x_t.size();
-  py::gil_scoped_release release;
-  ddim_update(x, x0, e, c, size, numbers, threads);
+  without_gil([&] { ddim_update(x, x0, e, c, size, numbers, threads); });
 }
 
 }  // namespace

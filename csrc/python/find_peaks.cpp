@@ -16,10 +16,7 @@ py::tuple peaks(const py::array& heatmap, double threshold, int threads) {
   const auto* data = static_cast<const float*>(heatmap.data());
   const Index height = heatmap.shape(0), width = heatmap.shape(1);
   std::vector<Peak> found;
-  {
-    py::gil_scoped_release release;
-    found = find_peaks(data, height, width, threshold, threads);
-  }
+  without_gil([&] { found = find_peaks(data, height, width, threshold, threads); });
   const auto count = static_cast<py::ssize_t>(found.size());
   py::array_t<float> points(Shape{count, 2}), scores(Shape{count});
   auto point = points.mutable_unchecked<2>();

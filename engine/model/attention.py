@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -43,11 +45,11 @@ def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return v.new_empty(v.shape)
 
 
-def _keep_inputs(ctx, inputs, output):
+def _keep_inputs(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _backward(ctx, grad):
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
     # The weights are computed again: keeping [B, H, W, H + W] alive costs more than the two products.
     with torch.enable_grad():
         inputs = [x.detach().requires_grad_() for x in ctx.saved_tensors]
@@ -81,6 +83,9 @@ class CrissCrossAttention(nn.Module):
 
     Shapes: [B, C, H, W] -> [B, C, H, W].
     """
+
+    scale: Tensor
+    is_query: Tensor
 
     def __init__(self, channels: int, dim: int, reference_length: int):
         super().__init__()

@@ -6,15 +6,16 @@
 
 namespace crowd {
 
-// The number of threads that a request stands for: 0 means one per processor this process may use.
-int resolve_threads(int threads);
+// The number of threads that take part in a parallel_for of so many tasks; 0 threads stand for one per
+// processor that this process may use.
+int count_workers(Index tasks, int threads);
 
 // Calls body(task, worker) once for every task in [0, tasks) and returns when all have run.
 //
-// At most resolve_threads(threads) threads take part, the caller among them; tasks are handed out in
-// order. `worker` in [0, resolve_threads(threads)) is held by one thread at a time, so it may index
-// scratch memory. A result that depends on the task alone is the same for any number of threads.
-// The first exception thrown by a body is rethrown here, once the tasks under way have ended.
+// count_workers(tasks, threads) threads take part, the caller among them; tasks are handed out in order.
+// `worker`, below that number, is held by one thread at a time, so it may index scratch memory. A result
+// that depends on the task alone is the same for any number of threads. The first exception thrown by a
+// body is rethrown here, once the tasks under way have ended.
 //
 // May be called from several threads at once and from inside a body: each call waits for its own tasks
 // only. The threads sleep between calls, are kept until the process exits, and are started anew in a

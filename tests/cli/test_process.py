@@ -11,8 +11,8 @@ from types import ModuleType
 import pytest
 
 from engine.cli import main
-from engine.cli_inputs import find_pictures
-from engine.cli_outputs import plan_targets
+from engine.cli.inputs import find_pictures
+from engine.cli.outputs import plan_targets
 
 
 @pytest.fixture

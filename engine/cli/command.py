@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.cli_inputs import Pictures, find_pictures, read_picture
-from engine.cli_outputs import (
+from engine.cli.inputs import Pictures, find_pictures, read_picture
+from engine.cli.outputs import (
     STDOUT,
     Write,
     check_output_file,
@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_count(commands)
     _add_eval(commands)
-    _add_command(commands, "export", "turn a training checkpoint into a bundle", "crowd export runs/default/best.pt")
+    _add_command(commands, "export", "turn a training checkpoint into a bundle", "crowd export runs/default/model.pt my-bundle")
     doctor = _add_command(commands, "doctor", "show what runs on this machine", "crowd doctor")
     doctor.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser
@@ -132,7 +132,7 @@ def _add_counter_options(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: list[str], counter_factory: CounterFactory | None) -> int:
     options = build_parser().parse_args(arguments)
     if options.command == "doctor":
-        from engine import doctor
+        from engine.cli import doctor
 
         return doctor.run(as_json=options.json)
     run = _count if options.command == "count" else _evaluate
@@ -181,7 +181,9 @@ def _count(options: argparse.Namespace, factory: CounterFactory) -> int:
                 save(number, result)
             except (ImageError, OSError) as error:
                 failed = True
-                bar.write(f"crowd: {printable(path)}: {error}", file=sys.stderr)
+                # Most errors name the picture themselves.
+                message = str(error) if str(error).startswith(path) else f"{path}: {error}"
+                bar.write(f"crowd: {printable(message)}", file=sys.stderr)
                 continue
             for write in writers:
                 write(path, result)
@@ -215,12 +217,9 @@ def _savers(options: argparse.Namespace, pictures: Pictures) -> Callable[[int, C
     maps = _targets(options.save_map, pictures, ".npy")
 
     def save(number: int, result: CountResult) -> None:
-        if overlays:
-            result.save(overlays[number])
-        if maps:
-            import numpy as np
-
-            np.save(maps[number], result.density)
+        for targets in (overlays, maps):
+            if targets:
+                result.save(targets[number])
 
     return save
 

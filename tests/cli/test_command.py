@@ -33,7 +33,10 @@ class StandInResult:
         return {"count": self.count, "interval": list(self.interval)}
 
     def save(self, path):
-        Path(path).write_text(f"overlay of {self.count}")
+        if Path(path).suffix == ".npy":
+            np.save(path, self.density)
+        else:
+            Path(path).write_text(f"overlay of {self.count}")
 
 
 class StandInCounter:
@@ -189,6 +192,8 @@ def test_one_input_is_saved_under_the_name_given(pictures, tmp_path):
     [
         ["{}/a.jpg", "--save", "{}/a.jpg"],
         ["{}", "--save", "{}"],
+        ["{}", "--save", "{}/new.jpg"],
+        ["{}", "--save-map", "{}/new.npy"],
         ["{}/b.PNG", "--json", "{}/a.jpg"],
         ["{}/b.PNG", "--csv", "{}/deep"],
         ["{}/b.PNG", "--csv", "{}/nowhere/x.csv"],

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from engine.cli_inputs import PICTURE_SUFFIXES, STDIN
+from engine.cli.inputs import PICTURE_SUFFIXES, STDIN
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -93,8 +93,10 @@ def plan_targets(pictures: Sequence[str], path: str, suffix: str, many: bool) ->
         many: ``path`` is a folder.
 
     Raises:
-        ConfigError: a file would overwrite one of the pictures.
+        ConfigError: a file would overwrite one of the pictures, or a folder is needed and a file is named.
     """
+    if many and not Path(path).is_dir() and Path(path).suffix.lower() in {*PICTURE_SUFFIXES, ".npy"}:
+        raise ConfigError(f"several inputs need a folder to save to, got the file name {path}")
     folder = many or Path(path).is_dir() or path.endswith(("/", os.sep))
     targets = _unused_names(pictures, Path(path), suffix) if folder else [Path(path)]
     originals = {Path(p).resolve() for p in pictures if p != STDIN}

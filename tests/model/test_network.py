@@ -1,0 +1,77 @@
+"""Shapes, folding and cost of the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.canvas import Canvas
+from engine.config import ModelConfig
+from engine.preprocess import plan_tiles
+
+torch = pytest.importorskip("torch")
+
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from engine.model.network import CrowdNetwork  # noqa: E402
+
+CONFIG = ModelConfig()
+
+
+@pytest.fixture(scope="module")
+def network() -> CrowdNetwork:
+    torch.manual_seed(0)
+    return CrowdNetwork(CONFIG).eval()
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 160), (96, 32)])
+@torch.inference_mode()
+def test_shapes(network, size) -> None:
+    height, width = size[0] // 8, size[1] // 8
+    features, density = network.encoder(torch.zeros(2, 3, *size))
+    assert features.shape == (2, CONFIG.features, height, width)
+    assert density.shape == (2, 1, height, width) and (density > 0).all()
+    x_t = torch.zeros(2, CONFIG.latent_channels, height, width)
+    assert network.decoder(features, x_t, torch.tensor([1.0, 0.3])).shape == x_t.shape
+
+
+@torch.inference_mode()
+def test_time_and_noise_reach_the_estimate() -> None:
+    torch.manual_seed(0)
+    decoder = CrowdNetwork(CONFIG).eval().decoder
+    for parameter in decoder.parameters():
+        # Zero-initialised layers would hide their inputs.
+        parameter.normal_(std=0.1)
+    features = torch.randn(1, CONFIG.features, 4, 4)
+    x_t = torch.randn(1, CONFIG.latent_channels, 4, 4)
+    base = decoder(features, x_t, torch.tensor([1.0]))
+    assert not torch.allclose(base, decoder(features, x_t, torch.tensor([0.5])))
+    assert not torch.allclose(base, decoder(features, -x_t, torch.tensor([1.0])))
+    assert not torch.allclose(base, decoder(-features, x_t, torch.tensor([1.0])))
+
+
+def test_fold_and_unfold_are_inverse_and_agree_with_the_engine(network) -> None:
+    heatmap = torch.rand(1, 1, 32, 48)
+    latent = network.fold(heatmap)
+    assert latent.shape == (1, CONFIG.latent_channels, 8, 12)
+    assert torch.equal(network.unfold(latent), heatmap)
+    canvas = Canvas(64, 96, CONFIG)
+    (tile,) = plan_tiles(64, 96)
+    scaled = ((2 * latent - 1) * CONFIG.map_scale).numpy()
+    canvas.paste(tile, [scaled], [np.zeros_like(scaled)], np.zeros((1, 1, 8, 12), np.float32))
+    assert np.allclose(canvas.maps(False).heatmap, heatmap[0, 0].numpy(), atol=1e-6)
+
+
+@torch.inference_mode()
+def test_the_network_stays_within_its_budget(network) -> None:
+    """At 1024x768, three steps: at most 25 GMAC, and at most 1.5 GMAC a step (convolutions)."""
+    features = torch.zeros(1, CONFIG.features, 96, 128)
+    latent = torch.zeros(1, CONFIG.latent_channels, 96, 128)
+    with FlopCounterMode(display=False) as encoder:
+        network.encoder(torch.zeros(1, 3, 768, 1024))
+    with FlopCounterMode(display=False) as decoder:
+        network.decoder(features, latent, torch.ones(1))
+    encoder_gmac, decoder_gmac = (x.get_total_flops() / 2e9 for x in (encoder, decoder))
+    assert encoder_gmac + 3 * decoder_gmac <= 25
+    assert decoder_gmac <= 1.5
+    assert sum(p.numel() for p in network.parameters()) * 2 <= 16 * 2**20, "float16 weights must fit in 16 MiB"

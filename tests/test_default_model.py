@@ -1,0 +1,48 @@
+"""The shipped model on pictures whose count is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import engine
+from engine.bundle import load_bundle
+
+PICTURES = Path(__file__).parent.parent / "examples" / "pictures"
+
+
+@pytest.fixture(scope="module")
+def counter():
+    with engine.CrowdCounter() as counter:
+        yield counter
+
+
+def test_the_sample_picture_is_counted(counter) -> None:
+    true = np.array(json.loads((PICTURES / "points.json").read_text())["pedestrians.jpg"])
+    result = counter.count(PICTURES / "images" / "pedestrians.jpg")
+    assert abs(result.count - len(true)) <= 2
+    # Most heads are where they were marked by hand, within 12 pixels (a head is about 15 high).
+    nearest = np.linalg.norm(result.points[:, None] - true[None], axis=2).min(axis=0)
+    assert (nearest <= 12).sum() >= len(true) - 3
+
+
+@pytest.mark.parametrize("level", [0, 64, 128, 255])
+def test_blank_pictures_hold_nobody(counter, level: int) -> None:
+    assert counter.count(np.full((480, 640, 3), level, np.uint8)).count == 0
+
+
+def test_noise_and_gradients_hold_nobody(counter) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    sky = np.linspace(90, 250, 480)[:, None, None] * np.ones((1, 640, 3)) * [0.7, 0.85, 1.0]
+    assert counter.count(noise).count == 0
+    assert counter.count(sky.astype(np.uint8)).count == 0
+
+
+def test_the_bundle_is_small_and_calibrated() -> None:
+    bundle = load_bundle("default")
+    assert sum(file.stat().st_size for file in bundle.path.iterdir()) <= 16 * 2**20
+    assert {1, 2, 3} <= bundle.counting.keys()

@@ -1,0 +1,90 @@
+"""Synthetic pictures without people: what is not in crowd data sets, and must not be counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+
+def empty_picture(size: int, rng: np.random.Generator) -> np.ndarray:
+    """A random blank, noise, sky or texture picture: uint8 [size, size, 3]."""
+    pattern = _PATTERNS[rng.integers(len(_PATTERNS))](size, rng)  # [size, size, 1 or 3] in 0 .. 1
+    low, high = np.sort(rng.random((2, 3)), axis=0)
+    if rng.random() < 0.3:
+        low, high = np.zeros(3), np.ones(3)
+    picture = (low + pattern * (high - low)) * 255
+    if rng.random() < 0.3:
+        picture = picture + rng.normal(0, rng.uniform(2, 25), (size, size, 3))
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def _blank(size: int, rng: np.random.Generator) -> np.ndarray:
+    return np.full((size, size, 1), rng.random())
+
+
+def _noise(size: int, rng: np.random.Generator) -> np.ndarray:
+    """White noise at a random grain, smooth or in blocks."""
+    grain = int(2 ** rng.uniform(0, 6))
+    small = rng.random((-(-size // grain) + 1, -(-size // grain) + 1, 3 if rng.random() < 0.5 else 1))
+    if rng.random() < 0.5:
+        return np.kron(small, np.ones((grain, grain, 1)))[:size, :size]
+    return _enlarge(small, size)
+
+
+def _clouds(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise of all grains together, coarse ones strongest: clouds, stone, foliage."""
+    total, falloff = np.zeros((size, size, 1)), rng.uniform(0.4, 1.1)
+    for octave in range(1, 8):
+        total += falloff**octave * _enlarge(rng.random((2**octave + 1, 2**octave + 1, 1)), size)
+    return (total - total.min()) / np.ptp(total)
+
+
+def _gradient(size: int, rng: np.random.Generator) -> np.ndarray:
+    angle = rng.uniform(0, 2 * np.pi)
+    y, x = np.mgrid[:size, :size] / size
+    ramp = np.cos(angle) * x + np.sin(angle) * y
+    return ((ramp - ramp.min()) / np.ptp(ramp))[..., None] ** rng.uniform(0.5, 2)
+
+
+def _waves(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Stripes, checks or a lattice of dots, with soft or hard edges."""
+    y, x = np.mgrid[:size, :size].astype(np.float64)
+    angle, period = rng.uniform(0, np.pi), np.exp(rng.uniform(np.log(3), np.log(80)))
+    u = (np.cos(angle) * x + np.sin(angle) * y) * 2 * np.pi / period
+    v = (np.cos(angle) * y - np.sin(angle) * x) * 2 * np.pi / period * rng.uniform(0.5, 2)
+    wave = (np.sin(u), np.sin(u) * np.sin(v), np.minimum(np.sin(u), np.sin(v)))[rng.integers(3)]
+    sharpness = np.exp(rng.uniform(0, 3))
+    return 0.5 + 0.5 * np.tanh(sharpness * wave)[..., None]
+
+
+def _bricks(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Courses of bricks, each with a shade of its own."""
+    height, width, joint = rng.integers(6, 40), rng.integers(10, 90), rng.integers(1, 5)
+    y, x = np.mgrid[:size, :size]
+    course = y // height
+    shifted = x + (course % 2) * (width // 2)
+    shades = rng.random((size // height + 2, 2 * size // width + 3))
+    wall = 0.4 + 0.6 * shades[course, shifted // width]
+    wall[(y % height < joint) | (shifted % width < joint)] = 0
+    return wall[..., None]
+
+
+def _enlarge(small: np.ndarray, size: int) -> np.ndarray:
+    channels = [
+        np.asarray(Image.fromarray(small[..., c].astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC))
+        for c in range(small.shape[2])
+    ]
+    return np.clip(np.stack(channels, axis=2), 0, 1)
+
+
+_PATTERNS: tuple[Callable[[int, np.random.Generator], np.ndarray], ...] = (
+    _blank,
+    _noise,
+    _noise,
+    _clouds,
+    _gradient,
+    _waves,
+    _bricks,
+)
