@@ -16,13 +16,16 @@ class Canvas:
 
     Args:
         height, width: of the picture, in pixels.
+
+    Attributes:
+        shape: (h, w) of the maps, in cells.
     """
 
     def __init__(self, height: int, width: int, model: ModelConfig):
         self._model = model
-        shape = -(-height // model.map_stride), -(-width // model.map_stride)
-        self._heatmap = np.zeros(shape, np.float32)
-        self._spread = np.zeros(shape, np.float32)
+        self.shape = -(-height // model.map_stride), -(-width // model.map_stride)
+        self._heatmap = np.zeros(self.shape, np.float32)
+        self._spread = np.zeros(self.shape, np.float32)
         self._expected = 0.0
 
     def paste(

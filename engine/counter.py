@@ -114,8 +114,8 @@ class CrowdCounter:
             canvas.paste(tile, estimates, changes, backend.download(density))
         maps = canvas.maps(has_spread=steps > 1 or samples > 1)
         counted = count_heads(maps, self._bundle.rule(steps), backend.find_peaks)
-        points = np.minimum(counted.points * np.float32(model.map_stride), np.float32([width, height]))
-        density_of_heads = density_map(counted.points, *maps.heatmap.shape)
+        points = np.minimum(counted.points * np.float32(model.map_stride), np.array([width, height], np.float32))
+        density_of_heads = density_map(counted.points, *canvas.shape)
         clock.lap("peaks")
         return CountResult(
             count=len(points),

@@ -32,9 +32,7 @@ class Tile:
     core_right: int
 
 
-def plan_tiles(
-    height: int, width: int, max_pixels: int = MAX_TILE_PIXELS, halo: int = TILE_HALO
-) -> tuple[Tile, ...]:
+def plan_tiles(height: int, width: int, max_pixels: int = MAX_TILE_PIXELS, halo: int = TILE_HALO) -> tuple[Tile, ...]:
     """Tiles whose cores cover a picture once; one tile if it has at most ``max_pixels``.
 
     >>> len(plan_tiles(768, 1024)), len(plan_tiles(9000, 12000))

@@ -102,9 +102,9 @@ def find_peaks(heatmap: ArrayLike, threshold: float) -> tuple[NDArray[np.float32
 
     Source: peaks as in CenterNet (2019); the parabola is the standard three-point vertex formula.
 
-    >>> points, scores = find_peaks([[0.0, 0.5, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]], 0.25)
-    >>> points.round(4).tolist(), scores.tolist()
-    ([[2.3333, 0.5]], [1.0])
+    >>> points, scores = find_peaks([[0.0, 0.75, 1.0, 0.25], [0.0, 0.0, 0.0, 0.0]], 0.5)
+    >>> points.tolist(), scores.tolist()
+    ([[2.25, 0.5]], [1.0])
     """
     cells = np.asarray(heatmap, np.float64)
     height, width = cells.shape

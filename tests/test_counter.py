@@ -38,19 +38,25 @@ def test_every_field_of_a_result_keeps_its_promise(counter, rgb) -> None:
     height, width = rgb.shape[:2]
     assert isinstance(result.count, int)
     assert result.image_size == (width, height)
-    assert result.points.shape == (result.count, 2) and result.points.dtype == np.float32
-    assert result.scores.shape == (result.count,) and result.scores.dtype == np.float32
-    assert (result.points >= 0).all() and (result.points <= [width, height]).all()
+    assert result.points.shape == (result.count, 2)
+    assert result.points.dtype == np.float32
+    assert result.scores.shape == (result.count,)
+    assert result.scores.dtype == np.float32
+    assert (result.points >= 0).all()
+    assert (result.points <= [width, height]).all()
     for name in ("heatmap", "density", "uncertainty"):
         values = getattr(result, name)
-        assert values.shape == (-(-height // 2), -(-width // 2)) and values.dtype == np.float32
+        assert values.shape == (-(-height // 2), -(-width // 2))
+        assert values.dtype == np.float32
         assert (values >= 0).all()
-    assert result.heatmap.max() <= 1 and result.uncertainty.max() <= 1
+    assert result.heatmap.max() <= 1
+    assert result.uncertainty.max() <= 1
     assert result.density.sum(dtype=np.float64) == pytest.approx(result.count, abs=1e-2)
     assert result.interval[0] <= result.count <= result.interval[1]
     assert {"load", "preprocess", "encode", "denoise", "peaks", "total"} <= result.timings.keys()
     assert sum(v for k, v in result.timings.items() if k != "total") == pytest.approx(result.timings["total"])
-    assert result.warnings == () and result.zones == {}
+    assert result.warnings == ()
+    assert result.zones == {}
 
 
 def test_the_same_picture_through_any_input_gives_the_same_result(counter, rgb, tmp_path) -> None:
@@ -113,7 +119,8 @@ def test_one_thread_gives_the_same_count(rgb) -> None:
 def test_steps_and_samples_can_be_chosen_per_call(counter, rgb) -> None:
     crop = rgb[:256, :256]
     maps = {steps: counter.count(crop, steps=steps).heatmap for steps in (1, 2, 3)}
-    assert not np.array_equal(maps[1], maps[2]) and not np.array_equal(maps[2], maps[3])
+    assert not np.array_equal(maps[1], maps[2])
+    assert not np.array_equal(maps[2], maps[3])
     one_step = counter.count(crop, steps=1)
     assert not one_step.uncertainty.any()
     fused = counter.count(crop, steps=1, samples=3)
@@ -163,7 +170,8 @@ def test_results_survive_the_next_count(counter, rgb) -> None:
     kept = json.dumps(first.to_dict()), first.heatmap.copy(), first.uncertainty.copy()
     counter.count(np.ascontiguousarray(rgb[::-1]))
     assert kept[0] == json.dumps(first.to_dict())
-    assert np.array_equal(kept[1], first.heatmap) and np.array_equal(kept[2], first.uncertainty)
+    assert np.array_equal(kept[1], first.heatmap)
+    assert np.array_equal(kept[2], first.uncertainty)
 
 
 def test_a_closed_counter_says_so() -> None:

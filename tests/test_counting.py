@@ -48,7 +48,8 @@ def test_spread_widens_the_interval_around_the_chosen_threshold() -> None:
 
 def test_an_empty_map_counts_nobody() -> None:
     counted = count_heads(_maps([0.0], 5.0, spread=0.1), RULE, reference.find_peaks)
-    assert counted.points.shape == (0, 2) and counted.scores.shape == (0,)
+    assert counted.points.shape == (0, 2)
+    assert counted.scores.shape == (0,)
     assert counted.interval == (0, 0)
 
 
@@ -58,7 +59,8 @@ def test_density_sums_to_the_count_even_at_borders(shape: tuple[int, int]) -> No
     points = (rng.random((25, 2)) * [shape[1], shape[0]]).astype(np.float32)
     points[:4] = [[0, 0], [shape[1] - 1e-3, 0], [0, shape[0] - 1e-3], [shape[1] - 1e-3, shape[0] - 1e-3]]
     density = density_map(points, *shape)
-    assert density.dtype == np.float32 and density.shape == shape
+    assert density.dtype == np.float32
+    assert density.shape == shape
     assert density.sum(dtype=np.float64) == pytest.approx(25, abs=1e-3)
     assert (density >= 0).all()
 
@@ -72,9 +74,14 @@ def test_density_is_centred_on_its_head() -> None:
 
 def test_zones_count_points_inside() -> None:
     points = np.array([[1, 1], [9, 9], [5, 5], [20, 5]], np.float32)
-    zones = {"box": [(0, 0), (6, 0), (6, 6), (0, 6)], "triangle": [(4, 4), (12, 12), (4, 12)], "far": [(90, 90), (95, 90), (95, 95)]}
+    zones = {
+        "box": [(0, 0), (6, 0), (6, 6), (0, 6)],
+        "triangle": [(4, 4), (12, 12), (4, 12)],
+        "far": [(90, 90), (95, 90), (95, 95)],
+    }
     counts = count_zones(points, zones)
-    assert counts["box"] == 2 and counts["far"] == 0
+    assert counts["box"] == 2
+    assert counts["far"] == 0
     assert count_zones(points, None) == {}
 
 

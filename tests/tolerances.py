@@ -32,10 +32,12 @@ class ConformanceTolerance:
     """How far a backend may be from the PyTorch reference in float32.
 
     ``features`` and ``step``: relative root mean square of the encoder's output and of one decoder step;
+    ``density``: absolute, in heads per 8x8 block (runtimes differ in how they compute softplus near zero);
     ``heatmap``: mean absolute difference of the final map, in [0, 1]; ``count``: relative, also of unmatched points.
     """
 
     features: float
+    density: float
     step: float
     heatmap: float
     count: float
@@ -43,7 +45,7 @@ class ConformanceTolerance:
 
 CONFORMANCE = {
     # The same arithmetic in another order: some ten float32 ulps after some tens of layers.
-    "float32": ConformanceTolerance(features=1e-4, step=1e-4, heatmap=1e-4, count=0.01),
+    "float32": ConformanceTolerance(features=1e-4, density=1e-5, step=1e-4, heatmap=1e-4, count=0.01),
     # bfloat16 keeps 8 bits, an error of 2e-3 per layer, which some tens of layers add up to a few per cent.
-    "bfloat16": ConformanceTolerance(features=5e-2, step=5e-2, heatmap=1e-2, count=0.05),
+    "bfloat16": ConformanceTolerance(features=5e-2, density=2e-2, step=5e-2, heatmap=1e-2, count=0.05),
 }

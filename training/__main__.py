@@ -10,9 +10,9 @@ import torch
 
 from engine.config import ModelConfig
 from engine.errors import EngineError
+from engine.model.checkpoint import load_network, save_model
 from engine.training.augment import AugmentConfig
 from engine.training.calibrate import calibrate
-from engine.model.checkpoint import load_network, save_model
 from engine.training.dataset import Sample, find_samples
 from engine.training.losses import LossConfig
 from engine.training.train import TrainConfig, train

@@ -79,7 +79,8 @@ def read_pictures(
     readings: dict[int, list[Reading]] = {number: [] for number in steps}
     for sample in tqdm(samples, desc="calibrate", unit="image"):
         image = load_image(sample.image)
-        (tile,) = plan_tiles(*image.shape[:2], max_pixels=image.size)
+        height, width = image.shape[:2]
+        (tile,) = plan_tiles(height, width, max_pixels=height * width)
         with torch.autocast("cpu", torch.bfloat16):
             features, density = network.encoder(torch.from_numpy(to_input(image, model)))
             shape = (1, model.latent_channels, *features.shape[2:])
@@ -87,7 +88,7 @@ def read_pictures(
                 zeros = torch.zeros(shape)
                 latents = Latents(torch.tensor(initial_noise(0, shape, 0)), zeros, zeros.clone())
                 denoise(denoiser, features, latents, number, model.map_scale)
-                canvas = Canvas(*image.shape[:2], model)
+                canvas = Canvas(height, width, model)
                 canvas.paste(tile, [latents.estimate.numpy()], [latents.change.numpy()], density.numpy())
                 maps = canvas.maps(has_spread=number > 1)
                 _, scores = _core.find_peaks(maps.heatmap, float(THRESHOLDS[0]))

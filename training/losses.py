@@ -58,9 +58,7 @@ def crowd_loss(
         noise: standard normal, of the latent's shape [B, L, S/8, S/8].
     """
     clean = network.fold(heads[:, None])  # [B, L, h, w]
-    alpha, sigma = (
-        torch.from_numpy(x).to(noise)[:, None, None, None] for x in alpha_sigma(times)
-    )
+    alpha, sigma = (torch.from_numpy(x).to(noise)[:, None, None, None] for x in alpha_sigma(times))
     x_t = alpha * (2 * clean - 1) * model.map_scale + sigma * noise
     features, density = network.encoder(pixels)
     x_0 = network.decoder(features, x_t, torch.from_numpy(times).to(noise))

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from engine.config import ModelConfig
+from engine.model.checkpoint import load_state, save_whole
+from engine.model.layers import channels_last
 from engine.model.network import CrowdNetwork
 from engine.training.augment import AugmentConfig
 from engine.training.batches import CrowdBatches
-from engine.model.checkpoint import load_state, save_whole
 from engine.training.dataset import Sample
 from engine.training.losses import LossConfig, crowd_loss, draw_times
 from engine.training.validate import validate
@@ -57,13 +58,10 @@ class TrainingRun:
     def __init__(self, config: TrainConfig, out: Path, device: str = "cpu"):
         self.config, self.out, self.device = config, out, torch.device(device)
         torch.manual_seed(config.seed)
-        self.network = self._place(CrowdNetwork(config.model))
+        self.network = channels_last(CrowdNetwork(config.model).to(self.device))
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(_decay_groups(self.network, config.weight_decay), config.learning_rate)
         self.iteration, self.seconds, self.best = 0, 0.0, math.inf
-
-    def _place(self, network: nn.Module) -> nn.Module:
-        return network.to(self.device, memory_format=torch.channels_last)
 
     @property
     def progress(self) -> float:
@@ -79,9 +77,7 @@ class TrainingRun:
         noise = torch.from_numpy(rng.standard_normal((len(pixels), latent, size, size), np.float32)).to(self.device)
         times = draw_times(len(pixels), config.loss, rng)
         with torch.autocast(self.device.type, torch.bfloat16):
-            loss, parts = crowd_loss(
-                self.network, config.model, config.loss, pixels, heads, counts, times, noise
-            )
+            loss, parts = crowd_loss(self.network, config.model, config.loss, pixels, heads, counts, times, noise)
         warm = min(1.0, (self.iteration + 1) / config.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.progress))

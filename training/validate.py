@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from engine.config import PADDING, ModelConfig
+from engine.config import ModelConfig
 from engine.images import load_image
 from engine.model.network import CrowdNetwork
+from engine.preprocess import to_input
+from engine.sampler import initial_noise
 from engine.training.dataset import Sample
 from engine.training.losses import LossConfig
 from engine.training.targets import head_map
-
-
-def to_input(image: np.ndarray, model: ModelConfig) -> Tensor:
-    """uint8 [H, W, 3] -> float32 [1, 3, H', W'], normalised and zero-padded to multiples of 32."""
-    height, width = image.shape[:2]
-    padded = np.zeros((-height % PADDING + height, -width % PADDING + width, 3), np.float32)
-    padded[:height, :width] = (image / np.float32(255) - model.pixel_mean) / model.pixel_std
-    return torch.from_numpy(padded).permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
@@ -36,14 +29,12 @@ def validate(
     map_errors: list[float] = []
     count_errors: dict[str, list[float]] = {}
     for sample in samples:
-        pixels = to_input(load_image(sample.image), model).to(device)
-        heads = torch.from_numpy(
-            head_map(sample.points, pixels.shape[2] // model.map_stride, pixels.shape[3] // model.map_stride, model.map_stride)
-        ).to(device)
+        pixels = torch.from_numpy(to_input(load_image(sample.image), model)).to(device)
+        height, width = (side // model.map_stride for side in pixels.shape[2:])
+        heads = torch.from_numpy(head_map(sample.points, height, width, model.map_stride)).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             features, density = network.encoder(pixels)
-            generator = torch.Generator().manual_seed(0)
-            noise = torch.randn((1, model.latent_channels, *features.shape[2:]), generator=generator).to(device)
+            noise = torch.tensor(initial_noise(0, (1, model.latent_channels, *features.shape[2:]), 0), device=device)
             x_0 = network.decoder(features, noise, torch.ones(1, device=device))
         heatmap = (network.unfold(x_0)[0, 0] / model.map_scale + 1) / 2
         map_errors.append(float(((1 + foreground * heads) * (heatmap - heads).square()).mean()))

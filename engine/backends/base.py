@@ -63,6 +63,7 @@ class Backend(ABC):
     def find_peaks(self, heatmap: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """The kernel ``find_peaks`` on a host map [h, w]: points [N, 2] in cells and scores [N]."""
 
+    @abstractmethod
     def close(self) -> None:
         """Free what the backend holds; it cannot be used afterwards."""
 

@@ -19,7 +19,7 @@ from engine.backends.base import Backend
 from engine.bundle import WEIGHTS_FILE, Bundle
 from engine.config import CounterConfig
 from engine.model.denoiser import TorchDenoiser
-from engine.model.layers import fold_norms
+from engine.model.layers import channels_last, fold_norms
 from engine.model.network import CrowdNetwork
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -42,7 +42,7 @@ class TorchBackend(Backend):
         network = fold_norms(CrowdNetwork(bundle.model))
         weights = load_file(bundle.path / WEIGHTS_FILE)
         network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-        self._denoiser = TorchDenoiser(network.to(self.device, memory_format=torch.channels_last))
+        self._denoiser = TorchDenoiser(channels_last(network.to(self.device)))
 
     def _autocast(self) -> torch.autocast:
         kind, reduced = self.device.split(":")[0], self.compute_type != "float32"
@@ -71,3 +71,6 @@ class TorchBackend(Backend):
 
     def find_peaks(self, heatmap: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         return _core.find_peaks(heatmap, threshold)
+
+    def close(self) -> None:
+        del self._denoiser

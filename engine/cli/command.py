@@ -70,7 +70,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_count(commands)
     _add_eval(commands)
-    _add_command(commands, "export", "turn a training checkpoint into a bundle", "crowd export runs/default/model.pt my-bundle")
+    _add_command(
+        commands, "export", "turn a training checkpoint into a bundle", "crowd export runs/default/model.pt my-bundle"
+    )
     doctor = _add_command(commands, "doctor", "show what runs on this machine", "crowd doctor")
     doctor.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser

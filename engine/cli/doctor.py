@@ -11,9 +11,9 @@ import numpy as np
 
 from engine.backends.base import create_backend
 from engine.bundle import load_bundle
+from engine.cli.machine import Cpu, Cuda, probe_cuda, read_cpu, read_versions
 from engine.config import CounterConfig
 from engine.errors import EngineError
-from engine.cli.machine import Cpu, Cuda, probe_cuda, read_cpu, read_versions
 
 BACKENDS = ("openvino", "torch", "tensorrt")
 # Distribution that a backend runs on. TensorRT has none here until a version of the engine can use it.

@@ -36,9 +36,8 @@ def load_state(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]
 def load_network(path: Path) -> CrowdNetwork:
     """The network of a checkpoint with its averaged weights, in eval mode."""
     state = load_state(path)
-    fields = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in state["config"]["model"].items()
-    }
+    settings = state["config"]["model"].items()
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in settings}
     network = CrowdNetwork(ModelConfig(**fields))
     network.load_state_dict(state["average"])
     return network.eval()

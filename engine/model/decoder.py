@@ -63,6 +63,7 @@ class Decoder(nn.Module):
         self.out = nn.Conv2d(width, latent, 1)
         # Starts as an almost empty map.
         nn.init.zeros_(self.out.weight)
+        assert self.out.bias is not None
         nn.init.constant_(self.out.bias, 0.02)
 
     def forward(self, features: Tensor, x_t: Tensor, t: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ class Encoder(nn.Module):
         self.density_hidden = ConvNorm(features, 32, kernel=1)
         self.density = nn.Conv2d(32, 1, 1)
         # softplus(-3) = 0.05 heads a block: near the mean of crowd pictures, so training starts calm.
+        assert self.density.bias is not None
         nn.init.constant_(self.density.bias, -3.0)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:

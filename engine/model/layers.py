@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -33,7 +36,17 @@ class ResidualBlock(nn.Module):
         return F.relu(x + self.second(self.first(x)))
 
 
-def fold_norms(module: nn.Module) -> nn.Module:
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def channels_last(module: ModuleT) -> ModuleT:
+    """Lay the weights of ``module`` out as convolutions like them best; returns ``module``."""
+    # nn.Module.to takes memory_format, but its type hints do not say so.
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module
+
+
+def fold_norms(module: ModuleT) -> ModuleT:
     """Fold every batch norm of ``module`` into its convolution, in place; returns ``module`` in eval mode.
 
     The result computes the same function; its convolutions have biases and its norms are identities.

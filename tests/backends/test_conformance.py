@@ -54,11 +54,13 @@ def test_features_density_and_every_step(reference, variant, size) -> None:
     image = load_image(PICTURE)[-size[0] :, : size[1]]
     pixels = to_input(image, bundle.model)
     ours, theirs = (b.encode(b.upload(pixels)) for b in (backend, reference))
-    for a, b in zip(ours, theirs, strict=True):
-        assert _error(backend.download(a), reference.download(b)) < tolerance.features
+    assert _error(backend.download(ours[0]), reference.download(theirs[0])) < tolerance.features
+    assert np.abs(backend.download(ours[1]) - reference.download(theirs[1])).max() < tolerance.density
     shape = (1, bundle.model.latent_channels, size[0] // FEATURE_STRIDE, size[1] // FEATURE_STRIDE)
     # Both follow the reference's trajectory, so that each step's error is its own.
-    x_t, estimate, change = (reference.upload(x) for x in (initial_noise(0, shape, 0), *np.zeros((2, *shape), np.float32)))
+    x_t, estimate, change = (
+        reference.upload(x) for x in (initial_noise(0, shape, 0), *np.zeros((2, *shape), np.float32))
+    )
     for step in ddim_steps(3):
         mine = backend.decode(ours[0], backend.upload(reference.download(x_t)), step.t)
         x_0 = reference.decode(theirs[0], x_t, step.t)

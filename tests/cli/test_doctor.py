@@ -7,11 +7,10 @@ import json
 
 import pytest
 
-from engine.cli import doctor
-from engine.cli import main
+from engine.cli import doctor, main
 from engine.cli.doctor import BackendState, Model, Report, check_backend, check_model, examine, render
-from engine.errors import BackendError
 from engine.cli.machine import Cpu, Cuda, parse_cpuinfo, probe_cuda, read_cpu, read_versions
+from engine.errors import BackendError
 
 X86 = """processor\t: 0
 model name\t: Example CPU @ 2.00GHz

@@ -31,12 +31,11 @@ SHAPES = [
 ]
 
 
-def _inputs(shape: tuple[int, ...], scale: float = 1.0, seed: int = 0) -> list[np.ndarray]:
+def _inputs(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """q, k, v as float32 views of one packed tensor, as the graphs hand them over."""
     b, h, w, d, c = shape
     packed = np.random.default_rng(seed).standard_normal((b, h, w, 2 * d + c)).astype(np.float32)
-    packed[..., :d] *= scale
-    return np.split(packed, [d, 2 * d], axis=-1)
+    return packed[..., :d], packed[..., d : 2 * d], packed[..., 2 * d :]
 
 
 def _attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, threads: int = 1) -> np.ndarray:
@@ -138,8 +137,8 @@ def test_concurrent_calls_do_not_change_the_result() -> None:
 
 def test_views_of_any_stride() -> None:
     q, k, v = _inputs((4, 10, 12, 6, 7))
-    views = [a[::2, ::-1, 1::3] for a in (q, k, v)]
-    _assert_close(_attend(*views), reference.criss_cross_attention(*views))
+    q, k, v = (a[::2, ::-1, 1::3] for a in (q, k, v))
+    _assert_close(_attend(q, k, v), reference.criss_cross_attention(q, k, v))
     broadcast = np.broadcast_to(k[:1, :1], k.shape)
     _assert_close(_attend(q, broadcast, v), reference.criss_cross_attention(q, broadcast, v))
 

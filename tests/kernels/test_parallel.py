@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,10 +48,15 @@ time.sleep(0.3)
 """
 
 
+def _run(program: str, folder: Path) -> None:
+    # Away from the source tree, whose engine/ lacks the compiled part.
+    subprocess.run([sys.executable, "-c", program], cwd=folder, check=True)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
-def test_a_forked_child_computes_the_same() -> None:
-    subprocess.run([sys.executable, "-c", _FORK], check=True)
+def test_a_forked_child_computes_the_same(tmp_path: Path) -> None:
+    _run(_FORK, tmp_path)
 
 
-def test_exit_while_kernels_run() -> None:
-    subprocess.run([sys.executable, "-c", _EXIT], check=True)
+def test_exit_while_kernels_run(tmp_path: Path) -> None:
+    _run(_EXIT, tmp_path)

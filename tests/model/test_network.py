@@ -30,7 +30,8 @@ def test_shapes(network, size) -> None:
     height, width = size[0] // 8, size[1] // 8
     features, density = network.encoder(torch.zeros(2, 3, *size))
     assert features.shape == (2, CONFIG.features, height, width)
-    assert density.shape == (2, 1, height, width) and (density > 0).all()
+    assert density.shape == (2, 1, height, width)
+    assert (density > 0).all()
     x_t = torch.zeros(2, CONFIG.latent_channels, height, width)
     assert network.decoder(features, x_t, torch.tensor([1.0, 0.3])).shape == x_t.shape
 

@@ -63,7 +63,9 @@ def test_the_table_counts_as_the_engine_does() -> None:
 def test_a_network_is_read_and_calibrated_end_to_end(tmp_path) -> None:
     samples = []
     for i, size in enumerate([(64, 96), (50, 33), (40, 64)]):
-        Image.fromarray(np.random.default_rng(i).integers(0, 256, (*size, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (*size, 3), dtype=np.uint8)).save(
+            tmp_path / f"{i}.png"
+        )
         samples.append(Sample(tmp_path / f"{i}.png", np.zeros((3, 2), np.float32), "part_A"))
     torch.manual_seed(0)
     network = CrowdNetwork(SMALL).eval()
