@@ -9,8 +9,10 @@ import numpy as np
 
 from engine.config import PADDING, ModelConfig
 
-# Pictures up to this many pixels run in one piece; activations then stay below half a gigabyte.
-MAX_TILE_PIXELS = 2048 * 2048
+# Pictures up to this many pixels run in one piece; activations take about 250 bytes a pixel.
+MAX_WHOLE_PIXELS = 2048 * 2048
+# Side of the tiles of larger ones, which need memory for themselves as well.
+TILE_SIDE = 1536
 # Context that a tile sees beyond the pixels it owns.
 TILE_HALO = 128
 
@@ -32,18 +34,19 @@ class Tile:
     core_right: int
 
 
-def plan_tiles(height: int, width: int, max_pixels: int = MAX_TILE_PIXELS, halo: int = TILE_HALO) -> tuple[Tile, ...]:
-    """Tiles whose cores cover a picture once; one tile if it has at most ``max_pixels``.
+def plan_tiles(
+    height: int, width: int, max_pixels: int = MAX_WHOLE_PIXELS, side: int = TILE_SIDE, halo: int = TILE_HALO
+) -> tuple[Tile, ...]:
+    """Tiles of at most about ``side`` whose cores cover a picture once; one tile for up to ``max_pixels``.
 
     >>> len(plan_tiles(768, 1024)), len(plan_tiles(9000, 12000))
-    (1, 48)
+    (1, 80)
     """
     if height * width <= max_pixels:
         return (Tile(0, 0, height, width, 0, 0, height, width),)
-    side = math.isqrt(max_pixels) - 2 * halo
     tiles = []
-    for core_top, core_bottom in _cuts(height, side):
-        for core_left, core_right in _cuts(width, side):
+    for core_top, core_bottom in _cuts(height, side - 2 * halo):
+        for core_left, core_right in _cuts(width, side - 2 * halo):
             top, left = max(core_top - halo, 0), max(core_left - halo, 0)
             bottom, right = min(core_bottom + halo, height), min(core_right + halo, width)
             tiles.append(Tile(top, left, bottom, right, core_top, core_left, core_bottom, core_right))

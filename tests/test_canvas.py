@@ -28,7 +28,7 @@ def test_tiles_of_one_map_give_that_map_back(size: tuple[int, int]) -> None:
     change = rng.random(whole.shape).astype(np.float32)
     blocks = rng.random(_padded(size, 8)).astype(np.float32)
     canvas = Canvas(*size, MODEL)
-    for tile in plan_tiles(*size, max_pixels=96 * 96, halo=16):
+    for tile in plan_tiles(*size, max_pixels=96 * 96, side=96, halo=16):
         height, width = _padded((tile.bottom - tile.top, tile.right - tile.left), 32)
         cells = np.s_[tile.top // 2 : (tile.top + height) // 2, tile.left // 2 : (tile.left + width) // 2]
         eighths = np.s_[tile.top // 8 : (tile.top + height) // 8, tile.left // 8 : (tile.left + width) // 8]
