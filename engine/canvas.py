@@ -1,13 +1,12 @@
-"""Lays the latents of a picture's tiles together into its head maps."""
+"""Lays the maps of a picture's tiles together."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 
 from engine.config import FEATURE_STRIDE, ModelConfig
 from engine.counting import HeadMaps
+from engine.maps import TileMaps
 from engine.preprocess import Tile
 
 
@@ -22,43 +21,20 @@ class Canvas:
     """
 
     def __init__(self, height: int, width: int, model: ModelConfig):
-        self._model = model
-        self.shape = -(-height // model.map_stride), -(-width // model.map_stride)
+        self._stride = model.map_stride
+        self.shape = -(-height // self._stride), -(-width // self._stride)
         self._heatmap = np.zeros(self.shape, np.float32)
         self._spread = np.zeros(self.shape, np.float32)
         self._expected = 0.0
 
-    def paste(
-        self, tile: Tile, estimates: Sequence[np.ndarray], changes: Sequence[np.ndarray], density: np.ndarray
-    ) -> None:
-        """Add the core of one tile.
-
-        Args:
-            estimates: clean latents [1, L, h, w] in -b .. b, one for each sample.
-            changes: step-to-step changes [1, L, h, w], one for each sample.
-            density: expected heads in each 8x8 block [1, 1, h, w].
-
-        The heat map is the mean of the samples; the spread is their mean change from step to step
-        plus the standard deviation between them.
-        """
-        scale = np.float32(1 / (2 * self._model.map_scale))
-        mean, spread = estimates[0], changes[0]
-        if len(estimates) > 1:
-            mean = np.mean(estimates, axis=0)
-            spread = np.mean(changes, axis=0) + scale * np.std(estimates, axis=0)
-        stride = self._model.map_stride
-        here = _cells(tile.core_top, tile.core_bottom, stride), _cells(tile.core_left, tile.core_right, stride)
-        there = _core(tile, stride)
-        self._heatmap[here] = np.clip(self._unfold(mean)[there] * scale + np.float32(0.5), 0, 1)
-        self._spread[here] = np.clip(self._unfold(spread)[there], 0, 1)
-        self._expected += float(density[0, 0][_core(tile, FEATURE_STRIDE)].sum(dtype=np.float64))
-
-    def _unfold(self, latent: np.ndarray) -> np.ndarray:
-        """Depth to space: [1, r * r, h, w] -> [h * r, w * r]."""
-        factor = FEATURE_STRIDE // self._model.map_stride
-        height, width = latent.shape[2:]
-        patches = latent.reshape(factor, factor, height, width).transpose(2, 0, 3, 1)
-        return patches.reshape(height * factor, width * factor)
+    def paste(self, tile: Tile, maps: TileMaps) -> None:
+        """Copy the core of one tile; its halo and padding are left out."""
+        rows = _cells(tile.core_top, tile.core_bottom, self._stride)
+        columns = _cells(tile.core_left, tile.core_right, self._stride)
+        core = _core(tile, self._stride)
+        self._heatmap[rows, columns] = maps.heatmap[core]
+        self._spread[rows, columns] = maps.spread[core]
+        self._expected += float(maps.density[_core(tile, FEATURE_STRIDE)].sum(dtype=np.float64))
 
     def maps(self, has_spread: bool) -> HeadMaps:
         """The maps of all tiles pasted so far."""

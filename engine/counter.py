@@ -11,13 +11,12 @@ import numpy as np
 from engine.backends.base import Backend, create_backend
 from engine.bundle import load_bundle
 from engine.canvas import Canvas
-from engine.config import FEATURE_STRIDE, CounterConfig, check_range
+from engine.config import CounterConfig, check_range
 from engine.counting import Polygon, count_heads, count_zones, density_map
 from engine.errors import EngineError
 from engine.images import load_image
-from engine.preprocess import plan_tiles, to_input
+from engine.preprocess import plan_tiles
 from engine.result import CountResult
-from engine.sampler import Latents, denoise, initial_noise
 from engine.stopwatch import Stopwatch
 
 # Pictures with a side below this many pixels are counted with a warning.
@@ -105,13 +104,8 @@ class CrowdCounter:
         tiles = plan_tiles(height, width)
         canvas = Canvas(height, width, model)
         for tile in tiles:
-            pixels = to_input(image[tile.top : tile.bottom, tile.left : tile.right], model)
-            clock.lap("preprocess")
-            features, density = backend.encode(backend.upload(pixels))
-            clock.lap("encode")
-            estimates, changes = self._denoise_samples(backend, features, pixels.shape[2:], steps, samples)
-            clock.lap("denoise")
-            canvas.paste(tile, estimates, changes, backend.download(density))
+            pixels = image[tile.top : tile.bottom, tile.left : tile.right]
+            canvas.paste(tile, backend.infer(pixels, steps, samples, self._config.seed, clock))
         maps = canvas.maps(has_spread=steps > 1 or samples > 1)
         counted = count_heads(maps, self._bundle.rule(steps), backend.find_peaks)
         points = np.minimum(counted.points * np.float32(model.map_stride), np.array([width, height], np.float32))
@@ -161,22 +155,6 @@ class CrowdCounter:
         if self._backend is None:
             raise EngineError("this CrowdCounter is closed; make a new one")
         return self._backend
-
-    def _denoise_samples(
-        self, backend: Backend, features: Any, size: tuple[int, ...], steps: int, samples: int
-    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Clean latents and their step-to-step changes, one of each for each noise sample."""
-        model = self._bundle.model
-        shape = (1, model.latent_channels, size[0] // FEATURE_STRIDE, size[1] // FEATURE_STRIDE)
-        zeros = np.zeros(shape, np.float32)
-        estimates, changes = [], []
-        for sample in range(samples):
-            noise = initial_noise(self._config.seed, shape, sample)
-            latents = Latents(backend.upload(noise), backend.upload(zeros), backend.upload(zeros))
-            denoise(backend, features, latents, steps, model.map_scale)
-            estimates.append(backend.download(latents.estimate))
-            changes.append(backend.download(latents.change))
-        return estimates, changes
 
 
 def _warnings(height: int, width: int, tiles: int) -> tuple[str, ...]:

@@ -15,7 +15,13 @@ MODULES = sorted(
     for module in pkgutil.walk_packages(engine.__path__, "engine.")
     if not module.name.endswith("__main__") and "._core" not in module.name
 )
-WITH_EXAMPLES = {"engine.counter", "engine.counting", "engine.kernels.reference", "engine.preprocess", "engine.schedule"}
+WITH_EXAMPLES = {
+    "engine.counter",
+    "engine.counting",
+    "engine.kernels.reference",
+    "engine.preprocess",
+    "engine.schedule",
+}
 
 
 @pytest.mark.parametrize("name", MODULES)

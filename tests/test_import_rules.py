@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CORE = {
-    "bundle", "canvas", "config", "counting", "decode", "errors", "images", "overlay", "pixels", "preprocess",
+    "bundle", "canvas", "config", "counting", "decode", "errors", "images", "maps", "overlay", "pixels", "preprocess",
     "program", "result", "sampler", "schedule", "stopwatch", "_core",
 }  # fmt: skip
 HEAVY = {"torch", "triton", "openvino", "tensorrt", "tensorrt_rtx", "onnx", "onnxruntime", "scipy", "safetensors"}

@@ -13,6 +13,7 @@ from engine import _core
 from engine.canvas import Canvas
 from engine.config import CountingRule, ModelConfig
 from engine.images import load_image
+from engine.maps import TileMaps, head_maps
 from engine.model.denoiser import TorchDenoiser
 from engine.model.network import CrowdNetwork
 from engine.preprocess import plan_tiles, to_input
@@ -89,7 +90,8 @@ def read_pictures(
                 latents = Latents(torch.tensor(initial_noise(0, shape, 0)), zeros, zeros.clone())
                 denoise(denoiser, features, latents, number, model.map_scale)
                 canvas = Canvas(height, width, model)
-                canvas.paste(tile, [latents.estimate.numpy()], [latents.change.numpy()], density.numpy())
+                heatmap, spread = head_maps([latents.estimate.numpy()], [latents.change.numpy()], model)
+                canvas.paste(tile, TileMaps(heatmap, spread, density.numpy()[0, 0]))
                 maps = canvas.maps(has_spread=number > 1)
                 _, scores = _core.find_peaks(maps.heatmap, float(THRESHOLDS[0]))
                 readings[number].append(Reading(sample.part, len(sample.points), maps.expected, scores))

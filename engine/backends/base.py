@@ -10,8 +10,12 @@ from typing import Any
 import numpy as np
 
 from engine.bundle import Bundle
-from engine.config import CounterConfig
+from engine.config import FEATURE_STRIDE, CounterConfig, ModelConfig
 from engine.errors import BackendError
+from engine.maps import TileMaps, head_maps
+from engine.preprocess import to_input
+from engine.sampler import Latents, denoise, initial_noise
+from engine.stopwatch import Stopwatch
 
 _log = logging.getLogger("engine")
 
@@ -33,11 +37,13 @@ class Backend(ABC):
         name: as in the registry.
         device: what it runs on, for the user.
         compute_type: the type it computes in, after "default" was resolved.
+        model: shape of the network.
     """
 
     name: str
     device: str
     compute_type: str
+    model: ModelConfig
 
     @abstractmethod
     def upload(self, array: np.ndarray) -> Any:
@@ -62,6 +68,29 @@ class Backend(ABC):
     @abstractmethod
     def find_peaks(self, heatmap: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """The kernel ``find_peaks`` on a host map [h, w]: points [N, 2] in cells and scores [N]."""
+
+    def infer(self, image: np.ndarray, steps: int, samples: int, seed: int, clock: Stopwatch) -> TileMaps:
+        """Run the whole network on one tile: encode once, denoise ``samples`` times.
+
+        Args:
+            image: uint8 [H, W, 3], RGB.
+            clock: gets the laps "preprocess", "encode" and "denoise".
+        """
+        pixels = to_input(image, self.model)
+        clock.lap("preprocess")
+        features, density = self.encode(self.upload(pixels))
+        clock.lap("encode")
+        shape = (1, self.model.latent_channels, pixels.shape[2] // FEATURE_STRIDE, pixels.shape[3] // FEATURE_STRIDE)
+        estimates, changes = [], []
+        for sample in range(samples):
+            noise, still = initial_noise(seed, shape, sample), np.zeros(shape, np.float32)
+            latents = Latents(self.upload(noise), self.upload(still), self.upload(still))
+            denoise(self, features, latents, steps, self.model.map_scale)
+            estimates.append(self.download(latents.estimate))
+            changes.append(self.download(latents.change))
+        maps = TileMaps(*head_maps(estimates, changes, self.model), self.download(density)[0, 0])
+        clock.lap("denoise")
+        return maps
 
     @abstractmethod
     def close(self) -> None:

@@ -34,6 +34,7 @@ class OpenVINOBackend(Backend):
     def __init__(self, bundle: Bundle, config: CounterConfig):
         self._threads = config.cpu_threads or os.cpu_count() or 1
         self._core = ov.Core()
+        self.model = bundle.model
         self.compute_type = self._resolve_type(config.compute_type)
         options = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[self.compute_type],

@@ -39,6 +39,7 @@ class TorchBackend(Backend):
             raise BackendError(f"backend 'torch' computes in {', '.join(_TYPES)}, got {config.compute_type!r}")
         if config.cpu_threads:
             torch.set_num_threads(config.cpu_threads)
+        self.model = bundle.model
         network = fold_norms(CrowdNetwork(bundle.model))
         weights = load_file(bundle.path / WEIGHTS_FILE)
         network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})

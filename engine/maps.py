@@ -1,0 +1,55 @@
+"""The maps of one tile, and how they come out of the latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.config import FEATURE_STRIDE, ModelConfig
+
+
+@dataclass(frozen=True)
+class TileMaps:
+    """What the network says of one tile, padding included.
+
+    Attributes:
+        heatmap: float32 [H / map_stride, W / map_stride] in [0, 1].
+        spread: the same, how far the heat map moved between steps or differs between samples.
+        density: float32 [H / 8, W / 8], expected heads in each 8x8 block.
+    """
+
+    heatmap: np.ndarray
+    spread: np.ndarray
+    density: np.ndarray
+
+
+def head_maps(
+    estimates: Sequence[np.ndarray], changes: Sequence[np.ndarray], model: ModelConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Heat map and spread of one or more noise samples.
+
+    Args:
+        estimates: clean latents [1, L, h, w] in -b .. b, one for each sample.
+        changes: step-to-step changes [1, L, h, w], one for each sample.
+
+    Returns:
+        The mean of the samples, scaled to [0, 1], and their mean change plus the standard deviation
+        between them: float32, depth unfolded to space.
+    """
+    scale = np.float32(1 / (2 * model.map_scale))
+    mean, spread = estimates[0], changes[0]
+    if len(estimates) > 1:
+        mean = np.mean(estimates, axis=0)
+        spread = np.mean(changes, axis=0) + scale * np.std(estimates, axis=0)
+    factor = FEATURE_STRIDE // model.map_stride
+    heatmap = np.clip(_unfold(mean, factor) * scale + np.float32(0.5), 0, 1)
+    return heatmap, np.clip(_unfold(spread, factor), 0, 1)
+
+
+def _unfold(latent: np.ndarray, factor: int) -> np.ndarray:
+    """Depth to space: [1, factor^2, h, w] -> [h * factor, w * factor]."""
+    height, width = latent.shape[2:]
+    patches = latent.reshape(factor, factor, height, width).transpose(2, 0, 3, 1)
+    return patches.reshape(height * factor, width * factor)
