@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from engine.errors import ConfigError
 FindPeaks = Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray]]
 Polygon = Sequence[tuple[float, float]]
 
+# People added to both sides of a ratio of true to counted.
+RATIO_OFFSET = 5
 # Peaks below the rule's lowest threshold by up to this factor are candidates for the interval alone.
 _CANDIDATE_FACTOR = 0.5
 # Splat of the density map: a Gaussian of sigma = 1.5 cells, cut at 4 cells.
@@ -50,9 +53,12 @@ def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Co
     """Pick the peaks of the heat map that are heads.
 
     Peaks above ``rule.high`` always count, those below ``rule.low`` never; between the two, the
-    strongest count until there are as many as the encoder expects. The interval counts the peaks that
-    would pass the threshold so chosen if every peak were lower, or higher, by its spread; without any
-    spread it runs from the peaks above ``rule.high`` to those above ``rule.low``.
+    strongest count until there are as many as the encoder expects.
+
+    The interval holds two ranges. One is this picture's own: the peaks that would pass the threshold so
+    chosen if every peak were lower, or higher, by its spread; without any spread, the peaks above
+    ``rule.high`` and those above ``rule.low``. The other is the model's calibrated error: the count times
+    ``rule.least`` and ``rule.most`` (split conformal prediction on the ratio of true to counted people).
     """
     points, scores = find_peaks(maps.heatmap, rule.low * _CANDIDATE_FACTOR)
     possible, certain = int((scores >= rule.low).sum()), int((scores >= rule.high).sum())
@@ -65,7 +71,20 @@ def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Co
         column, row = np.floor(points).astype(np.int64).T if len(points) else np.zeros((2, 0), np.int64)
         spread = maps.spread[row, column]
         certain, possible = int((scores - spread >= threshold).sum()), int((scores + spread >= threshold).sum())
-    return Counted(points[kept], scores[kept], (min(certain, count), max(possible, count)))
+    low, high = (scale_count(count, ratio) for ratio in (rule.least, rule.most))
+    interval = min(certain, count, math.floor(low)), max(possible, count, math.ceil(high))
+    return Counted(points[kept], scores[kept], interval)
+
+
+def scale_count(count: int, ratio: float) -> float:
+    """The true count if ``(true + 5) / (count + 5)`` is ``ratio``, not below 0.
+
+    The 5 keeps the ratio tame for pictures of a few people.
+
+    >>> scale_count(95, 1.2), scale_count(0, 0.5)
+    (115.0, 0.0)
+    """
+    return max((count + RATIO_OFFSET) * ratio - RATIO_OFFSET, 0.0)
 
 
 def density_map(points: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -46,6 +46,14 @@ def test_spread_widens_the_interval_around_the_chosen_threshold() -> None:
     assert moved.interval == (1, 4)
 
 
+def test_the_calibrated_error_widens_the_interval() -> None:
+    rule = CountingRule(low=0.3, high=0.6, least=0.5, most=2.0)
+    maps = _maps([0.9, 0.8, 0.7, 0.65, 0.62], 5, spread=0.0)
+    # Five counted: (5 + 5) / 2 - 5 = 0 to (5 + 5) * 2 - 5 = 15.
+    assert count_heads(maps, rule, reference.find_peaks).interval == (0, 15)
+    assert count_heads(_maps([0.0], 0, spread=0.0), rule, reference.find_peaks).interval == (0, 5)
+
+
 def test_an_empty_map_counts_nobody() -> None:
     counted = count_heads(_maps([0.0], 5.0, spread=0.1), RULE, reference.find_peaks)
     assert counted.points.shape == (0, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from engine import _core
 from engine.canvas import Canvas
 from engine.config import CountingRule, ModelConfig
+from engine.counting import RATIO_OFFSET
 from engine.images import load_image
 from engine.maps import TileMaps, head_maps
 from engine.model.denoiser import TorchDenoiser
@@ -22,6 +24,8 @@ from engine.training.dataset import Sample
 
 THRESHOLDS = np.round(np.arange(0.10, 0.82, 0.02), 2)
 STEPS = (1, 2, 3, 5, 10)
+# Share of pictures whose true count may lie outside the interval.
+MISSED = 0.1
 
 
 @dataclass(frozen=True)
@@ -56,19 +60,31 @@ def calibrate(
         fitted on the other folds make on each fold.
     """
     readings = read_pictures(network, model, samples, steps)
-    fits = {}
-    for number, rows in readings.items():
-        table = _CountTable(rows)
-        fold_of = np.arange(len(rows)) % folds
-        errors = np.zeros(len(rows))
-        for fold in range(folds):
-            low, high = table.best(fold_of != fold)
-            errors[fold_of == fold] = table.errors[low, high, fold_of == fold]
-        low, high = table.best(np.ones(len(rows), bool))
-        rule = CountingRule(float(THRESHOLDS[low]), float(THRESHOLDS[high]))
-        parts = np.array([row.part for row in rows])
-        fits[number] = Fit(rule, {part: float(errors[parts == part].mean()) for part in sorted(set(parts))})
-    return fits
+    return {number: fit_rule(rows, folds) for number, rows in readings.items()}
+
+
+def fit_rule(rows: Sequence[Reading], folds: int = 10) -> Fit:
+    """The rule that suits all ``rows``; its errors and its interval come from rules fitted on other folds."""
+    table = _CountTable(rows)
+    fold_of = np.arange(len(rows)) % folds
+    counts = np.zeros(len(rows))
+    for fold in range(folds):
+        low, high = table.best(fold_of != fold)
+        counts[fold_of == fold] = table.counts[low, high, fold_of == fold]
+    low, high = table.best(np.ones(len(rows), bool))
+    least, most = _ratio_quantiles(table.true, counts)
+    rule = CountingRule(float(THRESHOLDS[low]), float(THRESHOLDS[high]), least, most)
+    parts = np.array([row.part for row in rows])
+    errors = np.abs(counts - table.true)
+    return Fit(rule, {part: float(errors[parts == part].mean()) for part in sorted(set(parts))})
+
+
+def _ratio_quantiles(true: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+    """Split conformal prediction: 5 % of new pictures fall below the first ratio, 5 % above the second."""
+    ratios = np.sort((true + RATIO_OFFSET) / (counts + RATIO_OFFSET))
+    # With n calibration pictures the new one is equally likely to rank anywhere among n + 1.
+    rank = min(math.ceil((len(ratios) + 1) * (1 - MISSED / 2)), len(ratios)) - 1
+    return min(float(ratios[len(ratios) - 1 - rank]), 1.0), max(float(ratios[rank]), 1.0)
 
 
 @torch.inference_mode()
@@ -99,15 +115,15 @@ def read_pictures(
 
 
 class _CountTable:
-    """Absolute errors of every pair of thresholds on every picture: ``errors[low, high, picture]``."""
+    """Count and absolute error of every pair of thresholds on every picture: [low, high, picture]."""
 
     def __init__(self, rows: Sequence[Reading]):
         peaks = np.array([[(row.scores >= t).sum() for row in rows] for t in THRESHOLDS])
         expected = np.array([round(row.expected) for row in rows])
-        true = np.array([row.true for row in rows])
+        self.true = true = np.array([row.true for row in rows])
         # As count_heads does: between the peaks above high and those above low, as many as expected.
-        counts = np.clip(expected, peaks[None, :, :], peaks[:, None, :])
-        self.errors = np.abs(counts - true).astype(np.float64)
+        self.counts = np.clip(expected, peaks[None, :, :], peaks[:, None, :])
+        self.errors = np.abs(self.counts - true).astype(np.float64)
         parts = np.array([row.part for row in rows])
         # Every part weighs the same, whatever its number of pictures and people.
         self._weights = np.zeros(len(rows))

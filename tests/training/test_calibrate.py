@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from engine.config import CountingRule, ModelConfig
-from engine.counting import HeadMaps, count_heads
+from engine.counting import HeadMaps, count_heads, scale_count
 from engine.kernels import reference
 
 torch = pytest.importorskip("torch")
 
 from engine.model.network import CrowdNetwork  # noqa: E402
-from engine.training.calibrate import THRESHOLDS, Reading, _CountTable, calibrate, read_pictures  # noqa: E402
+from engine.training.calibrate import THRESHOLDS, Reading, _CountTable, calibrate, fit_rule, read_pictures  # noqa: E402
 from engine.training.dataset import Sample  # noqa: E402
 
 SMALL = ModelConfig(widths=(32,) * 5, depths=(0,) * 5, features=32, attention_dim=16, decoder_width=32)
@@ -44,6 +44,24 @@ def test_a_good_expectation_is_followed() -> None:
     # All peaks alike: only the expectation can tell how many are heads.
     assert THRESHOLDS[low] <= 0.45 < THRESHOLDS[high]
     assert table.errors[low, high].sum() == 0
+
+
+def test_the_interval_holds_nine_in_ten_new_pictures() -> None:
+    rng = np.random.default_rng(0)
+
+    def pictures(number: int) -> list[Reading]:
+        rows = []
+        for _ in range(number):
+            found = int(rng.integers(20, 300))
+            # What is found differs from the truth by a fifth, up or down.
+            true = round(found * np.exp(rng.normal(0, 0.2)))
+            rows.append(Reading("part_A", true, float(found), np.full(found, 0.9, np.float32)))
+        return rows
+
+    rule = fit_rule(pictures(400)).rule
+    new = pictures(2000)
+    inside = [scale_count(len(r.scores), rule.least) <= r.true <= scale_count(len(r.scores), rule.most) for r in new]
+    assert 0.87 <= np.mean(inside) <= 0.94
 
 
 def test_the_table_counts_as_the_engine_does() -> None:
