@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,15 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class SegmentStage:
-    """Run the graph in file ``graph``: named tensors in, named tensors out."""
+    """Run the graph in file ``graph``: named tensors in, named tensors out.
+
+    ``typed`` names files of the same segment in other types, by type: for runtimes that take types from the graph.
+    """
 
     graph: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    typed: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,10 +155,39 @@ def write_manifest(
         "versions": dict(versions or {}),
         "files": {x.name: {"size": x.stat().st_size, "sha256": _sha256(x)} for x in files},
     }
-    part = folder / (MANIFEST_FILE + ".part")
-    part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, folder / MANIFEST_FILE)
+    _replace(folder / MANIFEST_FILE, _encoded(manifest))
     return load_bundle(folder)
+
+
+def add_files(path: str | Path, contents: Mapping[str, bytes], versions: Mapping[str, str]) -> Bundle:
+    """Put files into a bundle, such as kernels compiled for GPUs, or replace them, and load the result.
+
+    Args:
+        path: the bundle's folder.
+        contents: of the files, by name.
+        versions: of the packages that made them.
+
+    Each file is replaced whole, the manifest last: a bundle whose writing was cut short is refused, not misread.
+    """
+    folder = load_bundle(path).path
+    manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
+    for name, content in contents.items():
+        _replace(folder / name, content)
+        manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest["files"] = dict(sorted(manifest["files"].items()))
+    manifest["versions"].update(versions)
+    _replace(folder / MANIFEST_FILE, _encoded(manifest))
+    return load_bundle(folder)
+
+
+def _replace(file: Path, content: bytes) -> None:
+    part = file.with_name(file.name + ".part")
+    part.write_bytes(content)
+    os.replace(part, file)
+
+
+def _encoded(manifest: dict[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=1) + "\n").encode()
 
 
 def _damaged(folder: Path, problem: str) -> BundleError:
@@ -213,7 +246,10 @@ def _rule(folder: Path, rule: dict[str, float]) -> CountingRule:
     low, high = float(rule["low"]), float(rule["high"])
     if not 0 < low <= high <= 1:
         raise _damaged(folder, f"counting thresholds {low} to {high} are not within 0 < low <= high <= 1")
-    return CountingRule(low, high)
+    least, most = float(rule.get("least", 1.0)), float(rule.get("most", 1.0))
+    if not 0 < least <= 1 <= most < float("inf"):
+        raise _damaged(folder, f"interval ratios {least} and {most} are not within 0 < least <= 1 <= most")
+    return CountingRule(low, high, least, most)
 
 
 def _program(entry: dict[str, Any]) -> ProgramSpec:
@@ -224,16 +260,17 @@ def _program(entry: dict[str, Any]) -> ProgramSpec:
 def _stage(entry: dict[str, Any]) -> Stage:
     if "sizes" in entry:
         return SplitStage(entry["input"], tuple(entry["sizes"]), tuple(entry["outputs"]))
-    kind = SegmentStage if "graph" in entry else KernelStage
-    key = "graph" if kind is SegmentStage else "kernel"
-    return kind(entry[key], tuple(entry["inputs"]), tuple(entry["outputs"]))
+    inputs, outputs = tuple(entry["inputs"]), tuple(entry["outputs"])
+    if "graph" in entry:
+        return SegmentStage(entry["graph"], inputs, outputs, dict(entry.get("typed", {})))
+    return KernelStage(entry["kernel"], inputs, outputs)
 
 
 def _check_programs(bundle: Bundle, files: dict[str, Any]) -> None:
     """Every graph is a listed file, every kernel is known, and every tensor is made before it is used."""
     for name, program in bundle.programs.items():
         segments = [stage for stage in program.stages if isinstance(stage, SegmentStage)]
-        for graph in (program.graph, *(stage.graph for stage in segments)):
+        for graph in (program.graph, *(file for stage in segments for file in (stage.graph, *stage.typed.values()))):
             if graph not in files:
                 raise _damaged(bundle.path, f"program {name} uses {graph!r}, which the manifest does not list")
         known = set(program.inputs)

@@ -18,6 +18,7 @@ class Canvas:
 
     Attributes:
         shape: (h, w) of the maps, in cells.
+        peaks: points and scores, where the backend has found those of the whole picture.
     """
 
     def __init__(self, height: int, width: int, model: ModelConfig):
@@ -26,6 +27,7 @@ class Canvas:
         self._heatmap = np.zeros(self.shape, np.float32)
         self._spread = np.zeros(self.shape, np.float32)
         self._expected = 0.0
+        self.peaks: tuple[np.ndarray, np.ndarray] | None = None
 
     def paste(self, tile: Tile, maps: TileMaps) -> None:
         """Copy the core of one tile; its halo and padding are left out."""
@@ -34,6 +36,8 @@ class Canvas:
         core = _core(tile, self._stride)
         self._heatmap[rows, columns] = maps.heatmap[core]
         self._spread[rows, columns] = maps.spread[core]
+        # A backend looks for peaks only where one tile is the whole picture.
+        self.peaks = maps.peaks
         self._expected += float(maps.density[_core(tile, FEATURE_STRIDE)].sum(dtype=np.float64))
 
     def maps(self, has_spread: bool) -> HeadMaps:

@@ -57,15 +57,19 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class CountingRule:
-    """Range of the peak threshold, calibrated for one number of denoising steps.
+    """How peaks become a count and its interval, calibrated for one number of denoising steps.
 
     Attributes:
         low, high: the threshold is chosen within them so that the number of peaks agrees with the
             encoder's count; equal values fix it. 0 < low <= high <= 1.
+        least, most: quantiles of (true + 5) / (counted + 5) on held-out pictures; 0 < least <= 1 <= most.
+            1 and 1 claim nothing.
     """
 
     low: float
     high: float
+    least: float = 1.0
+    most: float = 1.0
 
 
 # Stride of the condition map and of the latent; inputs are padded to multiples of PADDING.
@@ -131,6 +135,29 @@ def _default_max_pixels() -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"{MAX_PIXELS_VARIABLE} must be a positive whole number of pixels, got {text!r}")
     return int(text)
+
+
+# Environment variable that names the folder of compiled models, where no cache_dir does.
+CACHE_VARIABLE = "CROWD_CACHE_DIR"
+
+
+def compiled_folder(cache_dir: str | Path | None) -> Path | None:
+    """Folder for what is compiled for this machine's GPU.
+
+    ``cache_dir`` if it is given, else CROWD_CACHE_DIR of the environment, else the user's own cache folder
+    (XDG_CACHE_HOME is honoured); None where this user has no home.
+    """
+    if cache_dir is not None:
+        return Path(cache_dir)
+    if named := os.environ.get(CACHE_VARIABLE, "").strip():
+        return Path(named)
+    if base := os.environ.get("XDG_CACHE_HOME", "").strip():
+        return Path(base) / "crowd-engine"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    return (home / "AppData" / "Local" if os.name == "nt" else home / ".cache") / "crowd-engine"
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from engine.backends.base import Backend, create_backend
+from engine.backends.base import Backend, Work, create_backend
 from engine.bundle import load_bundle
-from engine.canvas import Canvas
 from engine.config import CounterConfig, check_range
-from engine.counting import Polygon, count_heads, count_zones, density_map
+from engine.count_job import CountJob, CountPlan
+from engine.counting import Polygon
 from engine.errors import EngineError
-from engine.images import load_image
-from engine.preprocess import plan_tiles
 from engine.result import CountResult
 from engine.stopwatch import Stopwatch
-
-# Pictures with a side below this many pixels are counted with a warning.
-_SMALL_SIDE = 64
 
 
 class CrowdCounter:
@@ -28,7 +23,7 @@ class CrowdCounter:
 
     Args:
         model: "default" for the shipped model, or the path of a bundle.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto" (the GPU where everything for backend "tensorrt" is there), "cpu", "cuda" or "cuda:N".
         backend: "auto", "openvino", "tensorrt" or "torch".
         compute_type: "default" (the fastest that keeps the accuracy on this machine), "float32",
             "bfloat16", "float16" or "int8".
@@ -36,7 +31,8 @@ class CrowdCounter:
         samples: noise samples that are averaged; more than one also gives the interval.
         seed: of the noise. Same seed, same picture: bit-identical result.
         cpu_threads: threads to compute with; 0 is all cores.
-        cache_dir: folder for compiled models; None compiles anew in each process.
+        cache_dir: folder for compiled models. None: OpenVINO compiles anew in each process, and TensorRT's engines
+            are kept in CROWD_CACHE_DIR of the environment, or in the user's cache folder.
 
     Raises:
         ConfigError: an argument is outside its range.
@@ -77,69 +73,81 @@ class CrowdCounter:
         steps: int | None = None,
         samples: int | None = None,
         zones: Mapping[str, Polygon] | None = None,
+        stream: Any = None,
     ) -> CountResult:
         """Count the people in one picture.
 
         Args:
             img: path, bytes, binary file, PIL image, NumPy array (uint8 HxWx3, HxW or HxWx4) or torch
-                tensor (HxWx3 or 3xHxW, uint8 or float in [0, 1]). EXIF orientation is applied.
+                tensor (HxWx3 or 3xHxW, uint8 or float in [0, 1]). EXIF orientation is applied. With backend "tensorrt"
+                also an uint8 array on the same GPU (PyCUDA, CuPy, PyTorch), which is read where it is; the result then
+                keeps no picture, so ``plot`` takes one.
             color: "rgb" or "bgr", the channel order of arrays.
             steps, samples: override the counter's own for this call.
             zones: polygons in pixels, by name; ``result.zones`` has the people in each.
+            stream: that an array on the GPU is written in, if its library does not tell (PyCUDA does not): a handle,
+                or a stream of PyCUDA, CuPy or PyTorch. It is waited for on the GPU.
 
         Raises:
             ImageError: the picture cannot be read or is outside the limits.
-            ConfigError: ``color``, ``steps``, ``samples`` or ``zones`` are not valid.
+            ConfigError: ``color``, ``steps``, ``samples``, ``zones`` or ``stream`` are not valid.
         """
-        backend, model = self._open_backend(), self._bundle.model
-        check_range("steps", steps, 1, 1000, optional=True)
-        check_range("samples", samples, 1, 1000, optional=True)
-        steps = steps or self._config.steps or self._bundle.default_steps
-        samples = samples or self._config.samples
-
-        clock = Stopwatch()
-        image = load_image(img, color=color)
-        clock.lap("load")
-        height, width = image.shape[:2]
-        tiles = plan_tiles(height, width)
-        canvas = Canvas(height, width, model)
-        for tile in tiles:
-            pixels = image[tile.top : tile.bottom, tile.left : tile.right]
-            canvas.paste(tile, backend.infer(pixels, steps, samples, self._config.seed, clock))
-        maps = canvas.maps(has_spread=steps > 1 or samples > 1)
-        counted = count_heads(maps, self._bundle.rule(steps), backend.find_peaks)
-        points = np.minimum(counted.points * np.float32(model.map_stride), np.array([width, height], np.float32))
-        density_of_heads = density_map(counted.points, *canvas.shape)
-        clock.lap("peaks")
-        return CountResult(
-            count=len(points),
-            points=points,
-            scores=counted.scores,
-            heatmap=maps.heatmap,
-            density=density_of_heads,
-            uncertainty=maps.spread,
-            interval=counted.interval,
-            zones=count_zones(points, zones),
-            image_size=(width, height),
-            timings=clock.timings(),
-            warnings=_warnings(height, width, len(tiles)),
-            _image=image,
-        )
+        options = {"color": color, "steps": steps, "samples": samples, "zones": zones, "stream": stream}
+        (result,) = self._count_all([img], **options)
+        return result
 
     def count_batch(self, images: Iterable[Any], **options: Any) -> list[CountResult]:
         """Count several pictures, of any sizes; the same as :meth:`count` of each, in their order.
+
+        On a GPU, each picture is read and uploaded while the one before is computed.
 
         Args:
             images: anything that :meth:`count` takes, each.
             options: as of :meth:`count`.
         """
-        return [self.count(image, **options) for image in images]
+        return list(self._count_all(images, **options))
+
+    def _count_all(
+        self,
+        images: Iterable[Any],
+        color: str = "rgb",
+        steps: int | None = None,
+        samples: int | None = None,
+        zones: Mapping[str, Polygon] | None = None,
+        stream: Any = None,
+    ) -> Iterator[CountResult]:
+        backend = self._open_backend()
+        check_range("steps", steps, 1, 1000, optional=True)
+        check_range("samples", samples, 1, 1000, optional=True)
+        steps = steps or self._config.steps or self._bundle.default_steps
+        samples = samples or self._config.samples
+        plan = CountPlan(self._bundle, steps, samples, self._config.seed, zones)
+        jobs: deque[CountJob] = deque()
+
+        def work() -> Iterator[Work]:
+            for img in images:
+                clock = Stopwatch()
+                job = CountJob(backend.load(img, color, stream), plan, clock)
+                jobs.append(job)
+                clock.lap("load")
+                yield from job.work()
+
+        try:
+            # The backend may take the next picture before it gives the maps of this one.
+            with closing(backend.infer_all(work())) as results:
+                for maps in results:
+                    if jobs[0].paste(maps):
+                        yield jobs[0].finish(backend)
+                        jobs.popleft().close()
+        finally:
+            for job in jobs:
+                job.close()
 
     def close(self) -> None:
         """Free the backend; the counter cannot count afterwards. Closing twice is harmless."""
-        if self._backend is not None:
-            self._backend.close()
-            self._backend = None
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            backend.close()
 
     def __enter__(self) -> CrowdCounter:
         return self
@@ -155,12 +163,3 @@ class CrowdCounter:
         if self._backend is None:
             raise EngineError("this CrowdCounter is closed; make a new one")
         return self._backend
-
-
-def _warnings(height: int, width: int, tiles: int) -> tuple[str, ...]:
-    warnings = []
-    if min(height, width) < _SMALL_SIDE:
-        warnings.append(f"the picture is only {width} x {height} pixels; heads of under 4 pixels are missed")
-    if tiles > 1:
-        warnings.append(f"the picture was counted in {tiles} overlapping tiles, as it has {width * height} pixels")
-    return tuple(warnings)

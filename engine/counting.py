@@ -60,7 +60,7 @@ def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Co
     ``rule.high`` and those above ``rule.low``. The other is the model's calibrated error: the count times
     ``rule.least`` and ``rule.most`` (split conformal prediction on the ratio of true to counted people).
     """
-    points, scores = find_peaks(maps.heatmap, rule.low * _CANDIDATE_FACTOR)
+    points, scores = find_peaks(maps.heatmap, candidate_threshold(rule))
     possible, certain = int((scores >= rule.low).sum()), int((scores >= rule.high).sum())
     count = int(np.clip(round(maps.expected), certain, possible))
     # A stable sort keeps raster order among equals, so the choice is the same on every run.
@@ -74,6 +74,11 @@ def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Co
     low, high = (scale_count(count, ratio) for ratio in (rule.least, rule.most))
     interval = min(certain, count, math.floor(low)), max(possible, count, math.ceil(high))
     return Counted(points[kept], scores[kept], interval)
+
+
+def candidate_threshold(rule: CountingRule) -> float:
+    """Height from which on :func:`count_heads` asks for peaks."""
+    return rule.low * _CANDIDATE_FACTOR
 
 
 def scale_count(count: int, ratio: float) -> float:

@@ -18,11 +18,15 @@ class TileMaps:
         heatmap: float32 [H / map_stride, W / map_stride] in [0, 1].
         spread: the same, how far the heat map moved between steps or differs between samples.
         density: float32 [H / 8, W / 8], expected heads in each 8x8 block.
+        peaks: points [N, 2] in cells and scores [N] of the heat map's peaks, where the backend has looked for them.
+
+    The first two may end where the picture ends.
     """
 
     heatmap: np.ndarray
     spread: np.ndarray
     density: np.ndarray
+    peaks: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def head_maps(

@@ -11,6 +11,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self._start = self._last = time.perf_counter()
         self._timings: dict[str, float] = {}
+        self._notes: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:
         """End ``stage``; a stage may end several times."""
@@ -18,6 +19,10 @@ class Stopwatch:
         self._timings[stage] = self._timings.get(stage, 0.0) + 1e3 * (now - self._last)
         self._last = now
 
+    def note(self, name: str, milliseconds: float) -> None:
+        """Add a time that lies within the stages, such as what the GPU took of them."""
+        self._notes[name] = self._notes.get(name, 0.0) + milliseconds
+
     def timings(self) -> dict[str, float]:
-        """Milliseconds per stage, and ``total`` since the start."""
-        return self._timings | {"total": 1e3 * (self._last - self._start)}
+        """Milliseconds per stage, those noted within them, and ``total`` since the start."""
+        return self._timings | self._notes | {"total": 1e3 * (self._last - self._start)}

@@ -1,4 +1,4 @@
-"""``python -m engine.export``: write a bundle from a checkpoint, or verify one."""
+"""``python -m engine.export``: write a bundle from a checkpoint, verify one, or add kernels compiled for GPUs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 
 from engine.bundle import load_bundle
 from engine.config import CountingRule
+from engine.cubins import load_cubins
 from engine.errors import EngineError
 from engine.export.bundle_writer import export_bundle
+from engine.export.typed_onnx import REDUCED_TYPES
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -17,7 +19,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="crowd export",
         description="Turn a checkpoint into a bundle that the engine loads.",
-        epilog="To compare a bundle with PyTorch: crowd export verify BUNDLE",
+        epilog="To compare a bundle with PyTorch: crowd export verify BUNDLE. "
+        "To build its TensorRT engines as a check: crowd export tensorrt BUNDLE",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("checkpoint", type=Path, help="file written by training, such as runs/default/best.pt")
@@ -48,11 +51,43 @@ def build_verify_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def build_tensorrt_parser() -> argparse.ArgumentParser:
+    """Arguments of ``tensorrt``."""
+    parser = argparse.ArgumentParser(
+        prog="crowd export tensorrt",
+        description="Build every segment of a bundle with the installed TensorRT, as a check; nothing is kept.",
+    )
+    parser.add_argument("bundle", help="folder of the bundle, or 'default'")
+    parser.add_argument("--type", action="append", choices=REDUCED_TYPES, help="both if not given; repeatable")
+    parser.add_argument(
+        "--capability",
+        action="append",
+        metavar="X.Y",
+        help="GPUs to build for, with TensorRT-RTX; its default if not given; repeatable",
+    )
+    return parser
+
+
+def build_cubins_parser() -> argparse.ArgumentParser:
+    """Arguments of ``cubins``."""
+    parser = argparse.ArgumentParser(
+        prog="crowd export cubins",
+        description="Compile the GPU kernels that a bundle needs and put them into it; no GPU is needed.",
+    )
+    parser.add_argument("bundle", help="folder of the bundle, or 'default'")
+    parser.add_argument(
+        "--arch", type=int, nargs="+", metavar="N",
+        help="compute capabilities times 10, such as 90 for an H100; 80 86 89 90 120 by default",
+    )  # fmt: skip
+    return parser
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        return _verify(words[1:]) if words[:1] == ["verify"] else _export(words)
+        command = {"verify": _verify, "tensorrt": _build_tensorrt, "cubins": _cubins}.get(words[0]) if words else None
+        return command(words[1:]) if command else _export(words)
     except EngineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -79,6 +114,27 @@ def _verify(words: list[str]) -> int:
     report = verify_bundle(options.bundle, backends=tuple(named), picture=picture, steps=options.steps)
     print(report)
     return 0 if report.passed else 1
+
+
+def _build_tensorrt(words: list[str]) -> int:
+    # Building needs TensorRT as well; exporting does not.
+    from engine.export.tensorrt import build_bundle
+
+    options = build_tensorrt_parser().parse_args(words)
+    types, capabilities = tuple(options.type or REDUCED_TYPES), tuple(options.capability or [""])
+    print(build_bundle(options.bundle, compute_types=types, capabilities=capabilities))
+    return 0
+
+
+def _cubins(words: list[str]) -> int:
+    from engine.export.cubins import ARCHITECTURES, add_cubins
+
+    options = build_cubins_parser().parse_args(words)
+    bundle = add_cubins(options.bundle, options.arch or ARCHITECTURES)
+    kernels = load_cubins(bundle.path)
+    size = kernels.path.stat().st_size
+    print(f"{kernels.path}: {len(kernels.entries)} cubins, {size / 2**20:.2f} MiB, digest {bundle.digest[:12]}")
+    return 0
 
 
 if __name__ == "__main__":

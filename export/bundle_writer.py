@@ -6,17 +6,19 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 import onnx
 
-from engine.bundle import WEIGHTS_FILE, ProgramSpec, write_manifest
+from engine.bundle import WEIGHTS_FILE, ProgramSpec, SegmentStage, write_manifest
 from engine.config import CountingRule
 from engine.errors import ConfigError
 from engine.export.checkpoint import Checkpoint, load_checkpoint
 from engine.export.onnx_graph import trace_decoder, trace_encoder
 from engine.export.partition import partition
+from engine.export.typed_onnx import REDUCED_TYPES, typed_name, typed_segment
 from engine.export.weights import point_into_weights, save_weights, weight_spans
 from engine.model.network import CrowdNetwork
 
@@ -102,5 +104,16 @@ def _write_program(network: CrowdNetwork, name: str, folder: Path, spans: dict[s
         onnx.save(model, folder / file)
         # By path, so that the external data is checked too.
         onnx.checker.check_model(str(folder / file), full_check=True)
+    stages = tuple(_with_types(x, parts.graphs, folder) if isinstance(x, SegmentStage) else x for x in parts.stages)
     inputs, outputs = (tuple(x.name for x in values) for values in (whole.graph.input, whole.graph.output))
-    return ProgramSpec(f"{name}.onnx", inputs, outputs, parts.stages)
+    return ProgramSpec(f"{name}.onnx", inputs, outputs, stages)
+
+
+def _with_types(stage: SegmentStage, graphs: Mapping[str, onnx.ModelProto], folder: Path) -> SegmentStage:
+    """Write the segment of ``stage`` in every reduced type."""
+    typed = {compute_type: typed_name(stage.graph, compute_type) for compute_type in REDUCED_TYPES}
+    for compute_type, file in typed.items():
+        onnx.save(typed_segment(graphs[stage.graph], compute_type), folder / file)
+        # Not in full: this opset has no bfloat16 convolution, though the runtimes do.
+        onnx.checker.check_model(str(folder / file))
+    return replace(stage, typed=typed)

@@ -83,6 +83,57 @@ def ddim_update(
     return np.asarray(moved), np.asarray(new), np.asarray(change + change_weight * np.abs(new - estimate))
 
 
+def head_maps(
+    estimates: ArrayLike, changes: ArrayLike, scale: float, window: tuple[int, int, int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Heat map and spread of one picture or tile, from the latents of its samples.
+
+    The heat map is ``clip(mean(estimates) scale + 1/2, 0, 1)``, the spread ``clip(mean(changes) + scale
+    std(estimates), 0, 1)``. Cell (y, x) lies in channel ``(y mod r) r + x mod r`` of block (y div r, x div r).
+
+    Args:
+        estimates: clean latents [S, r * r, h, w] of S samples.
+        changes: how much they changed from step to step, same shape.
+        scale: 1 / (2 b) for latents in -b .. b.
+        window: (top, left, height, width) of the cells to keep, within [h r, w r].
+
+    Returns:
+        heatmap and spread, float64 [height, width].
+
+    >>> latents = np.array([[[[-0.25]], [[0.25]], [[0.0]], [[0.5]]]])
+    >>> head_maps(latents, latents, 2.0, (0, 0, 2, 2))[0].tolist()
+    [[0.0, 1.0], [0.5, 1.0]]
+    """
+    estimates, changes = np.asarray(estimates, np.float64), np.asarray(changes, np.float64)
+    top, left, height, width = window
+    maps = estimates.mean(axis=0) * scale + 0.5, changes.mean(axis=0) + scale * estimates.std(axis=0)
+    factor = round(len(maps[0]) ** 0.5)
+    y, x = np.indices((height, width))
+    y, x = y + top, x + left
+    there = y % factor * factor + x % factor, y // factor, x // factor
+    heatmap, spread = (np.clip(latent[there], 0, 1) for latent in maps)
+    return heatmap, spread
+
+
+def preprocess(image: ArrayLike, mean: float, std: float, multiple: int = 32) -> NDArray[np.float64]:
+    """Normalise a picture and pad it with zeros on the right and below.
+
+    Args:
+        image: uint8 [H, W, 3].
+        mean, std: of pixels in [0, 1].
+        multiple: what the padded sides are multiples of.
+
+    Returns:
+        [1, 3, H', W'], float64; zero is the mean pixel.
+
+    >>> preprocess(np.full((1, 1, 3), 255), mean=0.5, std=0.25, multiple=2)[0, 0].tolist()
+    [[2.0, 0.0], [0.0, 0.0]]
+    """
+    pixels = (np.asarray(image, np.float64) / 255 - mean) / std
+    below, right = (-side % multiple for side in pixels.shape[:2])
+    return np.pad(pixels, ((0, below), (0, right), (0, 0))).transpose(2, 0, 1)[None]
+
+
 def find_peaks(heatmap: ArrayLike, threshold: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Local maxima of a heat map that reach a threshold, in raster order, refined to a fraction of a cell.
 

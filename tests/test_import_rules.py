@@ -11,15 +11,19 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CORE = {
-    "bundle", "canvas", "config", "counting", "decode", "errors", "images", "maps", "overlay", "pixels", "preprocess",
-    "program", "result", "sampler", "schedule", "stopwatch", "_core",
+    "bundle", "canvas", "config", "counting", "cubins", "decode", "errors", "images", "maps", "overlay", "pixels",
+    "preprocess", "program", "result", "sampler", "schedule", "stopwatch", "_core",
 }  # fmt: skip
-HEAVY = {"torch", "triton", "openvino", "tensorrt", "tensorrt_rtx", "onnx", "onnxruntime", "scipy", "safetensors"}
+HEAVY = {
+    "torch", "triton", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "onnx", "onnxruntime", "scipy", "safetensors",
+}  # fmt: skip
 
 
 def _layer(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     if parts[0] == "engine":
+        if parts[1] == "backends" and len(parts) > 2:
+            return f"backends.{parts[2]}"
         return "core" if len(parts) == 2 and parts[1] in CORE else parts[1]
     return parts[0]
 
@@ -29,10 +33,25 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "__init__": ({"counter", "core"}, set()),
     "core": ({"core"}, set()),
     "model": ({"model", "core"}, {"torch"}),
-    "backends": ({"backends", "core", "kernels", "model"}, {"torch", "openvino", "safetensors"}),
-    "counter": ({"core", "backends"}, set()),
+    "backends.__init__": (set(), set()),
+    # The registry names the backends as text: it loads none of them.
+    "backends.base": ({"core", "backends.cuda", "backends.tensorrt"}, set()),
+    "backends.openvino": ({"core", "backends.base"}, {"openvino"}),
+    # cuda-bindings and TensorRT are imported by name, once it is known that there is a driver.
+    "backends.cuda": ({"core", "backends.cuda"}, set()),
+    "backends.tensorrt": ({"core", "backends.base", "backends.cuda", "backends.tensorrt"}, set()),
+    # The only run time of Triton's kernels.
+    "backends.torch": (
+        {"core", "backends.base", "backends.torch", "model", "kernels"},
+        {"torch", "triton", "safetensors"},
+    ),
+    "counter": ({"core", "backends.base", "backends.cuda", "count_job"}, set()),
+    "count_job": ({"core", "backends.base", "backends.cuda"}, set()),
     # Commands that need more than counting load it when they run; doctor tries each backend.
-    "cli": ({"cli", "counter", "core", "backends", "training", "export"}, set()),
+    "cli": (
+        {"cli", "counter", "core", "backends.base", "backends.cuda", "backends.tensorrt", "training", "export"},
+        set(),
+    ),
     "kernels": (set(), {"torch", "triton"}),
     "training": ({"training", "model", "core"}, {"torch", "scipy"}),
     "export": ({"export", "model", "core", "training"}, {"torch", "onnx", "onnxruntime", "safetensors"}),
@@ -57,6 +76,8 @@ def _target(name: str) -> str | None:
         return None
     if len(parts) == 1:
         return "__init__"
+    if parts[1] == "backends" and len(parts) > 2:
+        return f"backends.{parts[2]}"
     return "core" if parts[1] in CORE else parts[1]
 
 
@@ -67,7 +88,12 @@ SOURCES = sorted(p for folder in ("engine", "kernels", "export", "training") for
 def test_import_directions(path: Path) -> None:
     layers, packages = RULES[_layer(path)]
     if path.name == "verify.py":
-        layers = layers | {"backends", "kernels"}
+        layers = layers | {"backends.base", "kernels"}
+    if path == ROOT / "export" / "tensorrt.py":
+        # Builds engines with what the backend builds them with.
+        layers = layers | {"backends.tensorrt"}
+    if path.parts[-2:] == ("export", "cubins.py") or path.parts[-2:] == ("export", "gpu_kernels.py"):
+        layers, packages = layers | {"kernels"}, packages | {"triton"}
     for name in _imports(path):
         target = _target(name)
         if target is None:
@@ -84,5 +110,19 @@ def test_every_source_file_was_looked_at() -> None:
 
 def test_importing_engine_loads_no_runtime() -> None:
     program = f"import sys, engine; print(sorted({HEAVY!r} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_the_gpu_run_time_is_without_torch_triton_and_onnx() -> None:
+    """Everything that counting with TensorRT imports of ours; tests/backends/tensorrt counts in such a process too."""
+    modules = [
+        str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")
+        for folder in ("cuda", "tensorrt")
+        for path in (ROOT / "engine" / "backends" / folder).glob("[a-z]*.py")
+    ]
+    assert len(modules) > 15
+    forbidden = HEAVY - {"cuda"}
+    program = f"import sys, engine.counter, {', '.join(modules)}; print(sorted({forbidden!r} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -46,6 +46,25 @@ class ConformanceTolerance:
 CONFORMANCE = {
     # The same arithmetic in another order: some ten float32 ulps after some tens of layers.
     "float32": ConformanceTolerance(features=1e-4, density=1e-5, step=1e-4, heatmap=1e-4, count=0.01),
+    # float16 keeps 11 bits, an error of 5e-4 a layer.
+    "float16": ConformanceTolerance(features=1e-2, density=5e-3, step=1e-2, heatmap=3e-3, count=0.02),
     # bfloat16 keeps 8 bits, an error of 2e-3 per layer, which some tens of layers add up to a few per cent.
     "bfloat16": ConformanceTolerance(features=5e-2, density=2e-2, step=5e-2, heatmap=1e-2, count=0.05),
+}
+
+# Triton kernels against the float64 oracle on the same inputs, by type of the half-precision arrays. A number is
+# rounded to float16 by 2^-11 of its size at most, to bfloat16 by 2^-8.
+GPU_KERNELS = {
+    # Weights, rounded before they meet values of size up to 5, and the result: 1.5 and 1 such roundings.
+    ("criss_cross_attention", "torch.float16"): Tolerance(absolute=2.5e-3, relative=5e-4),
+    ("criss_cross_attention", "torch.bfloat16"): Tolerance(absolute=2e-2, relative=4e-3),
+    # Float32 roundings of numbers of size up to 4, then one of the result; float16 is coarser below 6e-5.
+    ("ddim_update", "torch.float16"): Tolerance(absolute=1e-6, relative=5e-4),
+    ("ddim_update", "torch.bfloat16"): Tolerance(absolute=1e-6, relative=4e-3),
+    ("ddim_update", "torch.float32"): Tolerance(absolute=1e-6, relative=1e-6),
+    # Some float32 roundings of numbers below 1.
+    ("head_maps", "torch.float32"): Tolerance(absolute=5e-7, relative=0.0),
+    # Two float32 roundings of numbers of size up to 4, then one of the result.
+    ("preprocess", "torch.float16"): Tolerance(absolute=1e-6, relative=5e-4),
+    ("preprocess", "torch.bfloat16"): Tolerance(absolute=1e-6, relative=4e-3),
 }

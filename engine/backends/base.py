@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from engine.backends.cuda.device_arrays import is_device_array
 from engine.bundle import Bundle
 from engine.config import FEATURE_STRIDE, CounterConfig, ModelConfig
-from engine.errors import BackendError
+from engine.errors import BackendError, ConfigError, EngineError, ImageError
+from engine.images import load_image
 from engine.maps import TileMaps, head_maps
 from engine.preprocess import to_input
 from engine.sampler import Latents, denoise, initial_noise
@@ -22,8 +26,32 @@ _log = logging.getLogger("engine")
 # Name -> (module, class). Modules are imported on first use: each needs its own runtime.
 _REGISTRY = {
     "openvino": ("engine.backends.openvino", "OpenVINOBackend"),
-    "torch": ("engine.backends.torch", "TorchBackend"),
+    "tensorrt": ("engine.backends.tensorrt.backend", "TensorRTBackend"),
+    "torch": ("engine.backends.torch.backend", "TorchBackend"),
 }
+# What "auto" may run on a GPU; the others compute on the CPU alone.
+_GPU_TYPES = ("default", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compute of a picture.
+
+    Attributes:
+        steps: of the sampler.
+        samples: of the noise.
+        seed: of the noise.
+        threshold: of the heat map's peaks; None if nobody needs them.
+    """
+
+    steps: int
+    samples: int
+    seed: int
+    threshold: float | None
+
+
+# A tile of a picture, what to compute of it, and the clock of its picture.
+Work = tuple[Any, Request, Stopwatch]
 
 
 class Backend(ABC):
@@ -69,11 +97,38 @@ class Backend(ABC):
     def find_peaks(self, heatmap: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """The kernel ``find_peaks`` on a host map [h, w]: points [N, 2] in cells and scores [N]."""
 
-    def infer(self, image: np.ndarray, steps: int, samples: int, seed: int, clock: Stopwatch) -> TileMaps:
-        """Run the whole network on one tile: encode once, denoise ``samples`` times.
+    def load(self, img: Any, color: str, stream: Any) -> Any:
+        """A picture as :meth:`infer` takes it: uint8 [H, W, 3], RGB.
 
         Args:
-            image: uint8 [H, W, 3], RGB.
+            img: what :meth:`engine.CrowdCounter.count` takes.
+            color: order of the channels of an array, "rgb" or "bgr".
+            stream: that the caller writes an array on the GPU in; None if there is none.
+
+        Raises:
+            ImageError: it is no picture, or lies on a GPU and the backend does not run there.
+            ConfigError: ``color`` is not valid, or ``stream`` goes with nothing.
+        """
+        if stream is not None:
+            raise ConfigError(f"stream goes with a picture on the GPU of backend 'tensorrt', got backend {self.name!r}")
+        # PyTorch copies its own to the host; the others' libraries ask their users to.
+        if is_device_array(img) and not type(img).__module__.startswith("torch"):
+            raise ImageError(
+                f"<{type(img).__name__}> lies in CUDA memory, the counter runs on {self.device} with backend "
+                f"{self.name!r}; make a CrowdCounter(device='cuda', backend='tensorrt'), or copy it to the host"
+            )
+        return load_image(img, color=color)
+
+    def infer_all(self, work: Iterable[Work]) -> Generator[TileMaps, None, None]:
+        """The maps of each tile, in order; the next one may be taken from ``work`` before a result is yielded."""
+        for image, request, clock in work:
+            yield self.infer(image, request, clock)
+
+    def infer(self, image: Any, request: Request, clock: Stopwatch) -> TileMaps:
+        """Run the whole network on one tile: encode once, denoise ``request.samples`` times.
+
+        Args:
+            image: what :meth:`load` gave, or a part of it.
             clock: gets the laps "preprocess", "encode" and "denoise".
         """
         pixels = to_input(image, self.model)
@@ -82,10 +137,10 @@ class Backend(ABC):
         clock.lap("encode")
         shape = (1, self.model.latent_channels, pixels.shape[2] // FEATURE_STRIDE, pixels.shape[3] // FEATURE_STRIDE)
         estimates, changes = [], []
-        for sample in range(samples):
-            noise, still = initial_noise(seed, shape, sample), np.zeros(shape, np.float32)
+        for sample in range(request.samples):
+            noise, still = initial_noise(request.seed, shape, sample), np.zeros(shape, np.float32)
             latents = Latents(self.upload(noise), self.upload(still), self.upload(still))
-            denoise(self, features, latents, steps, self.model.map_scale)
+            denoise(self, features, latents, request.steps, self.model.map_scale)
             estimates.append(self.download(latents.estimate))
             changes.append(self.download(latents.change))
         maps = TileMaps(*head_maps(estimates, changes, self.model), self.download(density)[0, 0])
@@ -101,9 +156,9 @@ def create_backend(bundle: Bundle, config: CounterConfig) -> Backend:
     """The backend that ``config`` asks for; "auto" picks one for the device and logs it.
 
     Raises:
-        BackendError: its runtime or its device is not there.
+        BackendError: it is not there, or cannot run on that device.
     """
-    name = resolve_backend(config)
+    name = resolve_backend(bundle, config)
     if "auto" in (config.backend, config.device):
         _log.info("device %r and backend %r resolved to backend %r", config.device, config.backend, name)
     module, attribute = _REGISTRY[name]
@@ -111,13 +166,31 @@ def create_backend(bundle: Bundle, config: CounterConfig) -> Backend:
     return backend
 
 
-def resolve_backend(config: CounterConfig) -> str:
+def resolve_backend(bundle: Bundle, config: CounterConfig) -> str:
     """Name of the backend that ``config`` leads to, without loading it."""
     on_gpu = config.device.startswith("cuda")
-    if config.backend == "tensorrt" or (on_gpu and config.backend == "auto"):
-        raise BackendError(
-            "the TensorRT backend is not part of this version; use device='cpu', or backend='torch' for CUDA"
-        )
     if config.backend == "openvino" and on_gpu:
         raise BackendError(f"backend 'openvino' runs on the CPU, got device={config.device!r}; use device='cpu'")
-    return "openvino" if config.backend == "auto" else config.backend
+    if config.backend == "tensorrt" and config.device == "cpu":
+        raise BackendError("backend 'tensorrt' runs on a GPU, got device='cpu'; use device='cuda' or 'auto'")
+    if config.backend != "auto":
+        return config.backend
+    if config.device == "auto":
+        problem = why_no_gpu(bundle, config)
+        if problem:
+            _log.info("no GPU is used: %s", problem)
+        return "openvino" if problem else "tensorrt"
+    return "tensorrt" if on_gpu else "openvino"
+
+
+def why_no_gpu(bundle: Bundle, config: CounterConfig) -> str | None:
+    """Why backend "tensorrt" cannot run this bundle on the first GPU; None if it can, as far as is known beforehand."""
+    if config.compute_type not in _GPU_TYPES:
+        return f"compute_type {config.compute_type!r} is for the CPU"
+    from engine.backends.tensorrt.requirements import check_requirements
+
+    try:
+        check_requirements(bundle, 0)
+    except EngineError as error:
+        return str(error)
+    return None

@@ -11,12 +11,13 @@ import numpy as np
 
 from engine.backends.base import create_backend
 from engine.bundle import load_bundle
+from engine.cli.gpu import Gpu, check_gpu
 from engine.cli.machine import Cpu, Cuda, probe_cuda, read_cpu, read_versions
 from engine.config import CounterConfig
 from engine.errors import EngineError
 
 BACKENDS = ("openvino", "torch", "tensorrt")
-# Distribution that a backend runs on. TensorRT has none here until a version of the engine can use it.
+# Distribution that a backend runs on. TensorRT has two, and needs a GPU first: its own message says what is missing.
 _RUNTIME = {"openvino": "openvino", "torch": "torch"}
 # What a backend raises, and what a damaged install of its runtime raises when it is imported.
 _BROKEN = (EngineError, ImportError, OSError, RuntimeError)
@@ -50,6 +51,7 @@ class Report:
     versions: dict[str, str | None]
     cpu: Cpu
     cuda: Cuda
+    gpu: Gpu
     model: Model
     backends: tuple[BackendState, ...]
     auto: str | None
@@ -82,6 +84,7 @@ def examine(try_count: Callable[[str], str] | None = None) -> Report:
         versions=versions,
         cpu=read_cpu(),
         cuda=probe_cuda(),
+        gpu=check_gpu(),
         model=check_model(),
         backends=tuple(check_backend(name, versions, try_count) for name in BACKENDS),
         auto=_pick_auto(try_count),
@@ -142,7 +145,9 @@ def render(report: Report) -> str:
         *((name, version or "-") for name, version in report.versions.items()),
         ("model", model.problem or f"{model.name}, every file matches its hash ({str(model.digest)[:12]})"),
     ]
-    lines = [*_columns(rows), "", "backends:", *_columns([_backend_row(state) for state in report.backends]), ""]
+    parts = [(x.name, x.detail if x.found else f"missing: {x.detail}") for x in report.gpu.parts]
+    lines = [*_columns(rows), "", "for backend 'tensorrt' on a GPU:", *_columns(parts)]
+    lines += ["", "backends:", *_columns([_backend_row(state) for state in report.backends]), ""]
     if report.auto is None:
         return "\n".join([*lines, "Counting does NOT work on this machine; mend what is listed above."])
     return "\n".join([*lines, f"Counting works; backend 'auto' gives {report.auto}."])

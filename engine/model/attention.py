@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """What :func:`criss_cross_attention` computes, in operators that PyTorch can differentiate."""
     height, width = q.shape[1:3]
     # Column pass on [B, W, H, ...]; the own pixel is left to the row pass, so that it counts once.
     to_columns = lambda x: x.transpose(1, 2)  # noqa: E731
@@ -37,7 +38,7 @@ def criss_cross_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
     Source: CCNet (ICCV 2019), in NHWC layout. Logits are not scaled: the caller scales q.
     """
-    return _attend(q, k, v).contiguous()
+    return attend(q, k, v).contiguous()
 
 
 @criss_cross_attention.register_fake
@@ -53,7 +54,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
     # The weights are computed again: keeping [B, H, W, H + W] alive costs more than the two products.
     with torch.enable_grad():
         inputs = [x.detach().requires_grad_() for x in ctx.saved_tensors]
-        return torch.autograd.grad(_attend(*inputs), inputs, grad)
+        return torch.autograd.grad(attend(*inputs), inputs, grad)
 
 
 criss_cross_attention.register_autograd(_backward, setup_context=_keep_inputs)

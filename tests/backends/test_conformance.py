@@ -20,14 +20,22 @@ from engine.schedule import ddim_steps
 pytest.importorskip("torch", reason="the reference backend needs PyTorch (the train extra)")
 
 PICTURE = Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pedestrians.jpg"
-VARIANTS = [("openvino", "float32"), ("openvino", "bfloat16"), ("torch", "bfloat16")]
+VARIANTS = [
+    ("openvino", "float32"),
+    ("openvino", "bfloat16"),
+    ("torch", "bfloat16"),
+    pytest.param(("tensorrt", "float16"), marks=pytest.mark.gpu),
+    pytest.param(("tensorrt", "bfloat16"), marks=pytest.mark.gpu),
+]
+# What a machine may lack; the message of the error is the reason to skip.
+MAY_LACK = ("no bfloat16 instructions", "no TensorRT is installed", "this GPU has compute capability")
 
 
 def _create(name: str, compute_type: str) -> Backend:
     try:
         return create_backend(load_bundle("default"), CounterConfig(backend=name, compute_type=compute_type))
     except engine.EngineError as error:
-        if "no bfloat16 instructions" in str(error):
+        if any(text in str(error) for text in MAY_LACK):
             pytest.skip(str(error))
         raise
 
@@ -69,9 +77,10 @@ def test_features_density_and_every_step(reference, variant, size) -> None:
         reference.ddim_update(x_t, x_0, estimate, change, coefficients)
 
 
-@pytest.mark.parametrize(("name", "compute_type"), VARIANTS, ids="-".join)
+@pytest.mark.parametrize("names", VARIANTS, ids="-".join)
 @pytest.mark.parametrize("steps", [1, 3])
-def test_final_map_points_and_count(name, compute_type, steps) -> None:
+def test_final_map_points_and_count(names, steps) -> None:
+    name, compute_type = names
     _create(name, compute_type).close()
     tolerance = CONFORMANCE[compute_type]
     with engine.CrowdCounter(backend="torch", compute_type="float32") as counter:

@@ -9,6 +9,7 @@ import pytest
 
 from engine.cli import doctor, main
 from engine.cli.doctor import BackendState, Model, Report, check_backend, check_model, examine, render
+from engine.cli.gpu import Gpu, Part, check_gpu
 from engine.cli.machine import Cpu, Cuda, parse_cpuinfo, probe_cuda, read_cpu, read_versions
 from engine.errors import BackendError
 
@@ -131,6 +132,7 @@ def report(**changes) -> Report:
         "versions": {"numpy": "2.0", "torch": None},
         "cpu": Cpu("Example CPU", 4, ("avx2",)),
         "cuda": Cuda(None, (), "no CUDA driver"),
+        "gpu": Gpu((Part("driver", False, "install it"), Part("tensorrt", True, "tensorrt 10.9")), "no driver"),
         "model": Model("default", "ab" * 32, None),
         "backends": (
             BackendState("openvino", True, "openvino on cpu, float32", None),
@@ -148,6 +150,8 @@ def test_text_of_a_healthy_machine():
         "cpu Example CPU, 4 cores",
         "cuda no CUDA driver",
         "torch -",
+        "driver missing: install it",
+        "tensorrt tensorrt 10.9",
         "model default, every file matches its hash (abababababab)",
         "openvino works: openvino on cpu, float32",
         "torch missing: pip install torch",
@@ -194,3 +198,21 @@ def test_without_a_single_working_backend_the_machine_is_not_healthy():
 def test_a_text_file_is_not_a_model(tmp_path):
     (tmp_path / "manifest.json").write_text("hello")
     assert check_model(str(tmp_path)).problem
+
+
+def test_parts_of_a_machine_without_a_driver(monkeypatch):
+    def absent():
+        raise BackendError("no NVIDIA driver; install it")
+
+    monkeypatch.setattr("engine.cli.gpu.load_driver", absent)
+    monkeypatch.setattr("engine.backends.tensorrt.requirements.load_driver", absent)
+    found = check_gpu()
+    parts = {part.name: part for part in found.parts}
+    assert list(parts) == ["driver", "tensorrt", "kernels", "segments"]
+    assert parts["driver"] == Part("driver", False, "no NVIDIA driver; install it")
+    assert found.problem == "no NVIDIA driver; install it"
+
+
+def test_parts_of_a_machine_without_a_model(tmp_path):
+    found = check_gpu(str(tmp_path))
+    assert not any(part.found for part in found.parts if part.name in ("kernels", "segments"))

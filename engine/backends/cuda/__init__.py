@@ -1,0 +1,1 @@
+"""The CUDA driver: memory, streams, graphs and compiled kernels, on cuda-bindings alone."""

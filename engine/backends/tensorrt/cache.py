@@ -1,0 +1,150 @@
+"""Compiled engines on disk, each under a key of all that it depends on; nothing of a runtime in here.
+
+An engine is machine code for one GPU. A file therefore begins with a digest over its key and its contents, which is
+checked before anyone loads it: a damaged file, a half-written one or one renamed from another machine is built again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+_log = logging.getLogger("engine")
+
+_SUFFIX, _PART = ".engine", ".part"
+_MAGIC = b"crowd engine 1\n"
+_DIGEST_BYTES = 32
+# Room for several models and drivers; of more, those not used for longest go.
+_MOST_FILES = 128
+# What a killed process left behind; a living one writes for seconds.
+_PART_LIFETIME_S = 3600
+
+
+def cache_key(facts: Mapping[str, object]) -> str:
+    """Hexadecimal sha256 of facts that JSON can hold, whatever their order.
+
+    >>> cache_key({"gpu": "A", "driver": 13000}) == cache_key({"driver": 13000, "gpu": "A"})
+    True
+    """
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+class EngineCache:
+    """Engines in a folder. It may be shared by threads and processes: a file appears whole or not at all.
+
+    What goes wrong on disk is logged once and costs only time: the engine is then built again, or not kept.
+
+    Args:
+        folder: made on first use, for this user alone; None keeps nothing.
+    """
+
+    def __init__(self, folder: str | Path | None):
+        self._folder = None if folder is None else Path(folder)
+        self._warned = False
+
+    def load(self, name: str, facts: Mapping[str, object]) -> bytes | None:
+        """The engine stored under these facts; None when there is none, or when it is damaged.
+
+        Args:
+            name: of the segment, for people who look into the folder.
+            facts: all that the engine depends on.
+        """
+        if self._folder is None:
+            return None
+        key = cache_key(facts)
+        file = self._file(name, key)
+        try:
+            self._check_private()
+            raw = file.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._warn(f"cannot be read ({error})")
+            return None
+        start = len(_MAGIC) + _DIGEST_BYTES
+        if raw[:start] != _head(key, raw[start:]):
+            _log.warning("%s is damaged or not of this machine; the engine is built again", file)
+            return None
+        _touch(file)
+        return raw[start:]
+
+    def store(self, name: str, facts: Mapping[str, object], engine: bytes) -> None:
+        """Keep an engine for the next time."""
+        if self._folder is None:
+            return
+        key = cache_key(facts)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._check_private()
+            self._write(self._file(name, key), _head(key, engine), engine)
+            self._tidy()
+        except OSError as error:
+            self._warn(f"cannot be written ({error})")
+
+    def discard(self, name: str, facts: Mapping[str, object]) -> None:
+        """Forget an engine that its runtime refused."""
+        if self._folder is not None:
+            try:
+                self._file(name, cache_key(facts)).unlink(missing_ok=True)
+            except OSError as error:
+                self._warn(f"cannot be written ({error})")
+
+    def _file(self, name: str, key: str) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{name}-{key[:32]}{_SUFFIX}"
+
+    def _check_private(self) -> None:
+        assert self._folder is not None
+        if os.name == "posix" and self._folder.stat().st_mode & 0o002:
+            raise PermissionError(f"everybody may write to {self._folder}, and engines are code; use a private folder")
+
+    def _write(self, file: Path, head: bytes, engine: bytes) -> None:
+        # Not synchronised to the disk: after a power cut the digest tells.
+        descriptor, part = tempfile.mkstemp(prefix=f"{file.stem}.", suffix=_PART, dir=file.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(head)
+                stream.write(engine)
+            os.replace(part, file)
+        except BaseException:
+            os.unlink(part)
+            raise
+
+    def _tidy(self) -> None:
+        """Remove what killed writers left, and the engines not used for longest."""
+        assert self._folder is not None
+        now = time.time()
+        parts = [x for x in self._folder.glob(f"*{_PART}") if now - _last_use(x) > _PART_LIFETIME_S]
+        engines = sorted(self._folder.glob(f"*{_SUFFIX}"), key=_last_use, reverse=True)
+        for file in (*parts, *engines[_MOST_FILES:]):
+            file.unlink(missing_ok=True)
+
+    def _warn(self, problem: str) -> None:
+        if not self._warned:
+            self._warned = True
+            _log.warning("the cache of engines in %s %s; engines are built at every start", self._folder, problem)
+
+
+def _head(key: str, engine: bytes) -> bytes:
+    return _MAGIC + hashlib.sha256(key.encode() + engine).digest()
+
+
+def _last_use(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        # Another process removed it since it was listed.
+        return 0.0
+
+
+def _touch(file: Path) -> None:
+    # So that what is used stays. A folder that cannot be written is never tidied, so there it does not matter.
+    with suppress(OSError):
+        os.utime(file)

@@ -1,0 +1,135 @@
+"""The TensorRT engines of a bundle's segments: loaded from the cache, or built and kept there."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.backends.tensorrt.cache import EngineCache
+from engine.backends.tensorrt.library import EngineRefusedError, ShapeRange, TensorRT
+from engine.bundle import WEIGHTS_FILE, Bundle, SegmentStage
+from engine.errors import BackendError
+
+_log = logging.getLogger("engine")
+
+_TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
+
+
+class EngineStore:
+    """The engines of a bundle, each made once; may be used by several threads.
+
+    Args:
+        library: TensorRT or TensorRT-RTX.
+        bundle: with segments in ``compute_type``.
+        compute_type: "float16" or "bfloat16".
+        gpu: what sets the GPU and its driver apart from others, for the cache: name, capability, driver version.
+        cache: where engines are kept.
+    """
+
+    def __init__(
+        self,
+        library: TensorRT,
+        bundle: Bundle,
+        compute_type: str,
+        gpu: Mapping[str, str | int],
+        cache: EngineCache,
+    ):
+        self._library, self._bundle, self._cache = library, bundle, cache
+        self._compute_type = compute_type
+        self._facts: dict[str, object] = {
+            "gpu": dict(gpu),
+            "library": library.name,
+            "options": library.options,
+            "weights": _sha256(bundle.path / WEIGHTS_FILE),
+        }
+        self._engines: dict[tuple[str, ShapeRange], SegmentEngine] = {}
+        self._lock = threading.Lock()
+
+    def engine(self, stage: SegmentStage, shapes: ShapeRange) -> SegmentEngine:
+        """The engine of a segment for inputs in a range; the device's context must be current.
+
+        Raises:
+            BackendError: the bundle has no such segment in this type, or it cannot be built.
+        """
+        with self._lock:
+            key = (stage.graph, shapes)
+            if key not in self._engines:
+                self._engines[key] = self._make(stage, shapes)
+            return self._engines[key]
+
+    def close(self) -> None:
+        """Free the engines, once their runners are closed; the device's context must be current."""
+        self._engines.clear()
+
+    def _make(self, stage: SegmentStage, shapes: ShapeRange) -> SegmentEngine:
+        graph = self._typed_graph(stage)
+        ends = [shapes.smallest, shapes.usual, shapes.largest]
+        name, facts = graph.stem, {**self._facts, "graph": _sha256(graph), "shapes": ends}
+        kept = self._cache.load(name, facts)
+        if kept is not None:
+            try:
+                return SegmentEngine(self._library, self._library.load(kept), stage)
+            except EngineRefusedError as error:
+                _log.warning("%s; it is built again", error)
+                self._cache.discard(name, facts)
+        _log.info("building the engine of %s with %s", graph, self._library.name)
+        built = self._library.build(graph, shapes)
+        engine = SegmentEngine(self._library, self._library.load(built), stage)
+        # After it was loaded: an engine that this machine refuses is not worth keeping.
+        self._cache.store(name, facts, built)
+        return engine
+
+    def _typed_graph(self, stage: SegmentStage) -> Path:
+        if self._compute_type not in stage.typed:
+            has = ", ".join(sorted(stage.typed)) or "none"
+            raise BackendError(
+                f"{self._bundle.path} has no {self._compute_type} segments (reduced types: {has}); "
+                "export it again with this version, or use another compute_type"
+            )
+        return self._bundle.path / stage.typed[self._compute_type]
+
+
+class SegmentEngine:
+    """A loaded engine; it makes any number of contexts, which share its weights.
+
+    Attributes:
+        inputs, outputs: names in the order of the stage.
+        types: type of each, such as "float16".
+    """
+
+    def __init__(self, library: TensorRT, engine: Any, stage: SegmentStage):
+        self.library, self._engine = library, engine
+        self.inputs, self.outputs = stage.inputs, stage.outputs
+        names = [engine.get_tensor_name(x) for x in range(engine.num_io_tensors)]
+        if set(names) != {*stage.inputs, *stage.outputs}:
+            raise BackendError(f"{stage.graph}: the engine has inputs and outputs {names}, the bundle says otherwise")
+        kinds = {getattr(library.api.DataType, key): value for key, value in _TYPES.items()}
+        self.types = {name: kinds[engine.get_tensor_dtype(name)] for name in names}
+
+    def new_context(self) -> Any:
+        """An execution context that takes its memory from the caller and never captures by itself."""
+        strategy = self.library.api.ExecutionContextAllocationStrategy.USER_MANAGED
+        if not hasattr(self._engine, "create_runtime_config"):
+            context = self._engine.create_execution_context(strategy)
+        else:
+            config = self._engine.create_runtime_config()
+            config.set_execution_context_allocation_strategy(strategy)
+            # TensorRT-RTX: its own graphs would get in the way of ours; and what our graph records must be the
+            # kernels made for this very shape, not those that bridge the time until these are compiled.
+            if hasattr(config, "cuda_graph_strategy"):
+                config.cuda_graph_strategy = self.library.api.CudaGraphStrategy.DISABLED
+            if hasattr(config, "dynamic_shapes_kernel_specialization_strategy"):
+                eager = self.library.api.DynamicShapesKernelSpecializationStrategy.EAGER
+                config.dynamic_shapes_kernel_specialization_strategy = eager
+            context = self._engine.create_execution_context(config)
+        if context is None:
+            raise BackendError(f"{self.library.name} cannot make a context: {self.library.last_errors()}")
+        return context
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

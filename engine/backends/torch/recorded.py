@@ -1,0 +1,61 @@
+"""A whole inference in PyTorch as one CUDA graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.backends.base import Backend, Request
+from engine.config import FEATURE_STRIDE
+from engine.maps import TileMaps, head_maps
+from engine.sampler import Latents, denoise, initial_noise
+
+# PyTorch's own advice: lazy initialisations are over after a few plain passes.
+_WARM_UPS = 3
+
+
+class RecordedInference:
+    """Encoder and sampler for one padded size, number of steps and of samples; used by one thread at a time.
+
+    Args:
+        backend: whose methods are recorded.
+        device: of the graph.
+        height, width: padded, in pixels.
+        steps, samples: of the sampler.
+    """
+
+    def __init__(self, backend: Backend, device: str, height: int, width: int, steps: int, samples: int):
+        self._backend, self._steps, self._samples = backend, steps, samples
+        model = backend.model
+        self._latent_shape = (1, model.latent_channels, height // FEATURE_STRIDE, width // FEATURE_STRIDE)
+        self._image = torch.zeros((1, 3, height, width), device=device)
+        self._noise = torch.zeros((samples, *self._latent_shape), device=device)
+        with torch.inference_mode(), torch.cuda.device(device):
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(_WARM_UPS):
+                    self._compute()
+            torch.cuda.current_stream().wait_stream(side)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._outputs = self._compute()
+
+    def __call__(self, pixels: np.ndarray, request: Request) -> TileMaps:
+        """Replay the graph for a normalised picture [1, 3, H, W]."""
+        noise = np.stack([initial_noise(request.seed, self._latent_shape, x) for x in range(self._samples)])
+        with torch.inference_mode():
+            self._image.copy_(torch.from_numpy(pixels))
+            self._noise.copy_(torch.from_numpy(noise))
+            self._graph.replay()
+            estimates, changes, density = (x.float().cpu().numpy() for x in self._outputs)
+        return TileMaps(*head_maps(list(estimates), list(changes), self._backend.model), density[0, 0])
+
+    def _compute(self) -> tuple[Tensor, Tensor, Tensor]:
+        features, density = self._backend.encode(self._image)
+        estimates, changes = torch.zeros_like(self._noise), torch.zeros_like(self._noise)
+        for sample in range(self._samples):
+            latents = Latents(self._noise[sample].clone(), estimates[sample], changes[sample])
+            denoise(self._backend, features, latents, self._steps, self._backend.model.map_scale)
+        return estimates, changes, density

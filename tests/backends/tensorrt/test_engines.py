@@ -1,0 +1,129 @@
+"""Engines from the cache or built, against a stand-in of TensorRT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from backends.tensorrt.stand_in import StandIn
+
+from engine.backends.tensorrt.cache import EngineCache
+from engine.backends.tensorrt.engines import EngineStore, SegmentEngine
+from engine.backends.tensorrt.library import ShapeRange, TensorRT
+from engine.bundle import WEIGHTS_FILE, Bundle, ProgramSpec, SegmentStage, write_manifest
+from engine.config import CountingRule, ModelConfig
+from engine.errors import BackendError
+
+STAGE = SegmentStage("x.onnx", ("x", "t"), ("packed", "density"), {"float16": "x.float16.onnx"})
+RANGE = ShapeRange()
+GPU = {"name": "H200", "capability": "9.0", "driver": 13000}
+RTX = pytest.mark.parametrize("rtx", [False, True], ids=["tensorrt", "tensorrt_rtx"])
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    for name in ("x.onnx", "x.float16.onnx", WEIGHTS_FILE):
+        (folder / name).write_text(name)
+    program = ProgramSpec("x.onnx", ("x", "t"), ("packed", "density"), (STAGE,))
+    programs = {"encoder": program, "decoder": program}
+    counting = {1: CountingRule(0.3, 0.4)}
+    return write_manifest(folder, name="b", model=ModelConfig(), default_steps=1, counting=counting, programs=programs)
+
+
+def _store(bundle: Bundle, api: StandIn, cache: EngineCache, gpu: dict = GPU) -> EngineStore:
+    library = TensorRT(api, "tensorrt_rtx" if api.rtx else "tensorrt")
+    return EngineStore(library, bundle, "float16", gpu, cache)
+
+
+@RTX
+def test_built_once_then_cached(bundle: Bundle, tmp_path: Path, rtx: bool) -> None:
+    first, second = StandIn(rtx), StandIn(rtx)
+    store = _store(bundle, first, EngineCache(tmp_path / "cache"))
+    assert store.engine(STAGE, RANGE) is store.engine(STAGE, RANGE)
+    assert first.named("parse") == [(str(bundle.path / "x.float16.onnx"),)]
+    engine = _store(bundle, second, EngineCache(tmp_path / "cache")).engine(STAGE, RANGE)
+    assert second.named("build") == []
+    assert second.named("deserialize") == [(b"plan 1",)]
+    assert engine.types == {"x": "float16", "t": "float32", "packed": "float16", "density": "float32"}
+    # Engines go when the store does.
+    store.close()
+    store.engine(STAGE, RANGE)
+    assert len(first.named("deserialize")) == 2
+
+
+def test_built_again_where_anything_differs(bundle: Bundle, tmp_path: Path) -> None:
+    cache = EngineCache(tmp_path / "cache")
+
+    def builds(api: StandIn, shapes: ShapeRange = RANGE, gpu: dict = GPU) -> int:
+        _store(bundle, api, cache, gpu).engine(STAGE, shapes)
+        return len(api.named("build"))
+
+    assert builds(StandIn()) == 1
+    assert builds(StandIn()) == 0
+    assert builds(StandIn(version="10.9.1")) == 1
+    assert builds(StandIn(rtx=True)) == 1
+    assert builds(StandIn(), shapes=ShapeRange(largest=(9, 2048, 2048))) == 1
+    for change in ({"name": "A100"}, {"capability": "9.1"}, {"driver": 13010}):
+        assert builds(StandIn(), gpu={**GPU, **change}) == 1
+    for file in ("x.float16.onnx", WEIGHTS_FILE):
+        (bundle.path / file).write_text("other")
+        assert builds(StandIn()) == 1
+    # What was not asked for is not part of the key.
+    (bundle.path / "x.onnx").write_text("other")
+    assert builds(StandIn()) == 0
+
+
+def test_a_damaged_engine_is_built_again(bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = EngineCache(tmp_path / "cache")
+    _store(bundle, StandIn(), cache).engine(STAGE, RANGE)
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    for builds in (1, 0):
+        api = StandIn()
+        _store(bundle, api, cache).engine(STAGE, RANGE)
+        assert len(api.named("build")) == builds
+        # What is damaged never reaches the runtime.
+        assert api.named("deserialize") == [(b"plan 1",)]
+    assert len(caplog.records) == 1
+
+
+def test_a_refused_engine_is_built_again(bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = EngineCache(tmp_path / "cache")
+    _store(bundle, StandIn(rtx=True), cache).engine(STAGE, RANGE)
+    api = StandIn(rtx=True)
+    verdicts = iter([(2, 4), (0, 0)])
+    real = api.Runtime
+
+    def runtime(logger: object) -> object:
+        made = real(logger)
+        made.get_engine_validity = lambda head: next(verdicts)
+        return made
+
+    api.Runtime = runtime
+    _store(bundle, api, cache).engine(STAGE, RANGE)
+    assert len(api.named("build")) == 1
+    assert "OLD_CUDA_DRIVER; it is built again" in caplog.text
+
+
+def test_what_this_machine_refuses_is_not_kept(bundle: Bundle, tmp_path: Path) -> None:
+    api = StandIn(rtx=True)
+    api.validity = (2, 2)
+    with pytest.raises(BackendError, match="UNSUPPORTED_CC"):
+        _store(bundle, api, EngineCache(tmp_path / "cache")).engine(STAGE, RANGE)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_bundles_without_the_type(bundle: Bundle) -> None:
+    library = TensorRT(StandIn(), "tensorrt")
+    store = EngineStore(library, bundle, "bfloat16", GPU, EngineCache(None))
+    with pytest.raises(BackendError, match=r"no bfloat16 segments \(reduced types: float16\); export it again"):
+        store.engine(STAGE, RANGE)
+
+
+def test_an_engine_of_another_segment(bundle: Bundle) -> None:
+    library = TensorRT(StandIn(), "tensorrt")
+    stage = SegmentStage("x.onnx", ("x",), ("packed", "density"))
+    with pytest.raises(BackendError, match="the bundle says otherwise"):
+        SegmentEngine(library, library.load(b"plan"), stage)

@@ -1,0 +1,147 @@
+"""Both TensorRT packages through one class, against a stand-in; the real one is built with in tests/export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from backends.tensorrt.stand_in import StandIn
+
+from engine.backends.tensorrt.library import EngineRefusedError, ShapeRange, TensorRT, find_tensorrt
+from engine.errors import BackendError
+
+RANGE = ShapeRange((1, 32, 64), (2, 768, 1024), (4, 2048, 2048))
+
+
+def _library(api: StandIn) -> TensorRT:
+    return TensorRT(api, "tensorrt_rtx" if api.rtx else "tensorrt")
+
+
+@pytest.mark.parametrize("rtx", [False, True])
+def test_build(rtx: bool) -> None:
+    api = StandIn(rtx)
+    assert _library(api).build(Path("bundle") / "x.onnx", RANGE) == b"plan 1"
+    assert api.named("network") == [(1 << 1,)]
+    assert api.named("parse") == [(str(Path("bundle") / "x.onnx"),)]
+    assert api.named("clear_flag") == [("TF32",)]
+    assert api.named("set_flag") == ([("REQUIRE_USER_ALLOCATION",)] if rtx else [])
+    # 2*h32 of 768 rows is 48.
+    assert api.named("profile") == [
+        ("x", (1, 3, 2, 4), (2, 3, 48, 64), (4, 3, 128, 128)),
+        ("t", (1,), (2,), (4,)),
+    ]
+    # No auxiliary streams, and no choice of capabilities.
+    assert api.named("build") == [(0, None)]
+
+
+def test_versions_without_the_flag_of_strong_types() -> None:
+    for missing in ("enum", "member"):
+        api = StandIn()
+        if missing == "enum":
+            del api.NetworkDefinitionCreationFlag
+        else:
+            api.NetworkDefinitionCreationFlag = SimpleNamespace()
+        _library(api).build("x.onnx", RANGE)
+        assert api.named("network") == [(0,)]
+
+
+def test_capabilities() -> None:
+    api = StandIn(rtx=True)
+    _library(api).build("x.onnx", RANGE, ("8.6", "8.9"))
+    assert api.named("capability") == [(86, 0), (89, 1)]
+    assert api.named("build") == [(0, 2)]
+    with pytest.raises(BackendError, match=r"cannot build for capability 9\.0; it knows 86, 89"):
+        _library(api).build("x.onnx", RANGE, ("9.0",))
+    with pytest.raises(BackendError, match="for the GPU at hand only"):
+        _library(StandIn()).build("x.onnx", RANGE, ("8.6",))
+
+
+def test_errors_carry_the_packages_messages() -> None:
+    api = StandIn()
+    api.refuse, api.parser_messages = {"parse"}, ["node 3: no such operator", "node 4: bad"]
+    with pytest.raises(BackendError, match=r"tensorrt 10\.9\.0 cannot parse x\.onnx: node 3: no such operator; node 4"):
+        _library(api).build("x.onnx", RANGE)
+    for refused in ("build", "add_profile"):
+        api.refuse = {refused}
+        with pytest.raises(BackendError, match=rf"cannot build x\.onnx.*no {refused}$"):
+            _library(api).build("x.onnx", RANGE)
+    api.refuse = {"Builder"}
+    with pytest.raises(BackendError, match=r"cannot build x\.onnx: pybind11.*it gave no reason"):
+        _library(api).build("x.onnx", RANGE)
+
+
+def test_graphs_of_others_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backends.tensorrt.stand_in.TENSORS", {"x": (True, None, (1, -1))})
+    with pytest.raises(BackendError, match="axis 1 of x has no known name; export the bundle again"):
+        _library(StandIn()).build("x.onnx", RANGE)
+
+
+def test_load() -> None:
+    api = StandIn()
+    library = _library(api)
+    assert library.load(b"plan").num_io_tensors == 4
+    api.refuse = {"deserialize"}
+    with pytest.raises(EngineRefusedError, match="no deserialize"):
+        library.load(b"plan")
+
+
+def test_the_verdict_comes_before_loading(caplog: pytest.LogCaptureFixture) -> None:
+    api = StandIn(rtx=True)
+    library = _library(api)
+    library.load(b"head body")
+    assert [x[0] for x in api.calls] == ["validity", "deserialize"]
+    assert api.named("validity") == [(b"head",)]
+    api.calls.clear()
+    api.validity = (2, 6)
+    with pytest.raises(EngineRefusedError, match="refuses an engine: UNSUPPORTED_CC, OLD_CUDA_DRIVER"):
+        library.load(b"head body")
+    assert api.named("deserialize") == []
+    assert caplog.records == []
+    api.validity = (1, 2)
+    library.load(b"head body")
+    assert "suboptimal here: UNSUPPORTED_CC" in caplog.text
+
+
+def _importer(**modules: object):
+    def import_module(name: str) -> object:
+        found = modules.get(name, ImportError(f"No module named {name!r}"))
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return import_module
+
+
+def test_the_full_package_is_preferred() -> None:
+    full, rtx = StandIn(version="11.2.0"), StandIn(rtx=True, version="1.7.1.116")
+    assert find_tensorrt(_importer(tensorrt=full, tensorrt_rtx=rtx)).name == "tensorrt 11.2.0"
+    assert find_tensorrt(_importer(tensorrt_rtx=rtx)).name == "tensorrt_rtx 1.7.1.116"
+    broken = OSError("libnvinfer.so.10: cannot open shared object file")
+    assert find_tensorrt(_importer(tensorrt=broken, tensorrt_rtx=rtx)).api is rtx
+
+
+def test_no_package() -> None:
+    with pytest.raises(BackendError) as raised:
+        find_tensorrt(_importer(tensorrt=StandIn(version="8.6.1")))
+    message = str(raised.value)
+    assert "tensorrt: version 8.6.1, expected 10.0 or newer" in message
+    assert "tensorrt_rtx: No module named 'tensorrt_rtx'" in message
+    assert "pip install 'crowd-engine[tensorrt]' or pip install 'crowd-engine[tensorrt-rtx]'" in message
+
+
+@pytest.mark.parametrize(
+    ("size", "usual", "largest"),
+    [
+        ((1, 32, 32), (1, 768, 1024), (8, 2048, 2048)),
+        ((8, 2048, 2048), (1, 768, 1024), (8, 2048, 2048)),
+        ((9, 64, 64), (12, 768, 1024), (16, 2048, 2048)),
+        ((1, 2080, 64), (1, 3072, 1024), (8, 4096, 2048)),
+        ((1, 4096, 4128), (1, 3072, 6144), (8, 4096, 8192)),
+    ],
+)
+def test_ranges(size: tuple, usual: tuple, largest: tuple) -> None:
+    found = ShapeRange.holding(*size)
+    assert (found.smallest, found.usual, found.largest) == ((1, 32, 32), usual, largest)
+    # Every size within leads to the same engine.
+    assert ShapeRange.holding(*largest) == found

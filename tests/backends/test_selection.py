@@ -1,0 +1,109 @@
+"""Which backend "auto" takes, and what is said where the one asked for cannot run."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+
+import engine
+from engine.backends.base import resolve_backend
+from engine.backends.cuda.driver import probe_library
+from engine.backends.tensorrt import requirements
+from engine.backends.tensorrt.library import find_tensorrt
+from engine.config import CounterConfig
+from engine.errors import BackendError, BundleError
+
+
+def _nothing(name: str) -> None:
+    raise OSError(f"{name}: cannot open shared object file")
+
+
+@pytest.fixture
+def without_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine has."""
+    monkeypatch.setattr(requirements, "load_driver", lambda: probe_library(_nothing))
+
+
+def _resolve(bundle, **arguments) -> str:
+    return resolve_backend(bundle, CounterConfig(**arguments))
+
+
+@pytest.mark.usefixtures("without_driver")
+def test_without_a_driver_auto_is_the_cpu_and_says_why(gpu_bundle, caplog) -> None:
+    with caplog.at_level(logging.INFO, "engine"):
+        assert _resolve(gpu_bundle) == "openvino"
+    assert "no NVIDIA driver" in caplog.text
+    with engine.CrowdCounter(gpu_bundle.path) as counter:
+        assert "openvino on cpu" in repr(counter)
+
+
+@pytest.mark.usefixtures("without_driver")
+@pytest.mark.parametrize("arguments", [{"device": "cuda"}, {"device": "cuda:3"}, {"backend": "tensorrt"}], ids=str)
+def test_without_a_driver_a_gpu_is_refused_at_once(gpu_bundle, arguments) -> None:
+    with pytest.raises(BackendError, match=r"no NVIDIA driver.*install the driver.*device='cpu'"):
+        engine.CrowdCounter(gpu_bundle.path, **arguments)
+
+
+def test_with_everything_auto_is_the_gpu(machine, gpu_bundle, tmp_path) -> None:
+    machine()
+    assert _resolve(gpu_bundle) == "tensorrt"
+    assert _resolve(gpu_bundle, compute_type="bfloat16") == "tensorrt"
+    # The first is for the CPU, the second was asked for.
+    assert _resolve(gpu_bundle, compute_type="float32") == "openvino"
+    assert _resolve(gpu_bundle, device="cpu") == "openvino"
+    with engine.CrowdCounter(gpu_bundle.path, cache_dir=tmp_path) as counter:
+        assert "tensorrt on cuda:0" in repr(counter)
+
+
+def test_without_tensorrt(machine, gpu_bundle, monkeypatch) -> None:
+    machine()
+
+    def absent() -> None:
+        find_tensorrt(_absent_module)
+
+    monkeypatch.setattr(requirements, "load_tensorrt", absent)
+    assert _resolve(gpu_bundle) == "openvino"
+    with pytest.raises(BackendError, match=r"no TensorRT is installed.*pip install .crowd-engine.tensorrt"):
+        engine.CrowdCounter(gpu_bundle.path, device="cuda")
+
+
+def _absent_module(name: str) -> None:
+    raise ImportError(f"No module named {name!r}")
+
+
+def test_without_compiled_kernels(machine, gpu_bundle, tmp_path: Path) -> None:
+    machine()
+    from engine.bundle import write_manifest
+    from engine.cubins import CUBINS_FILE
+
+    folder = tmp_path / "bare"
+    shutil.copytree(gpu_bundle.path, folder)
+    (folder / CUBINS_FILE).unlink()
+    bare = write_manifest(
+        folder, name="bare", model=gpu_bundle.model, default_steps=3, counting=gpu_bundle.counting,
+        programs=gpu_bundle.programs,
+    )  # fmt: skip
+    assert _resolve(bare) == "openvino"
+    with pytest.raises(BundleError, match="crowd export cubins"):
+        engine.CrowdCounter(folder, device="cuda")
+
+
+def test_gpus_that_the_kernels_were_not_compiled_for(machine, gpu_bundle) -> None:
+    machine(capability=(7, 5))
+    assert _resolve(gpu_bundle) == "openvino"
+    with pytest.raises(BackendError, match=r"capability 7\.5, the model's kernels were compiled for 9\.0"):
+        engine.CrowdCounter(gpu_bundle.path, device="cuda")
+
+
+def test_devices_and_types_that_are_not_there(machine, gpu_bundle) -> None:
+    here = machine()
+    with pytest.raises(BackendError, match="cuda:1"):
+        here.counter(device="cuda:1")
+    for compute_type in ("float32", "int8"):
+        with pytest.raises(BackendError, match=f"computes in float16, bfloat16, got '{compute_type}'"):
+            here.counter(compute_type=compute_type)
+    with pytest.raises(BackendError, match="runs on a GPU, got device='cpu'"):
+        engine.CrowdCounter(gpu_bundle.path, backend="tensorrt", device="cpu")
