@@ -80,11 +80,12 @@ def check_counts(counts: dict[tuple[str, str, int], int]) -> None:
 def write(rows: list[dict[str, object]], out: Path) -> None:
     """CSV with a comment on top that says where the figures come from."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout
-    versions = ", ".join(f"{name} {version(name)}" for name in ("crowd-engine", "openvino", "torch", "numpy"))
+    versions = ", ".join(f"{name} {version(name)}" for name in ("openvino", "torch", "numpy"))
     cpu = read_cpu()
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out, "w", newline="") as file:
-        file.write(f"# commit {commit.strip()}; {cpu}; Python {platform.python_version()}, {versions}\n")
+        hardware = f"{cpu.name}, {cpu.cores} cores, {' '.join(cpu.features)}"
+        file.write(f"# commit {commit.strip()}; {hardware}; Python {platform.python_version()}, {versions}\n")
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
