@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 from engine.config import ModelConfig
-from engine.errors import EngineError
+from engine.errors import ConfigError, EngineError
 from engine.model.checkpoint import load_network, save_model
 from engine.training.augment import AugmentConfig
 from engine.training.calibrate import calibrate
 from engine.training.dataset import Sample, find_samples
-from engine.training.losses import LossConfig
+from engine.training.recipe import read_recipe
 from engine.training.train import TrainConfig, train
 
 _DATA_HELP = "folder in ShanghaiTech's layout, or with images/ and points.json or points.csv beside it"
@@ -28,31 +28,36 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Then: python -m engine.export OUT/model.pt my_bundle; crowd count --model my_bundle photo.jpg",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    defaults = argparse.ArgumentDefaultsHelpFormatter
-    run = commands.add_parser("train", help="train, then calibrate", formatter_class=defaults)
+    run = commands.add_parser("train", help="train, then calibrate")
     run.add_argument("data", type=Path, help=_DATA_HELP)
-    run.add_argument("--out", type=Path, default=Path("runs/default"), help="where checkpoints and the log go")
-    run.add_argument("--minutes", type=float, default=TrainConfig.minutes, help="length of the run")
+    run.add_argument(
+        "--out", type=Path, default=Path("runs/default"), help="for checkpoints and the log (default: %(default)s)"
+    )
+    run.add_argument("--recipe", type=Path, help="JSON file of settings; the options below override it")
+    run.add_argument("--start", help="checkpoint, bundle or 'default' whose weights to start from, for fine-tuning")
     run.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
-    run.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
-    run.add_argument("--batch", type=int, default=TrainConfig.batch, help="crops per step")
-    run.add_argument("--crop", type=int, default=ModelConfig.crop_size, help="pixels per side; a multiple of 32")
-    run.add_argument("--learning-rate", type=float, default=TrainConfig.learning_rate, help="of AdamW, at its peak")
-    run.add_argument("--foreground", type=float, default=LossConfig.foreground, help="extra loss weight near heads")
-    run.add_argument("--scale", type=float, nargs=2, default=AugmentConfig.scale, help="range of the random zoom")
-    run.add_argument("--validate-every", type=float, default=TrainConfig.validate_every, help="minutes")
-    run.add_argument("--seed", type=int, default=TrainConfig.seed, help="of weights, crops and noise")
-    fit = commands.add_parser("calibrate", help="fit the counting rule of a checkpoint", formatter_class=defaults)
+    run.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda (default: %(default)s)"
+    )
+    run.add_argument("--iterations", type=int, help="length of the run; 0 to go by minutes")
+    run.add_argument("--minutes", type=float, help=f"length of the run (default: {TrainConfig.minutes:g})")
+    run.add_argument("--batch", type=int, help=f"crops per step (default: {TrainConfig.batch})")
+    run.add_argument("--crop", type=int, help=f"pixels per side, a multiple of 32 (default: {ModelConfig.crop_size})")
+    run.add_argument("--learning-rate", type=float, help=f"of AdamW at its peak (default: {TrainConfig.learning_rate})")
+    run.add_argument("--scale", type=float, nargs=2, help=f"range of the zoom (default: {AugmentConfig.scale})")
+    run.add_argument("--validate-every", type=float, help=f"minutes (default: {TrainConfig.validate_every:g})")
+    run.add_argument("--seed", type=int, help=f"of weights, crops and noise (default: {TrainConfig.seed})")
+    fit = commands.add_parser("calibrate", help="fit the counting rule of a checkpoint")
     fit.add_argument("checkpoint", type=Path, help="best.pt or last.pt of a run")
     fit.add_argument("data", type=Path, help=_DATA_HELP)
-    fit.add_argument("--out", type=Path, default=Path("model.pt"), help="the calibrated model")
+    fit.add_argument("--out", type=Path, default=Path("model.pt"), help="the calibrated model (default: %(default)s)")
     for command in (run, fit):
         command.add_argument("--threads", type=int, default=0, help="CPU threads; 0 is all")
         command.add_argument(
-            "--exclude", type=int, nargs="*", default=[0], help="last digits of picture numbers never looked at"
+            "--exclude", type=int, nargs="*", default=[0], help="last digits of picture numbers never used (default: 0)"
         )
         command.add_argument(
-            "--validate", type=int, nargs="+", default=[5], help="last digits that pick the best weights and calibrate"
+            "--validate", type=int, nargs="+", default=[5], help="last digits to validate and calibrate on (default: 5)"
         )
     return parser
 
@@ -72,7 +77,8 @@ def main(arguments: list[str] | None = None) -> None:
         train_on, held_out = split(find_samples(options.data), options.exclude, options.validate)
         print(f"{len(train_on)} pictures to train on, {len(held_out)} held out")
         if options.command == "train":
-            best = train(_config(options), train_on, held_out, options.out, options.device, options.resume)
+            config = _config(options)
+            best = train(config, train_on, held_out, options.out, options.device, options.resume, options.start)
             _calibrate(best, held_out, options.out / "model.pt")
         else:
             _calibrate(options.checkpoint, held_out, options.out)
@@ -81,16 +87,18 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _config(options: argparse.Namespace) -> TrainConfig:
-    return TrainConfig(
-        minutes=options.minutes,
-        batch=options.batch,
-        learning_rate=options.learning_rate,
-        validate_every=options.validate_every,
-        seed=options.seed,
-        model=ModelConfig(crop_size=options.crop),
-        loss=LossConfig(foreground=options.foreground),
-        augment=AugmentConfig(scale=tuple(options.scale)),
-    )
+    config = read_recipe(options.recipe) if options.recipe else TrainConfig()
+    if options.start and options.crop:
+        raise ConfigError("--crop cannot be changed with --start: the weights' attention is made for theirs")
+    if options.minutes is not None and options.iterations is None:
+        config = dataclasses.replace(config, iterations=0)
+    names = ("iterations", "minutes", "batch", "learning_rate", "validate_every", "seed")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.crop:
+        given["model"] = dataclasses.replace(config.model, crop_size=options.crop)
+    if options.scale:
+        given["augment"] = dataclasses.replace(config.augment, scale=tuple(options.scale))
+    return dataclasses.replace(config, **given)
 
 
 def _calibrate(checkpoint: Path, held_out: list[Sample], out: Path) -> None:

@@ -23,6 +23,7 @@ from engine.training.augment import AugmentConfig
 from engine.training.batches import CrowdBatches
 from engine.training.dataset import Sample
 from engine.training.losses import LossConfig, crowd_loss, draw_times
+from engine.training.start import start_model, start_network
 from engine.training.validate import validate
 
 
@@ -31,13 +32,14 @@ class TrainConfig:
     """Settings of a run; stored in its checkpoint.
 
     Attributes:
-        minutes: length of the run. The learning rate falls to zero over it, and a resumed run goes
-            on from the minutes already spent.
+        iterations: length of the run. The learning rate falls to zero over it.
+        minutes: length of the run where ``iterations`` is 0; a resumed run goes on from the minutes already spent.
         batch, learning_rate, weight_decay, warmup: of AdamW; warm-up in iterations.
         ema: decay of the averaged weights, which are the ones that are kept.
         validate_every: minutes between validations.
     """
 
+    iterations: int = 0
     minutes: float = 60.0
     batch: int = 16
     learning_rate: float = 1e-3
@@ -55,10 +57,10 @@ class TrainConfig:
 class TrainingRun:
     """Everything that a checkpoint holds: weights, averaged weights, optimiser, progress."""
 
-    def __init__(self, config: TrainConfig, out: Path, device: str = "cpu"):
+    def __init__(self, config: TrainConfig, out: Path, device: str = "cpu", network: CrowdNetwork | None = None):
         self.config, self.out, self.device = config, out, torch.device(device)
         torch.manual_seed(config.seed)
-        self.network = channels_last(CrowdNetwork(config.model).to(self.device))
+        self.network = channels_last((network or CrowdNetwork(config.model)).to(self.device))
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(_decay_groups(self.network, config.weight_decay), config.learning_rate)
         self.iteration, self.seconds, self.best = 0, 0.0, math.inf
@@ -66,6 +68,8 @@ class TrainingRun:
     @property
     def progress(self) -> float:
         """Share of the run that is done, 0 .. 1."""
+        if self.config.iterations:
+            return min(self.iteration / self.config.iterations, 1.0)
         return min(self.seconds / (60 * self.config.minutes), 1.0)
 
     def step(self, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
@@ -133,18 +137,27 @@ def train(
     out: Path,
     device: str = "cpu",
     resume: bool = False,
+    start: str | Path | None = None,
     progress: bool = True,
 ) -> Path:
     """Train on ``samples``; keep ``last.pt`` and, by the map loss on ``held_out``, ``best.pt``.
+
+    Args:
+        resume: go on from ``out/last.pt``, if there is one, as if the run had not stopped.
+        start: a checkpoint or bundle whose weights a new run starts from, instead of random ones; the network
+            then has their shape, not that of ``config.model``.
 
     Returns:
         The path of ``best.pt``. ``log.jsonl`` beside it has one line per validation.
     """
     out.mkdir(parents=True, exist_ok=True)
-    run = TrainingRun(config, out, device)
-    if resume and (out / "last.pt").is_file():
-        run.load(out / "last.pt")
+    resume = resume and (out / "last.pt").is_file()
+    if start:
+        config = dataclasses.replace(config, model=start_model(start))
     batches = CrowdBatches(samples, config.model, config.augment, config.batch, config.seed)
+    run = TrainingRun(config, out, device, start_network(start, batches) if start and not resume else None)
+    if resume:
+        run.load(out / "last.pt")
     bar = tqdm(total=100, unit="%", disable=not progress, desc="train")
     next_validation = run.seconds + 60 * config.validate_every
     losses: list[dict[str, float]] = []

@@ -1,0 +1,69 @@
+"""Settings of a training run as a JSON file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from engine.config import ModelConfig
+from engine.errors import ConfigError
+from engine.training.augment import AugmentConfig
+from engine.training.losses import LossConfig
+from engine.training.train import TrainConfig
+
+_PARTS: dict[str, type] = {"model": ModelConfig, "loss": LossConfig, "augment": AugmentConfig}
+
+
+def read_recipe(path: str | Path) -> TrainConfig:
+    """The settings in ``path``; what it leaves out keeps its default.
+
+    The file holds the fields of :class:`TrainConfig`, those of ``model``, ``loss`` and ``augment`` as objects:
+    ``{"iterations": 20000, "learning_rate": 0.001, "augment": {"scale": [0.6, 1.7]}}``.
+
+    Raises:
+        ConfigError: there is no such file, it is not JSON, or it names a setting that does not exist.
+    """
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"recipe {path} cannot be read: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"recipe {path} is not JSON: {error}") from error
+    config: TrainConfig = _fill(TrainConfig, table, str(path))
+    return config
+
+
+def write_recipe(config: TrainConfig, path: str | Path) -> None:
+    """Write every setting of ``config``, as :func:`read_recipe` reads it."""
+    Path(path).write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
+
+
+def _fill(kind: type, table: Any, where: str) -> Any:
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where} must hold an object of settings, got {type(table).__name__}")
+    defaults = kind()
+    values = {}
+    for name, value in table.items():
+        if name not in {field.name for field in dataclasses.fields(kind)}:
+            raise ConfigError(f"{where} has no setting {name!r}; there are {', '.join(vars(defaults))}")
+        values[name] = _value(name, value, getattr(defaults, name), where)
+    return kind(**values)
+
+
+def _value(name: str, value: Any, default: Any, where: str) -> Any:
+    if kind := _PARTS.get(name):
+        return _fill(kind, value, f"{where}, {name},")
+    if isinstance(default, tuple):
+        if not isinstance(value, list) or len(value) != len(default) or not all(_is_number(x) for x in value):
+            raise ConfigError(f"{where}: {name} must be {len(default)} numbers, got {value!r}")
+        return tuple(value)
+    # bool is an int, and 1e4 is a float, even where JSON means a whole number.
+    if not _is_number(value) or (isinstance(default, int) and value != int(value)):
+        raise ConfigError(f"{where}: {name} must be a number like {default!r}, got {value!r}")
+    return type(default)(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
