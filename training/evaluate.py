@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from engine.training.metrics import (
     count_errors,
     localization_scores,
     match_points,
+    uncertainty_rank_correlation,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Row:
         true, predicted, low, high: people, and the interval of the prediction.
         matched: predicted heads that are right, for each of :data:`RADII`.
         seconds: time of the count, decoding included.
+        ranking: how well the uncertainty map ranks the errors (:func:`uncertainty_rank_correlation`); may be NaN.
     """
 
     file: str
@@ -54,6 +57,7 @@ class Row:
     high: int
     matched: tuple[int, ...]
     seconds: float
+    ranking: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class GroupScores:
         localization: for each of :data:`RADII`, pooled over the group.
         coverage: share of pictures whose true count is within the interval.
         seconds: mean time of a count.
+        ranking: mean rank correlation of uncertainty and error in 64-pixel blocks, over pictures that have one.
     """
 
     part: str
@@ -77,6 +82,7 @@ class GroupScores:
     localization: tuple[LocalizationScores, ...]
     coverage: float
     seconds: float
+    ranking: float
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,8 @@ class Evaluation:
         )
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """The rows for JSON; ``matched`` is keyed by radius in pixels."""
-        return [asdict(row) | {"matched": dict(zip(map(str, RADII), row.matched, strict=True))} for row in self.rows]
+        """The rows for JSON; ``matched`` is keyed by radius in pixels, and a ranking of NaN is None."""
+        return [_to_dict(row) for row in self.rows]
 
 
 def evaluate(
@@ -144,7 +150,14 @@ def _count_one(counter: Counter, sample: Sample, steps: int | None) -> Row:
         high=int(result.interval[1]),
         matched=tuple(match_points(sample.points, result.points, radius) for radius in RADII),
         seconds=seconds,
+        ranking=uncertainty_rank_correlation(result.uncertainty, sample.points, result.points, result.image_size),
     )
+
+
+def _to_dict(row: Row) -> dict[str, Any]:
+    # JSON has no NaN.
+    ranking = None if math.isnan(row.ranking) else row.ranking
+    return asdict(row) | {"matched": dict(zip(map(str, RADII), row.matched, strict=True)), "ranking": ranking}
 
 
 def _score(rows: Sequence[Row], part: str) -> GroupScores:
@@ -162,13 +175,14 @@ def _score(rows: Sequence[Row], part: str) -> GroupScores:
         ),
         coverage=float(np.mean([r.low <= r.true <= r.high for r in rows])),
         seconds=float(np.mean([r.seconds for r in rows])),
+        ranking=_mean([r.ranking for r in rows]),
     )
 
 
 _HEADER = [
     *("part", "steps", "images", "MAE", "+-", "RMSE", "bias", "MAE of mean"),
     *(f"{score}@{radius}px" for radius in RADII for score in ("P", "R", "F1")),
-    *("in interval", "s/image"),
+    *("in interval", "rank corr.", "s/image"),
 ]
 
 
@@ -185,8 +199,14 @@ def _cells(group: GroupScores) -> list[str]:
         f"{group.mean_predictor_mae:.2f}",
         *places,
         _percent(group.coverage),
+        "-" if np.isnan(group.ranking) else f"{group.ranking:.2f}",
         f"{group.seconds:.3f}",
     ]
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def _percent(share: float) -> str:

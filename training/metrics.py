@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial import cKDTree
+from scipy.stats import spearmanr
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,38 @@ def localization_scores(matched: int, true: int, predicted: int) -> Localization
     LocalizationScores(precision=0.5, recall=0.75, f1=0.6)
     """
     return LocalizationScores(_share(matched, predicted), _share(matched, true), _share(2 * matched, true + predicted))
+
+
+def uncertainty_rank_correlation(
+    uncertainty: np.ndarray, true: np.ndarray, predicted: np.ndarray, size: tuple[int, int], block: int = 64
+) -> float:
+    """Spearman's rank correlation of uncertainty and error over the blocks of one picture.
+
+    Args:
+        uncertainty: [h, w], of any resolution.
+        true, predicted: [N, 2] and [M, 2], (x, y) of heads in pixels.
+        size: (width, height) of the picture in pixels.
+        block: pixels per side of a block; blocks at the right and bottom edge may be smaller.
+
+    Returns:
+        Of the sums of ``uncertainty`` in the blocks and |predicted - true| heads there: 1 if the map ranks the
+        blocks as their errors do, 0 if it knows nothing of them; NaN where either is the same in all blocks.
+    """
+    width, height = size
+    columns, rows = -(-width // block), -(-height // block)
+
+    def sums(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        column = np.clip((x // block).astype(np.int64), 0, columns - 1)
+        row = np.clip((y // block).astype(np.int64), 0, rows - 1)
+        return np.bincount(row * columns + column, weights, columns * rows)
+
+    h, w = uncertainty.shape
+    y, x = np.mgrid[:h, :w]
+    doubt = sums(((x + 0.5) * width / w).ravel(), ((y + 0.5) * height / h).ravel(), uncertainty.ravel())
+    error = np.abs(sums(*np.reshape(predicted, (-1, 2)).T) - sums(*np.reshape(true, (-1, 2)).T))
+    if not np.ptp(doubt) or not np.ptp(error):
+        return math.nan
+    return float(spearmanr(doubt, error).statistic)
 
 
 def bootstrap_error(values: ArrayLike, draws: int = 1000, seed: int = 0) -> float:

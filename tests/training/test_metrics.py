@@ -12,7 +12,13 @@ import pytest
 
 from engine.training.dataset import Sample
 from engine.training.evaluate import RADII, Row, evaluate
-from engine.training.metrics import bootstrap_error, count_errors, localization_scores, match_points
+from engine.training.metrics import (
+    bootstrap_error,
+    count_errors,
+    localization_scores,
+    match_points,
+    uncertainty_rank_correlation,
+)
 
 
 def most_pairs(true: np.ndarray, predicted: np.ndarray, radius: float) -> int:
@@ -85,6 +91,27 @@ def test_bootstrap_error_agrees_with_the_formula_for_a_mean():
     assert bootstrap_error([5.0, 5.0]) == 0
 
 
+def test_uncertainty_is_ranked_against_errors_by_hand():
+    # 2 x 2 blocks of 64 px, the right and lower ones cut off. Errors: 2, 0, 1, 0, ranks 4, 1.5, 3, 1.5.
+    true = np.float32([[10, 10], [20, 20], [99, 10], [5, 70]])
+    predicted = np.float32([[70, 5]])
+    uncertainty = np.zeros((10, 10), np.float32)
+    uncertainty[0, 0], uncertainty[0, 9], uncertainty[9, 0] = 0.9, 0.1, 0.5
+    # Ranks 4, 2, 3, 1: Spearman is the correlation of the ranks.
+    expected = np.corrcoef([4, 1.5, 3, 1.5], [4, 2, 3, 1])[0, 1]
+    found = uncertainty_rank_correlation(uncertainty, true, predicted, (100, 100))
+    assert found == pytest.approx(expected)
+    assert uncertainty_rank_correlation(-uncertainty, true, predicted, (100, 100)) == pytest.approx(-expected)
+
+
+@pytest.mark.parametrize(("level", "heads"), [(0.0, [[10, 10]]), (0.5, np.zeros((0, 2)))])
+def test_a_ranking_without_differences_is_undefined(level, heads):
+    uncertainty = np.full((20, 20), level, np.float32)
+    uncertainty[0, 0] += level
+    true = np.float32(heads)
+    assert math.isnan(uncertainty_rank_correlation(uncertainty, true, true[:0], (160, 160)))
+
+
 class CounterFromTable:
     """Answers with the points and the interval it was given for each file; steps shift the interval."""
 
@@ -95,7 +122,10 @@ class CounterFromTable:
     def count(self, img, *, steps=None):
         self.asked.append((img.name, steps))
         points, interval = self.answers[img.name]
-        return SimpleNamespace(count=len(points), points=points, interval=interval)
+        uncertainty = np.float32([[0.2, 0.4, 0.3]])
+        return SimpleNamespace(
+            count=len(points), points=points, interval=interval, uncertainty=uncertainty, image_size=(192, 64)
+        )
 
 
 @pytest.fixture
@@ -127,6 +157,9 @@ def test_evaluation_by_hand(evaluation_case):
     assert (at_4.precision, at_4.recall) == (2 / 6, 2 / 6)
     assert (at_8.precision, at_8.recall) == (5 / 6, 5 / 6)
     assert RADII == (4, 8)
+    # a.jpg misses a head in the third block of 64 px, and b.jpg finds one too many there: errors 0, 0, 1, so their
+    # ranks are 1.5, 1.5, 3 against 1, 3, 2 of the uncertainty.
+    assert (a.ranking, b.ranking) == (pytest.approx(0.0), pytest.approx(math.nan, nan_ok=True))
 
 
 def test_steps_make_groups_of_their_own(evaluation_case):
@@ -143,7 +176,7 @@ def test_table_lines_up_and_shows_undefined_scores(evaluation_case):
     assert len({len(line) for line in lines}) == 1
     assert lines[0].split()[:4] == ["part", "steps", "images", "MAE"]
     assert lines[1].split()[:4] == ["part_A", "default", "2", "1.00"]
-    assert lines[2].split().count("-") == 6
+    assert lines[2].split().count("-") == 7
 
 
 def test_rows_for_json():
@@ -152,6 +185,7 @@ def test_rows_for_json():
 
     (written,) = Evaluation((row,)).to_dicts()
     assert written["matched"] == {"4": 3, "8": 5}
+    assert written["ranking"] is None
     assert {k: written[k] for k in ("file", "part", "true", "predicted", "low", "high")} == {
         "file": "x.jpg",
         "part": "p",
