@@ -12,9 +12,12 @@ from engine.config import ModelConfig
 from engine.errors import ConfigError, EngineError
 from engine.model.checkpoint import load_network, save_model
 from engine.training.augment import AugmentConfig
+from engine.training.batches import CrowdBatches
 from engine.training.calibrate import calibrate
+from engine.training.compare import compare_decoders, table
 from engine.training.dataset import Sample, find_samples
 from engine.training.recipe import read_recipe
+from engine.training.start import start_model, start_network
 from engine.training.train import TrainConfig, train
 
 _DATA_HELP = "folder in ShanghaiTech's layout, or with images/ and points.json or points.csv beside it"
@@ -51,7 +54,11 @@ def build_parser() -> argparse.ArgumentParser:
     fit.add_argument("checkpoint", type=Path, help="best.pt or last.pt of a run")
     fit.add_argument("data", type=Path, help=_DATA_HELP)
     fit.add_argument("--out", type=Path, default=Path("model.pt"), help="the calibrated model (default: %(default)s)")
-    for command in (run, fit):
+    contest = commands.add_parser("compare", help="train other kinds of decoder beside ours, on a frozen encoder")
+    contest.add_argument("data", type=Path, help=_DATA_HELP)
+    contest.add_argument("--start", default="default", help="checkpoint or bundle that the encoder comes from")
+    contest.add_argument("--iterations", type=int, default=1500, help="of each decoder (default: %(default)s)")
+    for command in (run, fit, contest):
         command.add_argument("--threads", type=int, default=0, help="CPU threads; 0 is all")
         command.add_argument(
             "--exclude", type=int, nargs="*", default=[0], help="last digits of picture numbers never used (default: 0)"
@@ -80,6 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
             config = _config(options)
             best = train(config, train_on, held_out, options.out, options.device, options.resume, options.start)
             _calibrate(best, held_out, options.out / "model.pt")
+        elif options.command == "compare":
+            _compare(options.start, options.iterations, train_on, held_out)
         else:
             _calibrate(options.checkpoint, held_out, options.out)
     except EngineError as error:
@@ -99,6 +108,12 @@ def _config(options: argparse.Namespace) -> TrainConfig:
     if options.scale:
         given["augment"] = dataclasses.replace(config.augment, scale=tuple(options.scale))
     return dataclasses.replace(config, **given)
+
+
+def _compare(start: str, iterations: int, train_on: list[Sample], held_out: list[Sample]) -> None:
+    config = TrainConfig(iterations=iterations, model=start_model(start))
+    batches = CrowdBatches(train_on, config.model, config.augment, config.batch, config.seed)
+    print(table(compare_decoders(start_network(start, batches), train_on, held_out, config)))
 
 
 def _calibrate(checkpoint: Path, held_out: list[Sample], out: Path) -> None:

@@ -63,9 +63,12 @@ def calibrate(
     return {number: fit_rule(rows, folds) for number, rows in readings.items()}
 
 
-def fit_rule(rows: Sequence[Reading], folds: int = 10) -> Fit:
-    """The rule that suits all ``rows``; its errors and its interval come from rules fitted on other folds."""
-    table = _CountTable(rows)
+def fit_rule(rows: Sequence[Reading], folds: int = 10, one_threshold: bool = False) -> Fit:
+    """The rule that suits all ``rows``; its errors and its interval come from rules fitted on other folds.
+
+    With ``one_threshold``, low and high are the same, and the encoder's count has no say.
+    """
+    table = _CountTable(rows, one_threshold)
     fold_of = np.arange(len(rows)) % folds
     counts = np.zeros(len(rows))
     for fold in range(folds):
@@ -117,7 +120,10 @@ def read_pictures(
 class _CountTable:
     """Count and absolute error of every pair of thresholds on every picture: [low, high, picture]."""
 
-    def __init__(self, rows: Sequence[Reading]):
+    def __init__(self, rows: Sequence[Reading], one_threshold: bool = False):
+        # Of the pairs, low <= high.
+        pairs = np.eye(len(THRESHOLDS)) if one_threshold else np.triu(np.ones((len(THRESHOLDS), len(THRESHOLDS))))
+        self._barred = pairs == 0
         peaks = np.array([[(row.scores >= t).sum() for row in rows] for t in THRESHOLDS])
         expected = np.array([round(row.expected) for row in rows])
         self.true = true = np.array([row.true for row in rows])
@@ -134,6 +140,5 @@ class _CountTable:
     def best(self, used: np.ndarray) -> tuple[int, int]:
         """Indices of the low and high thresholds with the least weighted error over ``used``."""
         loss = (self.errors * self._weights)[:, :, used].sum(axis=2)
-        size = len(THRESHOLDS)
-        loss[np.tril_indices(size, -1)] = np.inf  # low <= high
+        loss[self._barred] = np.inf
         return tuple(int(i) for i in np.unravel_index(int(loss.argmin()), loss.shape))  # type: ignore[return-value]

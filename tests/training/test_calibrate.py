@@ -46,6 +46,12 @@ def test_a_good_expectation_is_followed() -> None:
     assert table.errors[low, high].sum() == 0
 
 
+def test_one_threshold_leaves_the_expectation_out() -> None:
+    rule = fit_rule(_readings(30), one_threshold=True).rule
+    assert rule.low == rule.high
+    assert 0.38 <= rule.low <= 0.52
+
+
 def test_the_interval_holds_nine_in_ten_new_pictures() -> None:
     rng = np.random.default_rng(0)
 
