@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -58,7 +58,7 @@ class CrowdBatches:
         part = self.parts[rng.integers(len(self.parts))]
         return part[rng.integers(len(part))]
 
-    def iterate(self, first: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def iterate(self, first: int) -> Generator[tuple[Tensor, Tensor, Tensor], None, None]:
         """Batches ``first``, ``first + 1``, ... in order; a few are always being made ahead."""
         with ThreadPoolExecutor(self.workers) as pool:
             ahead: deque[Future] = deque()
