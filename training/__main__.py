@@ -83,6 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         train_on, held_out = split(find_samples(options.data), options.exclude, options.validate)
         print(f"{len(train_on)} pictures to train on, {len(held_out)} held out")
+        _check_split(options, train_on, held_out)
         if options.command == "train":
             config = _config(options)
             best = train(config, train_on, held_out, options.out, options.device, options.resume, options.start)
@@ -93,6 +94,16 @@ def main(arguments: list[str] | None = None) -> None:
             _calibrate(options.checkpoint, held_out, options.out)
     except EngineError as error:
         raise SystemExit(f"error: {error}") from error
+
+
+def _check_split(options: argparse.Namespace, train_on: list[Sample], held_out: list[Sample]) -> None:
+    if not held_out:
+        raise ConfigError(
+            f"no picture's number ends in {' or '.join(map(str, options.validate))}, and such are needed to calibrate the "
+            "counting rule on: give other digits to --validate"
+        )
+    if not train_on and options.command != "calibrate":
+        raise ConfigError("no picture is left to train on: give fewer digits to --exclude and --validate")
 
 
 def _config(options: argparse.Namespace) -> TrainConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,9 +36,9 @@ class Sample:
 
     @property
     def number(self) -> int:
-        """The last number in the file's name; splits are made by it."""
-        digits = re.findall(r"\d+", self.image.stem)
-        return int(digits[-1]) if digits else 0
+        """The last number in the file's name, or one made of a name without digits; splits are made by it."""
+        digits = re.findall(r"[0-9]+", self.image.stem)
+        return int(digits[-1]) if digits else zlib.crc32(self.image.stem.encode())
 
 
 def find_samples(folder: str | Path) -> list[Sample]:

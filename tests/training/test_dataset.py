@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,9 @@ def test_folders_without_a_data_set(tmp_path):
         find_samples(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "number"), [("IMG_120.jpg", 120), ("a.jpg", 0), ("2024_7x.png", 7)])
+@pytest.mark.parametrize(
+    ("name", "number"), [("IMG_120.jpg", 120), ("2024_7x.png", 7), ("hall.jpg", zlib.crc32(b"hall"))]
+)
 def test_number_of_a_picture(name, number):
     assert Sample(Path(name), np.zeros((0, 2), np.float32), "").number == number
 

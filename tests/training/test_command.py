@@ -1,0 +1,83 @@
+"""``python -m engine.training`` from a folder of pictures to a calibrated model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from engine.config import ModelConfig
+from engine.training.__main__ import main
+from engine.training.recipe import write_recipe
+from engine.training.train import TrainConfig
+
+SMALL = ModelConfig(
+    widths=(8, 8, 8, 16, 16), depths=(0, 0, 1, 1, 0), features=16, attention_dim=8, decoder_width=16, crop_size=64
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve pictures numbered 0 to 11, as a user would lay them out."""
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    points = {}
+    for number in range(12):
+        name = f"gate_{number}.png"
+        Image.fromarray(rng.integers(0, 255, (70, 80, 3), np.uint8)).save(tmp_path / "data" / "images" / name)
+        points[name] = rng.uniform(5, 65, (number, 2)).tolist()
+    (tmp_path / "data" / "points.json").write_text(json.dumps(points))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    write_recipe(TrainConfig(iterations=2, batch=2, model=SMALL), tmp_path / "recipe.json")
+    return tmp_path / "recipe.json"
+
+
+def test_a_recipe_is_trained_and_calibrated(folder, recipe, tmp_path, capsys):
+    main(["train", str(folder), "--recipe", str(recipe), "--out", str(tmp_path / "run"), "--learning-rate", "1e-4"])
+    assert "9 pictures to train on, 1 held out" in capsys.readouterr().out
+    state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert state["iteration"] == 2
+    assert (state["config"]["learning_rate"], state["config"]["model"]) == (1e-4, dataclasses.asdict(SMALL))
+    model = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
+    assert model["counting"].keys() == {1, 2, 3, 5, 10}
+    again = ["--start", str(tmp_path / "run" / "model.pt"), "--iterations", "1", "--batch", "1"]
+    main(["train", str(folder), "--out", str(tmp_path / "more"), *again])
+    more = torch.load(tmp_path / "more" / "last.pt", weights_only=True)
+    assert more["config"]["model"] == dataclasses.asdict(SMALL)
+    main(["calibrate", str(tmp_path / "more" / "best.pt"), str(folder), "--out", str(tmp_path / "model.pt")])
+    assert (tmp_path / "model.pt").is_file()
+
+
+def test_minutes_on_the_command_line_end_a_recipe_that_goes_by_iterations(folder, recipe, tmp_path):
+    write_recipe(TrainConfig(iterations=10**6, batch=2, model=SMALL), recipe)
+    main(["train", str(folder), "--recipe", str(recipe), "--minutes", "0.01", "--out", str(tmp_path / "run")])
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["iteration"] < 10**6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--validate", "7", "--exclude", "7"], "no picture's number ends in 7"),
+        (["--exclude", *"012346789"], "no picture is left to train on"),
+        (["--start", "default", "--crop", "128"], "--crop cannot be changed with --start"),
+        (["--start", "none.pt"], "checkpoint none.pt does not exist"),
+        (["--recipe", "none.json"], "recipe none.json cannot be read"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(folder, tmp_path, arguments, message):
+    with pytest.raises(SystemExit, match=message):
+        main(["train", str(folder), "--out", str(tmp_path / "run"), "--iterations", "1", *arguments])
+    assert not (tmp_path / "run" / "model.pt").exists()
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match="does not exist"):
+        main(["calibrate", "best.pt", str(tmp_path / "none")])
