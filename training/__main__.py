@@ -99,8 +99,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _check_split(options: argparse.Namespace, train_on: list[Sample], held_out: list[Sample]) -> None:
     if not held_out:
         raise ConfigError(
-            f"no picture's number ends in {' or '.join(map(str, options.validate))}, and such are needed to calibrate the "
-            "counting rule on: give other digits to --validate"
+            f"no picture's number ends in {' or '.join(map(str, options.validate))}, and the counting rule is "
+            "calibrated on such pictures: give other digits to --validate"
         )
     if not train_on and options.command != "calibrate":
         raise ConfigError("no picture is left to train on: give fewer digits to --exclude and --validate")
