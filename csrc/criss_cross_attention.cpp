@@ -1,7 +1,13 @@
 #include "crowd/criss_cross_attention.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cstring>
 #include <new>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "attention_line.h"
@@ -10,126 +16,224 @@
 namespace crowd {
 namespace {
 
-// Lines per task: few enough to balance the threads, enough that tasks are not handed out too often.
-constexpr Index kLinesPerTask = 4;
-constexpr std::align_val_t kAlignment{64};
+// A task is at least so many multiplications, some ten microseconds, and at most so many lines.
+constexpr Index kTaskWork = 1 << 19;
+constexpr Index kMostLinesPerTask = 8;
+// Largest scratch memory, in floats, that a thread keeps between calls.
+constexpr Index kKeptFloats = Index{16} << 20;
 
-using LineFunction = void (*)(const Line&, const Scratch&, bool second);
+template <typename Element>
+struct Version {
+  const char* name;
+  LineFunction<Element> attend;
+};
 
-template <int Panel, int TileRows>
-CROWD_INLINE void attend_line(const Line& line, const Scratch& scratch, bool second) {
-  const LineAttention<Panel, TileRows> attention(line, scratch);
-  second ? attention.template run<true>() : attention.template run<false>();
-}
-
-// A tile's sums fill most of the vector registers: 6 x 64 floats are 24 of AVX-512's 32, 2 x 32 floats 8 of
-// AVX2's 16. Narrower panels are slower by far: GCC unrolls their loops before it looks for vectors.
+// What this processor can run, the fastest first.
+template <typename Element>
+std::vector<Version<Element>> find_versions() {
+  std::vector<Version<Element>> found;
 #if CROWD_X86_VERSIONS
-CROWD_X86_V4 void attend_line_v4(const Line& line, const Scratch& scratch, bool second) {
-  attend_line<64, 6>(line, scratch, second);
-}
-CROWD_X86_V3 void attend_line_v3(const Line& line, const Scratch& scratch, bool second) {
-  attend_line<32, 2>(line, scratch, second);
-}
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    if constexpr (std::is_same_v<Element, Bfloat16>) {
+      if (__builtin_cpu_supports("avx512bf16")) found.push_back({"avx512_bf16", attend_line_avx512_bf16});
+    }
+    found.push_back({"avx512", attend_line_avx512});
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    found.push_back({"avx2", attend_line_avx2});
+  }
 #endif
-
-void attend_line_base(const Line& line, const Scratch& scratch, bool second) {
-  attend_line<32, 2>(line, scratch, second);
+  found.push_back({"portable", attend_line_portable});
+  return found;
 }
 
-LineFunction best_version() {
-#if CROWD_X86_VERSIONS
-  if (__builtin_cpu_supports("x86-64-v4")) return attend_line_v4;
-  if (__builtin_cpu_supports("x86-64-v3")) return attend_line_v3;
-#endif
-  return attend_line_base;
+template <typename Element>
+const std::vector<Version<Element>>& versions() {
+  static const std::vector<Version<Element>> found = find_versions<Element>();
+  return found;
+}
+
+template <typename Element>
+LineFunction<Element> find_version(const char* name) {
+  if (name == nullptr) return versions<Element>().front().attend;
+  std::string names;
+  for (const Version<Element>& version : versions<Element>()) {
+    if (std::strcmp(version.name, name) == 0) return version.attend;
+    names += (names.empty() ? "" : ", ") + std::string(version.name);
+  }
+  throw std::invalid_argument("version must be one that this processor has, " + names + ", got '" + name +
+                              "'");
+}
+
+template <typename Element>
+std::vector<const char*> names_of_versions() {
+  std::vector<const char*> names;
+  for (const Version<Element>& version : versions<Element>()) names.push_back(version.name);
+  return names;
 }
 
 // Uninitialised floats at an address that whole vectors can be read from.
 class AlignedMemory {
  public:
-  explicit AlignedMemory(Index size)
-      : data_(
-            static_cast<float*>(::operator new(static_cast<std::size_t>(size) * sizeof(float), kAlignment))) {
-  }
+  AlignedMemory() = default;
   AlignedMemory(const AlignedMemory&) = delete;
   AlignedMemory& operator=(const AlignedMemory&) = delete;
   ~AlignedMemory() { ::operator delete(data_, kAlignment); }
 
-  float* data() const { return data_; }
+  float* at_least(Index size) {
+    if (size > size_) {
+      ::operator delete(data_, kAlignment);
+      data_ = nullptr;
+      size_ = 0;
+      data_ = static_cast<float*>(::operator new(static_cast<std::size_t>(size) * sizeof(float), kAlignment));
+      size_ = size;
+    }
+    return data_;
+  }
 
  private:
-  float* data_;
+  static constexpr std::align_val_t kAlignment{64};
+  float* data_ = nullptr;
+  Index size_ = 0;
 };
 
-// State of the online softmax per pixel, [B, H, W].
-struct State {
-  std::vector<float> maximum, sum;
+// One call: its tensors, and memory for the state of the online softmax and for every worker's scratch.
+template <typename Element>
+struct Attention {
+  using View = BasicTensorView<Element>;
+
+  const View &q, &k, &v;
+  Element* const out;
+  const Index pixels, longest;
+  const int workers;
+  float *maximum = nullptr, *sum = nullptr, *partial = nullptr, *scratch = nullptr;
+
+  Attention(const View& q, const View& k, const View& v, Element* out, int threads)
+      : q(q),
+        k(k),
+        v(v),
+        out(out),
+        pixels(q.batch * q.height * q.width),
+        longest(std::max(q.height, q.width)),
+        workers(count_workers(q.batch * (q.height + q.width), threads)) {}
+
+  // Floats where the result cannot hold the partial values of the columns in full precision.
+  static constexpr bool kOwnPartial = !std::is_same_v<Element, float>;
+
+  Index scratch_floats() const { return Scratch::words(longest, q.channels, v.channels); }
+
+  Index floats() const {
+    return 2 * padded(pixels) + (kOwnPartial ? padded(pixels * v.channels) : 0) + workers * scratch_floats();
+  }
+
+  void use(float* memory) {
+    maximum = memory;
+    sum = maximum + padded(pixels);
+    partial = sum + padded(pixels);
+    scratch = partial + (kOwnPartial ? padded(pixels * v.channels) : 0);
+    if constexpr (!kOwnPartial) partial = out;
+  }
+
+  // Line i of a pass over the rows or the columns of every image, with line `next` to be prefetched.
+  Line<Element> line(bool row, Index i, Index next) const {
+    const Index lines = row ? q.height : q.width, b = i / lines, y = row ? i % lines : 0,
+                x = row ? 0 : i % lines;
+    const auto step = [&](const View& view) { return row ? view.pixel_stride : view.row_stride; };
+    const auto ahead = [&](const View& view) {
+      return (next / lines - b) * view.batch_stride +
+             (next % lines - i % lines) * (row ? view.row_stride : view.pixel_stride);
+    };
+    const Index pixel = (b * q.height + y) * q.width + x, state_step = row ? 1 : q.width;
+    return {row ? q.width : q.height,
+            q.channels,
+            v.channels,
+            q.pixel(b, y, x),
+            k.pixel(b, y, x),
+            v.pixel(b, y, x),
+            step(q),
+            step(k),
+            step(v),
+            ahead(q),
+            ahead(k),
+            ahead(v),
+            maximum + pixel,
+            sum + pixel,
+            partial + pixel * v.channels,
+            out + pixel * v.channels,
+            state_step,
+            state_step * v.channels,
+            state_step * v.channels};
+  }
+
+  // Lines per task of a pass over so many lines of such a length.
+  Index per_task(Index length) const {
+    const Index work = length * length * (q.channels + v.channels);
+    return std::clamp<Index>(kTaskWork / std::max<Index>(work, 1), 1, kMostLinesPerTask);
+  }
+
+  void run(LineFunction<Element> attend, int threads) const {
+    const Index column_step = per_task(q.height), row_step = per_task(q.width);
+    const Index columns = q.batch * q.width, rows = q.batch * q.height;
+    const Index column_tasks = (columns + column_step - 1) / column_step;
+    const Index row_tasks = (rows + row_step - 1) / row_step;
+    const auto attend_to = [&](bool row, Index lines, Index first, Index step, int worker) {
+      const Scratch mine(scratch + worker * scratch_floats(), longest, q.channels, v.channels);
+      const Index end = std::min(lines, first + step), after = first + workers * step;
+      for (Index i = first; i < end; ++i) {
+        const Index next = i + 1 < end ? i + 1 : after < lines ? after : i;
+        attend(line(row, i, next), mine, row);
+      }
+    };
+    std::atomic<Index> columns_left{column_tasks};
+    // One parallel_for for both passes: its threads need not fall asleep in between.
+    parallel_for(column_tasks + row_tasks, threads, [&](Index task, int worker) {
+      if (task < column_tasks) {
+        attend_to(false, columns, task * column_step, column_step, worker);
+        columns_left.fetch_sub(1, std::memory_order_release);
+        return;
+      }
+      // Tasks are handed out in order: every column is done, or under way in another thread.
+      while (columns_left.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+      attend_to(true, rows, (task - column_tasks) * row_step, row_step, worker);
+    });
+  }
 };
 
-Line column(const TensorView& q, const TensorView& k, const TensorView& v, State& state, float* out, Index b,
-            Index x) {
-  const Index pixel = b * q.height * q.width + x;
-  return {q.height,
-          q.channels,
-          v.channels,
-          q.pixel(b, 0, x),
-          k.pixel(b, 0, x),
-          v.pixel(b, 0, x),
-          q.row_stride,
-          k.row_stride,
-          v.row_stride,
-          state.maximum.data() + pixel,
-          state.sum.data() + pixel,
-          out + pixel * v.channels,
-          q.width,
-          q.width * v.channels};
-}
-
-Line row(const TensorView& q, const TensorView& k, const TensorView& v, State& state, float* out, Index b,
-         Index y) {
-  const Index pixel = (b * q.height + y) * q.width;
-  return {q.width,
-          q.channels,
-          v.channels,
-          q.pixel(b, y, 0),
-          k.pixel(b, y, 0),
-          v.pixel(b, y, 0),
-          q.pixel_stride,
-          k.pixel_stride,
-          v.pixel_stride,
-          state.maximum.data() + pixel,
-          state.sum.data() + pixel,
-          out + pixel * v.channels,
-          1,
-          v.channels};
+template <typename Element>
+void attend_to_cross(const BasicTensorView<Element>& q, const BasicTensorView<Element>& k,
+                     const BasicTensorView<Element>& v, Element* out, int threads, const char* version) {
+  const LineFunction<Element> attend = find_version<Element>(version);
+  Attention<Element> attention(q, k, v, out, threads);
+  if (attention.pixels == 0) return;
+  // Fresh memory costs as much as the arithmetic: the system clears every page of it.
+  thread_local AlignedMemory kept;
+  AlignedMemory large;
+  const Index floats = attention.floats();
+  attention.use((floats <= kKeptFloats ? kept : large).at_least(floats));
+  attention.run(attend, threads);
 }
 
 }  // namespace
 
 void criss_cross_attention(const TensorView& q, const TensorView& k, const TensorView& v, float* out,
-                           int threads) {
-  static const LineFunction attend = best_version();
-  const Index batch = q.batch, height = q.height, width = q.width, longest = std::max(height, width);
-  if (batch == 0 || height == 0 || width == 0) return;
-  const auto pixels = static_cast<std::size_t>(batch * height * width);
-  State state{std::vector<float>(pixels), std::vector<float>(pixels)};
-  // Groups of lines, in each image of the batch.
-  const auto groups = [](Index lines) { return (lines + kLinesPerTask - 1) / kLinesPerTask; };
-  const Index floats = Scratch::floats(longest, q.channels, v.channels);
-  const AlignedMemory memory(floats * count_workers(batch * groups(longest), threads));
+                           int threads, const char* version) {
+  attend_to_cross(q, k, v, out, threads, version);
+}
 
-  const auto run_pass = [&](Index lines, bool second) {
-    parallel_for(batch * groups(lines), threads, [&](Index task, int worker) {
-      const Scratch scratch(memory.data() + worker * floats, longest, q.channels, v.channels);
-      const Index b = task / groups(lines), first = task % groups(lines) * kLinesPerTask;
-      for (Index i = first; i < std::min(lines, first + kLinesPerTask); ++i) {
-        attend(second ? row(q, k, v, state, out, b, i) : column(q, k, v, state, out, b, i), scratch, second);
-      }
-    });
-  };
-  run_pass(width, false);
-  run_pass(height, true);
+void criss_cross_attention(const Bfloat16View& q, const Bfloat16View& k, const Bfloat16View& v, Bfloat16* out,
+                           int threads, const char* version) {
+  attend_to_cross(q, k, v, out, threads, version);
+}
+
+template <>
+std::vector<const char*> attention_versions<float>() {
+  return names_of_versions<float>();
+}
+
+template <>
+std::vector<const char*> attention_versions<Bfloat16>() {
+  return names_of_versions<Bfloat16>();
 }
 
 }  // namespace crowd

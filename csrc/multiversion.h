@@ -10,14 +10,19 @@
 #define CROWD_INLINE inline
 #endif
 
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && defined(__GNUC__)
+// Versions written with intrinsics, one per source file, of which the caller chooses.
 #define CROWD_X86_VERSIONS 1
-// x86-64-v4 has AVX-512, x86-64-v3 AVX2 and FMA; left alone, GCC prefers half-width vectors in the first.
-#define CROWD_X86_V4 __attribute__((target("arch=x86-64-v4,prefer-vector-width=512")))
-#define CROWD_X86_V3 __attribute__((target("arch=x86-64-v3")))
+#define CROWD_TARGET(features) __attribute__((target(features)))
+#else
+#define CROWD_X86_VERSIONS 0
+#endif
+
+// Not under ThreadSanitizer: the choice is made before it is ready to look on.
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_THREAD__)
 // All versions at once; the best is chosen when the module is loaded.
 #define CROWD_MULTIVERSION __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
-#define CROWD_X86_VERSIONS 0
 #define CROWD_MULTIVERSION
 #endif

@@ -21,6 +21,16 @@ KERNELS = {
     "ddim_update": Tolerance(absolute=1e-6, relative=1e-6),
     # The offsets are computed in float64 and rounded once, in the oracle and the kernel alike.
     "find_peaks": Tolerance(absolute=0.0, relative=0.0),
+    # Two float32 roundings of numbers of size up to 4.
+    "preprocess": Tolerance(absolute=1e-6, relative=1e-6),
+}
+
+# Kernels in bfloat16 against the float64 oracle on the same bfloat16 inputs: a number is rounded by 2^-8 of its size at
+# most.
+KERNELS_BFLOAT16 = {
+    # Weights that add up to 1, rounded before they meet values of size up to 5, and the result: rounded to nearest, so
+    # by half of that each; the exponential adds 1e-4 of the result.
+    "criss_cross_attention": Tolerance(absolute=1e-2, relative=3e-3),
 }
 
 # Two float64 formulations of one sum of some hundred terms.

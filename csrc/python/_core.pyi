@@ -5,24 +5,38 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+_Floats = NDArray[np.float32] | NDArray[np.uint16]
+
 def criss_cross_attention(
-    q: NDArray[np.float32],
-    k: NDArray[np.float32],
-    v: NDArray[np.float32],
-    out: NDArray[np.float32],
+    q: _Floats,
+    k: _Floats,
+    v: _Floats,
+    out: _Floats,
     threads: int = 0,
+    version: str | None = None,
 ) -> None:
     """Write to ``out`` [B, H, W, C] the attention of each pixel to its own row and column.
 
+    The arrays are all float32, or all bfloat16: uint16 that holds its bits, or ``ml_dtypes.bfloat16``. Logits, softmax
+    and sums are float32 in both.
+
     Args:
-        q: [B, H, W, D] float32, last axis contiguous; q, k and v may be views of one packed tensor.
+        q: [B, H, W, D], last axis contiguous; q, k and v may be views of one packed tensor.
         k: like q.
-        v: [B, H, W, C] float32, last axis contiguous.
-        out: [B, H, W, C] float32, C-contiguous, sharing no memory with the others.
+        v: [B, H, W, C], last axis contiguous.
+        out: [B, H, W, C], C-contiguous, sharing no memory with the others.
         threads: 0 for one per processor; the result does not depend on it.
+        version: one of ``attention_versions``; None for the fastest.
 
     Raises:
-        ValueError: an array of another type, shape or layout, or ``out`` overlaps an input.
+        ValueError: an array of another type, shape or layout, arrays of two types, ``out`` overlaps an input, or
+            this processor does not have the version.
+    """
+
+def attention_versions(type: str) -> list[str]:
+    """Versions of ``criss_cross_attention`` in "float32" or "bfloat16" that this processor has, the fastest first.
+
+    Of "avx512_bf16", "avx512", "avx2" and "portable". ValueError for another type.
     """
 
 def ddim_update(
@@ -63,4 +77,25 @@ def find_peaks(
 
     Raises:
         ValueError: an array of another type, shape or layout, or a NaN threshold.
+    """
+
+def preprocess(
+    image: NDArray[np.uint8],
+    table: _Floats,
+    out: _Floats,
+    channels_last: bool = False,
+    threads: int = 0,
+) -> None:
+    """Write ``table[image]`` to ``out``, and zero to the right of the picture and below it.
+
+    Args:
+        image: [H, W, 3] uint8, any strides.
+        table: [256], the normalised value of each byte; float32, or bfloat16 as uint16 that holds its bits.
+        out: [1, 3, H', W'], or [1, H', W', 3] with ``channels_last``, of the type of ``table``, C-contiguous, no
+            smaller than the picture, sharing no memory with the others.
+        channels_last: the layout of ``out``.
+        threads: 0 for one per processor; the result does not depend on it.
+
+    Raises:
+        ValueError: an array of another type, shape or layout, arrays of two types, or arrays that overlap.
     """

@@ -6,7 +6,6 @@
 namespace crowd::python {
 namespace {
 
-constexpr auto kItemSize = static_cast<py::ssize_t>(sizeof(float));
 // A bound that no machine needs to pass; it catches nonsense before so many threads are started.
 constexpr int kMostThreads = 1024;
 
@@ -16,12 +15,23 @@ constexpr int kMostThreads = 1024;
 
 // First and one-past-last byte that the array can touch.
 std::pair<std::uintptr_t, std::uintptr_t> byte_range(const py::array& array) {
-  auto begin = reinterpret_cast<std::uintptr_t>(array.data()), end = begin + kItemSize;
+  auto begin = reinterpret_cast<std::uintptr_t>(array.data()), end = begin + array.itemsize();
   for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
     const py::ssize_t reach = (array.shape(axis) - 1) * array.strides(axis);
     (reach < 0 ? begin : end) += static_cast<std::uintptr_t>(reach);
   }
   return {begin, end};
+}
+
+// `rank` axes, and every element aligned to its size.
+void require_layout(const py::array& array, const char* name, py::ssize_t rank) {
+  if (array.ndim() != rank) {
+    reject(name, "must have " + std::to_string(rank) + " axes, got shape " + to_string(shape_of(array)));
+  }
+  const py::ssize_t size = array.itemsize();
+  bool aligned = reinterpret_cast<std::uintptr_t>(array.data()) % static_cast<std::uintptr_t>(size) == 0;
+  for (py::ssize_t axis = 0; axis < rank; ++axis) aligned = aligned && array.strides(axis) % size == 0;
+  if (!aligned) reject(name, "must be aligned to " + std::to_string(size) + " bytes; pass a copy");
 }
 
 }  // namespace
@@ -39,12 +49,21 @@ void require_float32(const py::array& array, const char* name, py::ssize_t rank)
     reject(name, "must be float32, got " + std::string(py::str(array.dtype())) +
                      "; convert it with astype(numpy.float32)");
   }
-  if (array.ndim() != rank) {
-    reject(name, "must have " + std::to_string(rank) + " axes, got shape " + to_string(shape_of(array)));
+  require_layout(array, name, rank);
+}
+
+ElementType require_float32_or_bfloat16(const py::array& array, const char* name, py::ssize_t rank) {
+  const py::dtype type = array.dtype();
+  const bool float32 = type.is(py::dtype::of<float>());
+  // NumPy has no bfloat16 of its own.
+  const bool bfloat16 = type.is(py::dtype::of<std::uint16_t>()) ||
+                        (type.itemsize() == 2 && type.attr("name").cast<std::string>() == "bfloat16");
+  if (!float32 && !bfloat16) {
+    reject(name, "must be float32 or bfloat16 (as uint16), got " + std::string(py::str(type)) +
+                     "; convert it with astype(numpy.float32)");
   }
-  bool aligned = reinterpret_cast<std::uintptr_t>(array.data()) % alignof(float) == 0;
-  for (py::ssize_t axis = 0; axis < rank; ++axis) aligned = aligned && array.strides(axis) % kItemSize == 0;
-  if (!aligned) reject(name, "must be aligned to 4 bytes; pass a copy");
+  require_layout(array, name, rank);
+  return float32 ? ElementType::float32 : ElementType::bfloat16;
 }
 
 void require_shape(const py::array& array, const char* name, const Shape& expected) {
@@ -58,6 +77,14 @@ void require_contiguous(const py::array& array, const char* name) {
     reject(name, "must be C-contiguous, got shape " + to_string(shape_of(array)) + " with strides " +
                      to_string(Shape(array.strides(), array.strides() + array.ndim())) +
                      "; use numpy.ascontiguousarray");
+  }
+}
+
+void require_contiguous_last_axis(const py::array& array, const char* name) {
+  const int last = static_cast<int>(array.ndim()) - 1;
+  if (array.size() > 0 && array.shape(last) > 1 && array.strides(last) != array.itemsize()) {
+    reject(name, "must have a contiguous last axis, got a stride of " + std::to_string(array.strides(last)) +
+                     " bytes; use numpy.ascontiguousarray");
   }
 }
 
@@ -78,22 +105,6 @@ void require_threads(int threads) {
     reject("threads", "must be 0 (one per processor) to " + std::to_string(kMostThreads) + ", got " +
                           std::to_string(threads));
   }
-}
-
-TensorView tensor_view(const py::array& array, const char* name) {
-  const auto stride = [&](int axis) { return array.strides(axis) / kItemSize; };
-  if (array.size() > 0 && array.shape(3) > 1 && stride(3) != 1) {
-    reject(name, "must have a contiguous last axis, got a stride of " + std::to_string(array.strides(3)) +
-                     " bytes; use numpy.ascontiguousarray");
-  }
-  return {static_cast<const float*>(array.data()),
-          array.shape(0),
-          array.shape(1),
-          array.shape(2),
-          array.shape(3),
-          stride(0),
-          stride(1),
-          stride(2)};
 }
 
 }  // namespace crowd::python

@@ -3,7 +3,6 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include <exception>
 #include <string>
 #include <vector>
 
@@ -21,29 +20,35 @@ std::string to_string(const Shape& shape);
 
 // float32 in native byte order, `rank` axes, aligned.
 void require_float32(const py::array& array, const char* name, py::ssize_t rank);
+
+enum class ElementType { float32, bfloat16 };
+
+// The element type of an array of `rank` axes, aligned: float32, or bfloat16 as uint16 or as a type of that
+// name (ml_dtypes), in native byte order.
+ElementType require_float32_or_bfloat16(const py::array& array, const char* name, py::ssize_t rank);
 void require_shape(const py::array& array, const char* name, const Shape& expected);
 void require_contiguous(const py::array& array, const char* name);
+void require_contiguous_last_axis(const py::array& array, const char* name);
 void require_writable(const py::array& array, const char* name);
 void require_no_overlap(const py::array& a, const char* a_name, const py::array& b, const char* b_name);
 void require_threads(int threads);
 
-// View of an array that has passed require_float32(..., 4); its last axis must be contiguous.
-TensorView tensor_view(const py::array& array, const char* name);
-
-// Calls body without the interpreter lock. Unlike pybind11's guard it takes the lock back outside of any
-// destructor: at exit Python ends other threads there by unwinding them, which a destructor turns into an
-// abort.
-template <typename Body>
-void without_gil(const Body& body) {
-  PyThreadState* state = PyEval_SaveThread();
-  std::exception_ptr error;
-  try {
-    body();
-  } catch (...) {
-    error = std::current_exception();
-  }
-  PyEval_RestoreThread(state);
-  if (error) std::rethrow_exception(error);
+// View of an array of 4 axes that has passed one of the first two checks, and holds elements of this size;
+// its last axis must be contiguous.
+template <typename Element>
+BasicTensorView<Element> tensor_view(const py::array& array, const char* name) {
+  require_contiguous_last_axis(array, name);
+  const auto stride = [&](int axis) {
+    return array.strides(axis) / static_cast<py::ssize_t>(sizeof(Element));
+  };
+  return {static_cast<const Element*>(array.data()),
+          array.shape(0),
+          array.shape(1),
+          array.shape(2),
+          array.shape(3),
+          stride(0),
+          stride(1),
+          stride(2)};
 }
 
 }  // namespace crowd::python

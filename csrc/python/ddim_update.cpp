@@ -4,6 +4,7 @@
 
 #include "arrays.h"
 #include "register.h"
+#include "without_gil.h"
 
 namespace crowd::python {
 namespace {

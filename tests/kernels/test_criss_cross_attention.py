@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tolerances import FLOAT64, KERNELS
+from tolerances import FLOAT64, KERNELS, KERNELS_BFLOAT16
 
 from engine import _core
 from engine.kernels import reference
 
 TOLERANCE = KERNELS["criss_cross_attention"]
-# (B, H, W, D, C): single pixels and lines, odd and non-square maps, lengths around the kernel's tile of 6 queries,
-# block of 24 and panel of 64 keys, depths and channels that are no multiple of a vector, batches.
+TOLERANCE_BFLOAT16 = KERNELS_BFLOAT16["criss_cross_attention"]
+TYPES = ["float32", "bfloat16"]
+VERSIONS = [(dtype, version) for dtype in TYPES for version in _core.attention_versions(dtype)]
+# (B, H, W, D, C): single pixels and lines, odd and non-square maps, lengths around the kernel's tiles of 4 and 6
+# queries, block of 24 and panel of 64 keys, depths and channels that are no multiple of a vector or of 2, batches, and
+# the map of 1/16 of a 1024 x 768 picture.
 SHAPES = [
     (1, 1, 1, 1, 1),
     (1, 1, 9, 4, 3),
@@ -28,20 +33,38 @@ SHAPES = [
     (1, 63, 65, 16, 64),
     (1, 130, 9, 20, 24),
     (1, 3, 777, 5, 40),
+    (1, 48, 64, 32, 192),
 ]
 
 
-def _inputs(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """q, k, v as float32 views of one packed tensor, as the graphs hand them over."""
+def _to_bfloat16(x: np.ndarray) -> np.ndarray:
+    """The bits of the nearest bfloat16 numbers."""
+    return x.astype(ml_dtypes.bfloat16).view(np.uint16)
+
+
+def _inputs(shape: tuple[int, ...], seed: int = 0, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """q, k, v as views of one packed tensor, as the graphs hand them over."""
     b, h, w, d, c = shape
     packed = np.random.default_rng(seed).standard_normal((b, h, w, 2 * d + c)).astype(np.float32)
+    if dtype == "bfloat16":
+        packed = _to_bfloat16(packed)
     return packed[..., :d], packed[..., d : 2 * d], packed[..., 2 * d :]
 
 
-def _attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, threads: int = 1) -> np.ndarray:
-    out = np.full(v.shape, np.nan, np.float32)
-    _core.criss_cross_attention(q, k, v, out, threads=threads)
+def _values(x: np.ndarray) -> np.ndarray:
+    """The numbers that a float32 or bfloat16 array holds."""
+    return x.view(ml_dtypes.bfloat16).astype(np.float32) if x.dtype == np.uint16 else x
+
+
+def _attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, threads: int = 1, version: str | None = None) -> np.ndarray:
+    nan = np.nan if v.dtype == np.float32 else 0x7FC0
+    out = np.full(v.shape, nan, v.dtype)
+    _core.criss_cross_attention(q, k, v, out, threads=threads, version=version)
     return out
+
+
+def _oracle(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return reference.criss_cross_attention(_values(q), _values(k), _values(v))
 
 
 def _dense(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -56,7 +79,8 @@ def _dense(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _assert_close(ours: np.ndarray, expected: np.ndarray) -> None:
-    np.testing.assert_allclose(ours, expected, atol=TOLERANCE.absolute, rtol=TOLERANCE.relative)
+    tolerance = TOLERANCE if ours.dtype == np.float32 else TOLERANCE_BFLOAT16
+    np.testing.assert_allclose(_values(ours), expected, atol=tolerance.absolute, rtol=tolerance.relative)
 
 
 @pytest.mark.parametrize("shape", SHAPES[:8], ids=str)
@@ -74,21 +98,77 @@ def test_oracle_by_hand() -> None:
     assert reference.criss_cross_attention(q, k, v)[0, 0, 0, 0] == pytest.approx((8 + 2 * 16 + 5 * 24) / 8)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("dtype", "version"), VERSIONS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_kernel_is_the_oracle(shape: tuple[int, ...], threads: int) -> None:
-    inputs = _inputs(shape)
-    _assert_close(_attend(*inputs, threads=threads), reference.criss_cross_attention(*inputs))
+def test_kernel_is_the_oracle(shape: tuple[int, ...], dtype: str, version: str) -> None:
+    inputs = _inputs(shape, dtype=dtype)
+    one = _attend(*inputs, version=version)
+    _assert_close(one, _oracle(*inputs))
+    assert np.array_equal(_attend(*inputs, threads=2, version=version), one)
 
 
-@settings(max_examples=60, deadline=None)
+def test_the_first_version_is_used_and_the_last_runs_everywhere() -> None:
+    for dtype in TYPES:
+        versions = _core.attention_versions(dtype)
+        inputs = _inputs((1, 14, 23, 9, 21), dtype=dtype)
+        assert np.array_equal(_attend(*inputs), _attend(*inputs, version=versions[0]))
+        assert versions[-1] == "portable"
+    with pytest.raises(ValueError, match="type must be float32 or bfloat16, got float16"):
+        _core.attention_versions("float16")
+
+
+@settings(max_examples=100, deadline=None)
 @given(
     st.tuples(st.integers(1, 2), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 70)),
     st.integers(0, 2**32 - 1),
+    st.sampled_from(VERSIONS),
 )
-def test_kernel_is_the_oracle_on_any_shape(shape: tuple[int, ...], seed: int) -> None:
-    inputs = _inputs(shape, seed=seed)
-    _assert_close(_attend(*inputs, threads=2), reference.criss_cross_attention(*inputs))
+def test_kernel_is_the_oracle_on_any_shape(shape: tuple[int, ...], seed: int, version: tuple[str, str]) -> None:
+    inputs = _inputs(shape, seed=seed, dtype=version[0])
+    _assert_close(_attend(*inputs, threads=2, version=version[1]), _oracle(*inputs))
+
+
+@pytest.mark.parametrize(("dtype", "version"), VERSIONS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
+@pytest.mark.parametrize("which", ["q", "k", "v"])
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_what_is_not_finite_spreads_as_in_the_oracle(which: str, value: float, dtype: str, version: str) -> None:
+    q, k, v = (_values(x).copy() for x in _inputs((1, 21, 35, 6, 18), seed=4, dtype=dtype))
+    # Weights stay far from underflow, where zero times infinity would differ in float32 and float64.
+    {"q": q, "k": k, "v": v}[which][0, 13, 29, 2] = value
+    expected = reference.criss_cross_attention(q, k, v)
+    inputs = (q, k, v) if dtype == "float32" else tuple(map(_to_bfloat16, (q, k, v)))
+    ours = _attend(*inputs, version=version)
+    assert not np.isfinite(expected).all()
+    _assert_close(ours, expected)
+
+
+@pytest.mark.parametrize(("dtype", "version"), VERSIONS)
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_no_logit_above_minus_infinity_is_nan(dtype: str, version: str) -> None:
+    q, k = np.ones((1, 5, 19, 3), np.float32), np.full((1, 5, 19, 3), -np.inf, np.float32)
+    v = np.ones((1, 5, 19, 2), np.float32)
+    inputs = (q, k, v) if dtype == "float32" else tuple(map(_to_bfloat16, (q, k, v)))
+    assert np.isnan(_oracle(*inputs)).all()
+    assert np.isnan(_values(_attend(*inputs, version=version))).all()
+
+
+def test_bfloat16_may_be_ml_dtypes() -> None:
+    inputs = _inputs((1, 7, 9, 4, 6), dtype="bfloat16")
+    expected = _attend(*inputs)
+    out = np.zeros(expected.shape, ml_dtypes.bfloat16)
+    _core.criss_cross_attention(*(x.view(ml_dtypes.bfloat16) for x in inputs), out)
+    assert np.array_equal(out.view(np.uint16), expected)
+
+
+def test_bfloat16_result_is_rounded_to_nearest() -> None:
+    # One pixel attends to itself alone; of two, with equal logits, 1 and 1 + 2^-7 + 2^-7 meet half way, in range.
+    one = _to_bfloat16(np.zeros((1, 1, 1, 3)))
+    v = _to_bfloat16(np.array([1.0, -2.5, 3e38, 1e-30]).reshape(1, 1, 1, 4))
+    assert np.array_equal(_attend(one, one, v), v)
+    zeros = _to_bfloat16(np.zeros((1, 1, 2, 3)))
+    pair = _to_bfloat16(np.array([1.0, 1.0 + 2**-6]).reshape(1, 1, 2, 1))
+    assert _values(_attend(zeros, zeros, pair)).ravel().tolist() == [1.0 + 2**-7] * 2
 
 
 def test_large_logits_do_not_overflow() -> None:
@@ -98,7 +178,7 @@ def test_large_logits_do_not_overflow() -> None:
     v = rng.standard_normal((1, 12, 70, 16)).astype(np.float32)
     expected = reference.criss_cross_attention(q, k, v)
     ours = _attend(q, k, v)
-    # The kernel works in base 2: scaling the logits by log2(e) rounds one of 10^4 to 1e-3.
+    # The kernel rounds log2(e) times a difference of logits, of some 10^4, to 1e-3.
     np.testing.assert_allclose(ours, expected, atol=1e-2)
     assert np.isfinite(ours).all()
 
@@ -119,15 +199,16 @@ def test_weight_on_one_pixel_returns_its_value() -> None:
     assert np.array_equal(_attend(q, k, v)[0, 4, 70], v[0, 1, 70])
 
 
-def test_threads_do_not_change_the_result() -> None:
-    inputs = _inputs((2, 37, 50, 16, 40))
+@pytest.mark.parametrize("dtype", TYPES)
+def test_threads_do_not_change_the_result(dtype: str) -> None:
+    inputs = _inputs((2, 37, 50, 16, 40), dtype=dtype)
     one = _attend(*inputs, threads=1)
     for threads in (0, 2, 5):
         assert np.array_equal(_attend(*inputs, threads=threads), one)
 
 
 def test_concurrent_calls_do_not_change_the_result() -> None:
-    batches = [_inputs((1, 20 + i, 33, 8, 24), seed=i) for i in range(8)]
+    batches = [_inputs((1, 20 + i, 33, 8, 24), seed=i, dtype=TYPES[i % 2]) for i in range(8)]
     expected = [_attend(*inputs) for inputs in batches]
     with ThreadPoolExecutor(4) as pool:
         for _ in range(5):
@@ -135,12 +216,13 @@ def test_concurrent_calls_do_not_change_the_result() -> None:
             assert all(np.array_equal(a, b) for a, b in zip(results, expected, strict=True))
 
 
-def test_views_of_any_stride() -> None:
-    q, k, v = _inputs((4, 10, 12, 6, 7))
+@pytest.mark.parametrize("dtype", TYPES)
+def test_views_of_any_stride(dtype: str) -> None:
+    q, k, v = _inputs((4, 10, 12, 6, 7), dtype=dtype)
     q, k, v = (a[::2, ::-1, 1::3] for a in (q, k, v))
-    _assert_close(_attend(q, k, v), reference.criss_cross_attention(q, k, v))
+    _assert_close(_attend(q, k, v), _oracle(q, k, v))
     broadcast = np.broadcast_to(k[:1, :1], k.shape)
-    _assert_close(_attend(q, broadcast, v), reference.criss_cross_attention(q, broadcast, v))
+    _assert_close(_attend(q, broadcast, v), _oracle(q, broadcast, v))
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4, 2, 5), (2, 0, 4, 2, 5), (2, 3, 0, 2, 5)], ids=str)
@@ -155,10 +237,15 @@ def _bad_calls() -> dict[str, tuple[dict[str, object], str]]:
     read_only = v.copy()
     read_only.flags.writeable = False
     unaligned = np.frombuffer(bytearray(q.nbytes + 1), np.uint8)[1:].view(np.float32).reshape(q.shape)
+    half = q.astype(np.uint16)
     inside = packed.reshape(-1)[10:70].reshape(v.shape)
     return {
-        "float64": ({"q": q.astype(np.float64)}, "q must be float32, got float64"),
-        "byte order": ({"k": q.astype(">f4")}, "k must be float32, got >f4"),
+        "float64": ({"q": q.astype(np.float64)}, r"q must be float32 or bfloat16 \(as uint16\), got float64"),
+        "float16": ({"q": q.astype(np.float16)}, r"q must be float32 or bfloat16 \(as uint16\), got float16"),
+        "byte order": ({"k": q.astype(">f4")}, r"k must be float32 or bfloat16 \(as uint16\), got >f4"),
+        "bfloat16 k": ({"k": half}, "k must be float32 like q, got bfloat16"),
+        "float32 k": ({"q": half}, "k must be bfloat16 like q, got float32"),
+        "bfloat16 out": ({"out": v.astype(np.uint16)}, "out must be float32 like q, got bfloat16"),
         "rank": ({"q": q[0]}, r"q must have 4 axes, got shape \(3, 4, 2\)"),
         "shape of k": ({"k": q[:, :2]}, r"k must have shape \(1, 3, 4, 2\), got \(1, 2, 4, 2\)"),
         "shape of v": ({"v": v[:, :, :3]}, r"v must have shape \(1, 3, 4, 5\), got \(1, 3, 3, 5\)"),
@@ -169,6 +256,7 @@ def _bad_calls() -> dict[str, tuple[dict[str, object], str]]:
         "overlap": ({"v": packed[..., :5], "out": inside}, "out must not share memory with v"),
         "unaligned": ({"k": unaligned}, "k must be aligned"),
         "threads": ({"threads": -1}, "threads must be 0"),
+        "version": ({"version": "sse9"}, "version must be one that this processor has, .*portable, got 'sse9'"),
     }
 
 

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include "crowd/counter.h"
+
+// Between C++ and the engine's Python objects; all need the interpreter lock.
+namespace crowd {
+
+// Arguments of engine.CrowdCounter.
+pybind11::dict to_arguments(const Options& options);
+
+// Keyword arguments of CrowdCounter.count.
+pybind11::dict to_arguments(const CountOptions& options);
+
+// A NumPy array on the picture's own memory: uint8 [H, W, C], read-only.
+pybind11::array to_array(const Image& image);
+
+CountResult to_result(const pybind11::object& result);
+
+// The class name and message of a Python exception.
+Error to_error(const pybind11::error_already_set& error);
+
+}  // namespace crowd
