@@ -1,11 +1,15 @@
-"""Drawing on a picture: a heat layer, dots at points, and a banner."""
+"""Drawing on a picture: a heat layer, dots at points, zones, and a banner."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+
+from engine.lettering import DARK, LIGHT, Plate, fit
+from engine.zone_drawing import Box, LineMark, ZoneMark, draw_zones
 
 # Anchors of viridis, at equal distances: perceptually uniform, and readable with every colour blindness.
 _VIRIDIS = (
@@ -23,7 +27,7 @@ _VIRIDIS = (
 # The heat layer never hides the picture altogether, and reaches its full strength at this value.
 _HEAT_OPACITY = 0.72
 _OPAQUE_FROM = 0.55
-# Blur of heat_of_heads, as a part of the longer side; and the mean value that already counts as hot, so
+# Blur of crowding, as a part of the longer side; and the mean value that already counts as hot, so
 # that a near-empty map is not stretched to look crowded.
 _HEAT_BLUR = 0.012
 _HEAT_FLOOR = 0.03
@@ -33,9 +37,6 @@ _HEAT_SIDE = 512
 _HEAT_GAMMA = 0.6
 # Cells along the longer side in which the crowding that sets the size of dots is measured.
 _DOT_CELLS = 32
-_DOT = (255, 255, 255)
-_RIM = (24, 20, 37)
-_SMALLEST_FONT = 8
 
 
 def draw_overlay(
@@ -43,16 +44,22 @@ def draw_overlay(
     *,
     heat: np.ndarray | None = None,
     points: np.ndarray | None = None,
-    banner: str | None = None,
+    banner: str | Sequence[str] | None = None,
+    zones: Sequence[ZoneMark] = (),
+    lines: Sequence[LineMark] = (),
+    note: str | Sequence[str] | None = None,
 ) -> Image.Image:
-    """Draw a heat layer, then dots, then a banner on a picture.
+    """Draw a heat layer, then dots, zones and lines, then a banner and a note on a picture.
 
     Args:
         image: uint8 [H, W, 3] RGB; unchanged.
         heat: float [h, w] in [0, 1], any size; stretched over the picture, transparent where 0.
         points: float [N, 2], (x, y) in pixels; the centre of the first pixel is (0.5, 0.5). Dots are sized
             to the picture and to how many there are.
-        banner: text for the top left corner; left out where it would be too small to read.
+        banner: text for the top left corner, or several from long to short, of which the first that can be read is
+            taken; left out where none can.
+        zones, lines: outlined and labelled.
+        note: smaller text for the bottom left corner, as ``banner``.
 
     Returns:
         RGB image of the size of ``image``.
@@ -65,19 +72,33 @@ def draw_overlay(
         _draw_heat(canvas, heat)
     if points is not None and len(points):
         _draw_dots(canvas, points)
-    if banner:
-        _draw_banner(canvas, banner)
+    plates = [*_corner_plates(canvas.size, banner, note)]
+    if zones or lines:
+        draw_zones(canvas, zones, lines, [box for _, box in plates])
+    for plate, (left, top, _, _) in plates:
+        plate.draw(canvas, (round(left), round(top)))
     return canvas
 
 
-def heat_of_heads(heatmap: np.ndarray) -> np.ndarray:
-    """Spread a map of narrow peaks, one for each head, into a heat map of how crowded each place is.
+def count_texts(count: int, interval: tuple[int, int]) -> tuple[str, str, str]:
+    """A count in words, from long to short.
+
+    >>> count_texts(1, (1, 2))
+    ('1 person · 1-2', '1 person', '1')
+    """
+    people = f"{count} {'person' if count == 1 else 'people'}"
+    # The built-in font has no en dash.
+    return f"{people} · {interval[0]}-{interval[1]}", people, str(count)
+
+
+def crowding(heatmap: np.ndarray) -> np.ndarray:
+    """How crowded each place is, from a map of narrow peaks, one for each head.
 
     Args:
         heatmap: float [h, w] in [0, 1].
 
     Returns:
-        float32 in [0, 1], [h, w] or coarser by a whole factor; 1 is the most crowded place, unless nobody is there.
+        float32 >= 0, [h, w] or coarser by a whole factor.
     """
     blurred = np.clip(np.nan_to_num(heatmap), 0, 1).astype(np.float32)
     # What the blur takes away need not be computed.
@@ -86,8 +107,21 @@ def heat_of_heads(heatmap: np.ndarray) -> np.ndarray:
     # Three boxes are nearly a Gaussian; Pillow's own has 8 bits, too few for the faint ends that a few heads leave.
     for _ in range(3):
         blurred = _box_blur(_box_blur(blurred, radius).T, radius).T
-    blurred = np.maximum(blurred, 0)
-    return (blurred / max(float(blurred.max()), _HEAT_FLOOR)) ** np.float32(_HEAT_GAMMA)
+    return np.maximum(blurred, 0)
+
+
+def heat_of_heads(crowded: np.ndarray, hottest: float | None = None) -> np.ndarray:
+    """The heat layer of a picture.
+
+    Args:
+        crowded: of :func:`crowding`.
+        hottest: what is drawn hottest; None takes the most crowded place.
+
+    Returns:
+        float32 in [0, 1], of the same shape; nobody anywhere stays cold.
+    """
+    top = float(crowded.max()) if hottest is None else hottest
+    return np.minimum(crowded / max(top, _HEAT_FLOOR), 1) ** np.float32(_HEAT_GAMMA)
 
 
 def colormap(values: np.ndarray) -> np.ndarray:
@@ -146,7 +180,7 @@ def _dot_stamp(radius: float) -> tuple[Image.Image, Image.Image]:
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     distance = np.hypot(x, y)
     inside = np.clip(radius + 0.5 - distance, 0, 1)[..., None]
-    colours = inside * np.array(_DOT) + (1 - inside) * np.array(_RIM)
+    colours = inside * np.array(LIGHT) + (1 - inside) * np.array(DARK)
     cover = np.clip(radius + rim + 0.5 - distance, 0, 1)
     # On pictures of a few pixels the rim only hints at the edge, instead of hiding what is around.
     strength = 255 if radius > 1 else 190
@@ -154,20 +188,19 @@ def _dot_stamp(radius: float) -> tuple[Image.Image, Image.Image]:
     return Image.fromarray(np.rint(colours).astype(np.uint8)), Image.fromarray(np.rint(cover).astype(np.uint8))
 
 
-def _draw_banner(canvas: Image.Image, text: str) -> None:
-    size = max(11.0, 0.034 * math.sqrt(canvas.width * canvas.height))
-    # Text grows in proportion to its font, so one measurement gives the size that fits.
-    per_size = ImageFont.load_default(100).getlength(text) / 100
-    size = min(size, 0.9 * canvas.width / (per_size + 1.2), 0.45 * canvas.height)
-    if size < _SMALLEST_FONT:
-        return
-    font = ImageFont.load_default(size)
-    left, _, right, _ = font.getbbox(text)
-    pad, margin = 0.45 * size, round(0.35 * size)
-    width, height = math.ceil(right - left + 2 * pad), math.ceil(size + 2 * pad)
-    # Drawn large and shrunk, for smooth corners; a plate of its own keeps the text legible on any picture.
-    plate = Image.new("L", (width * 4, height * 4))
-    ImageDraw.Draw(plate).rounded_rectangle((0, 0, width * 4 - 1, height * 4 - 1), height, fill=205)
-    canvas.paste(_RIM, (margin, margin), plate.resize((width, height), Image.Resampling.BOX))
-    middle = margin + height / 2
-    ImageDraw.Draw(canvas).text((margin + pad - left, middle), text, fill=_DOT, font=font, anchor="lm")
+def _corner_plates(
+    size: tuple[int, int], banner: str | Sequence[str] | None, note: str | Sequence[str] | None
+) -> Iterator[tuple[Plate, Box]]:
+    """The plates of both texts, each with (left, top, right, bottom)."""
+    width, height = size
+    scale = math.sqrt(width * height)
+    # The count matters more than what it hides of a small picture; the note does not.
+    for texts, best, most, at_top in ((banner, 0.034, 0.6, True), (note, 0.02, 0.15, False)):
+        texts = [texts] if isinstance(texts, str) else texts or []
+        chosen = fit(texts, max(12, best * scale), 0.9 * width, most * height)
+        if not chosen or not chosen[0]:
+            continue
+        plate = Plate(*chosen)
+        margin = round(0.35 * chosen[1])
+        top = margin if at_top else height - margin - plate.extent[1]
+        yield plate, (margin, top, margin + plate.extent[0], top + plate.extent[1])

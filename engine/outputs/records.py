@@ -1,0 +1,116 @@
+"""Frames of a stream -> lines of JSON, rows of CSV, and .npy maps."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import IO
+
+from engine.errors import ConfigError
+from engine.outputs.frames import CountedFrame
+from engine.result import CountResult
+from engine.zone_layout import ZoneLayout
+
+
+class JsonLines:
+    """Writes one JSON object a frame, each on a line of its own, as they come.
+
+    The stream has every whole line at once, so that it can be followed while it grows. An object is the frame's
+    ``to_dict()`` with "alerts", the names of the zones whose alert is on.
+
+    Args:
+        stream: text to write to; it stays open.
+        points: with the points and scores of every head.
+    """
+
+    def __init__(self, stream: IO[str], points: bool = True):
+        self._stream, self._points = stream, points
+
+    def write(self, frame: CountedFrame, alerts: Collection[str] = ()) -> None:
+        """Add a frame."""
+        data = {**frame.to_dict(), "alerts": list(alerts)}
+        if not self._points:
+            del data["points"], data["scores"]
+        self._stream.write(json.dumps(data, allow_nan=False) + "\n")
+        self._stream.flush()
+
+
+def zone_columns(layout: ZoneLayout) -> list[str]:
+    """Columns of a table: for each zone its name and the ends of its interval, for each line its sides."""
+    return [
+        *(f"zone.{name}{end}" for name in layout.zones for end in ("", ".low", ".high")),
+        *(f"line.{name}.{side}" for name in layout.lines for side in ("left", "right")),
+    ]
+
+
+def zone_values(layout: ZoneLayout, result: CountResult) -> list[int]:
+    """What :func:`zone_columns` names, of one result."""
+    intervals = result.zone_intervals
+    return [
+        *(number for name in layout.zones for number in (result.zones[name], *intervals[name])),
+        *(number for name in layout.lines for number in result.lines[name]),
+    ]
+
+
+class FrameCsv:
+    """Writes one row a frame, as they come, after a header.
+
+    Columns: index, timestamp (seconds), dropped, count, low, high; for each zone "zone.NAME" and the interval
+    "zone.NAME.low" and "zone.NAME.high"; for each line "line.NAME.left" and "line.NAME.right"; for each alert
+    "alert.NAME", 1 while it is on.
+
+    Args:
+        stream: text to write to, opened with ``newline=""``; it stays open.
+        layout: zones, lines and alerts that the frames are counted with.
+    """
+
+    def __init__(self, stream: IO[str], layout: ZoneLayout | None = None):
+        self._stream, self._layout = stream, layout or ZoneLayout()
+        self._rows = csv.writer(stream, lineterminator="\n")
+        self._rows.writerow(
+            [
+                *("index", "timestamp", "dropped", "count", "low", "high"),
+                *zone_columns(self._layout),
+                *(f"alert.{name}" for name in self._layout.alerts),
+            ]
+        )
+        stream.flush()
+
+    def write(self, frame: CountedFrame, alerts: Collection[str] = ()) -> None:
+        """Add a frame."""
+        result, layout = frame.result, self._layout
+        self._rows.writerow(
+            [
+                *(frame.index, round(frame.timestamp, 6), frame.dropped, result.count, *result.interval),
+                *zone_values(layout, result),
+                *(int(name in alerts) for name in layout.alerts),
+            ]
+        )
+        self._stream.flush()
+
+
+class MapFolder:
+    """Writes the density map of every frame as ``frame-000012.npy`` (float32, sums to the count), whole or not at all.
+
+    Args:
+        path: folder, which is made if its parent is there.
+
+    Raises:
+        ConfigError: there is a file of that name, or the parent does not exist.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self._folder = Path(path)
+        if not self._folder.parent.is_dir():
+            raise ConfigError(f"cannot write maps to {self._folder}: the folder {self._folder.parent} does not exist")
+        try:
+            self._folder.mkdir(exist_ok=True)
+        except FileExistsError:
+            raise ConfigError(f"maps of a stream go into a folder, but {self._folder} is a file") from None
+
+    def write(self, frame: CountedFrame) -> None:
+        """Add the map of a frame."""
+        frame.result.save(self._folder / f"frame-{frame.index:06}.npy")

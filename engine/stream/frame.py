@@ -1,0 +1,72 @@
+"""A picture of a stream, and what was counted in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from engine.result import CountResult
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture on its way from a source to the counter.
+
+    Attributes:
+        index: of the picture in its source, from 0; dropped and skipped ones have numbers too.
+        timestamp: seconds since the first picture of the source.
+        image: anything that :meth:`engine.CrowdCounter.count` takes.
+        color: channel order of ``image``.
+        dropped: pictures of a live source that a newer one replaced since the frame before.
+        warnings: what went wrong in the source since the frame before.
+    """
+
+    index: int
+    timestamp: float
+    image: Any = field(repr=False)
+    color: str = "rgb"
+    dropped: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class FrameResult:
+    """The people in one frame of a stream.
+
+    Attributes:
+        index: of the frame in its source, from 0; dropped and skipped ones have numbers too.
+        timestamp: seconds since the first frame of the source.
+        dropped: frames of a live source that were left out since the result before, because counting took longer.
+        result: what was counted in it.
+        warm: the denoising started from the map of the frame before.
+        warnings: what went wrong in the source since the frame before; those of the count are in ``result``.
+    """
+
+    index: int
+    timestamp: float
+    dropped: int
+    result: CountResult
+    warm: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def image(self) -> np.ndarray | None:
+        """The frame as it was counted: uint8 [H, W, 3] RGB, read-only; None if it lies on a GPU."""
+        return self.result._image
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but picture and maps, as JSON has it: that of the result, with what is the frame's in front."""
+        counted = self.result.to_dict()
+        return {
+            "index": self.index,
+            "timestamp": self.timestamp,
+            "dropped": self.dropped,
+            "warm": self.warm,
+            **counted,
+            "warnings": [*self.warnings, *counted["warnings"]],
+        }
+
+    def __str__(self) -> str:
+        return f"{self.timestamp:.2f} s: {self.result}"

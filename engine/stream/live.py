@@ -1,0 +1,167 @@
+"""Live sources: cameras, network streams and any iterable that does not wait."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from engine.errors import SourceError
+from engine.stream.frame import Frame
+from engine.stream.sources import Pacer, read_item
+from engine.stream.video import Picture
+
+_log = logging.getLogger("engine")
+
+
+class Connection(Protocol):
+    """An open camera or network stream."""
+
+    def pictures(self) -> Iterator[Picture]:
+        """The pictures as they come."""
+
+    def close(self) -> None:
+        """Free it."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a live source is waited for.
+
+    Attributes:
+        timeout: seconds that connecting, and each frame, may take.
+        give_up: seconds without a frame after which it is no longer tried to connect again.
+        first_delay: seconds before it is tried for the first time; each further delay is twice as long.
+        longest_delay: seconds.
+    """
+
+    timeout: float = 10.0
+    give_up: float = 300.0
+    first_delay: float = 0.5
+    longest_delay: float = 30.0
+
+
+class LiveVideo:
+    """A camera or network stream, which is connected to again when it is lost.
+
+    Args:
+        connect: opens it; raises SourceError.
+        first: the first connection, already open.
+        patience: with reconnecting.
+        clock: seconds, monotonic.
+        stop: set to end it. Its ``wait`` sleeps between attempts.
+    """
+
+    is_live = True
+
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], Connection],
+        first: Connection,
+        fps: float | None,
+        patience: Patience,
+        clock: Callable[[], float] = time.monotonic,
+        stop: threading.Event | None = None,
+    ):
+        self.name = name
+        # Reading ends by itself before that, unless a driver hangs.
+        self.timeout = patience.give_up + patience.timeout
+        self._connect, self._connection = connect, first
+        self._pacer, self._patience, self._clock = Pacer(fps), patience, clock
+        self._delay = patience.first_delay
+        self._stop = threading.Event() if stop is None else stop
+
+    def frames(self) -> Generator[Frame, None, None]:
+        """The frames as they come, with the times they came at.
+
+        Raises:
+            SourceError: none came for ``patience.give_up`` seconds.
+        """
+        index, start, last = 0, None, self._clock()
+        lost: tuple[str, ...] = ()
+        while not self._stop.is_set():
+            problem = "it ended"
+            try:
+                for picture in self._connection.pictures():
+                    if self._stop.is_set():
+                        return
+                    last, self._delay = self._clock(), self._patience.first_delay
+                    start = last if start is None else start
+                    lost += picture.warnings
+                    if self._pacer.wants(last - start):
+                        yield Frame(index, last - start, picture.pixels(), warnings=lost)
+                        lost = ()
+                    index += 1
+            except SourceError as error:
+                problem = str(error)
+            finally:
+                self._connection.close()
+            if not self._reconnect(problem, last):
+                return
+            lost += (f"the connection was lost for {self._clock() - last:.1f} s ({problem})",)
+
+    def close(self) -> None:
+        """End before the next frame, or while waiting to connect again."""
+        self._stop.set()
+
+    def _reconnect(self, problem: str, last: float) -> bool:
+        """Connect again, with growing delays; false if it was closed meanwhile."""
+        patience = self._patience
+        _log.warning("%s was lost: %s; connecting again", self.name, problem)
+        while self._clock() - last + self._delay <= patience.give_up:
+            if self._stop.wait(self._delay):
+                return False
+            # Only a frame brings it back to the first: a connection may open and give nothing.
+            self._delay = min(2 * self._delay, patience.longest_delay)
+            try:
+                self._connection = self._connect()
+                return True
+            except SourceError as error:
+                problem = str(error)
+        raise SourceError(f"{self.name} was lost and gave no frame for {patience.give_up:g} s: {problem}")
+
+
+class LivePictures:
+    """Pictures that an iterable gives as they come, such as the frames of another library's camera.
+
+    Args:
+        pictures: each anything that ``count`` takes.
+        color: channel order of the arrays among them.
+        timeout: seconds after which a frame is overdue.
+        clock: seconds, monotonic.
+    """
+
+    is_live = True
+
+    def __init__(
+        self,
+        name: str,
+        pictures: Iterable[Any],
+        color: str,
+        fps: float | None,
+        timeout: float | None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.name, self.timeout = name, timeout
+        self._pictures, self._color, self._pacer, self._clock = pictures, color, Pacer(fps), clock
+        self._is_closed = False
+
+    def frames(self) -> Generator[Frame, None, None]:
+        """The frames as they come, with the times they came at."""
+        start: float | None = None
+        for index, picture in enumerate(self._pictures):
+            if self._is_closed:
+                return
+            now = self._clock()
+            start = now if start is None else start
+            if self._pacer.wants(now - start):
+                image, color = read_item(picture, self._color)
+                yield Frame(index, now - start, image, color=color)
+
+    def close(self) -> None:
+        """End before the next frame."""
+        self._is_closed = True

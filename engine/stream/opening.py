@@ -1,0 +1,136 @@
+"""Whatever a stream's source may be -> an open source."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from engine.config import PICTURE_SUFFIXES, ImageLimits
+from engine.errors import ConfigError, SourceError
+from engine.stream.live import LivePictures, LiveVideo, Patience
+from engine.stream.sources import PictureSource, Source, VideoSource, find_folder
+from engine.stream.video import Target, VideoInput, file_target, load_av, url_target, webcam_target
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+# What may be opened over the network; what else FFmpeg knows reads local files.
+SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt")
+# A server's answer that has an end is a file.
+_MAYBE_FILES = ("http", "https")
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How a source is read, checked.
+
+    Attributes:
+        fps: frames a second to count; of pictures, their rate.
+        live: true to drop frames that are not taken in time; None leaves it to the kind of source.
+        color: channel order of arrays.
+        patience: with live sources and servers.
+
+    Raises:
+        ConfigError: a value is outside its range.
+    """
+
+    fps: float | None = None
+    live: bool | None = None
+    color: str = "rgb"
+    patience: Patience = field(default_factory=Patience)
+
+    def __post_init__(self) -> None:
+        if self.color not in ("rgb", "bgr"):
+            raise ConfigError(f'color must be "rgb" or "bgr", got {self.color!r}')
+        if self.live not in (None, True, False):
+            raise ConfigError(f"live must be True, False or None, got {self.live!r}")
+        if self.fps is not None:
+            _check_positive("fps", self.fps)
+        _check_positive("timeout", self.patience.timeout)
+        _check_positive("give_up", self.patience.give_up)
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ConfigError(f"{name} must be a positive number, got {value!r}")
+
+
+def open_source(source: Any, options: StreamOptions) -> Source:
+    """Open a source, so that a wrong one is an error at once.
+
+    Args:
+        source: path of a video file or of a folder of pictures, URL, number of a camera, or iterable of pictures.
+
+    Raises:
+        SourceError: it cannot be opened.
+        ConfigError: it is of another kind.
+    """
+    if isinstance(source, bool):
+        raise ConfigError(f"source must be a path, URL, camera number or iterable of pictures, got {source!r}")
+    if isinstance(source, int):
+        if source < 0:
+            raise ConfigError(f"cameras are numbered from 0, got {source}")
+        load_av()
+        return _open_video(webcam_target(source), options, is_live=True)
+    if isinstance(source, (str, os.PathLike)):
+        return _open_named(os.fspath(source), options)
+    # An array of four axes is many pictures, any other but one.
+    is_picture = hasattr(source, "__array__") and getattr(source, "ndim", 0) != 4
+    if isinstance(source, (bytes, bytearray)) or not isinstance(source, Iterable) or is_picture:
+        raise ConfigError(
+            f"source must be a path, URL, camera number or iterable of pictures, got {type(source).__name__}; "
+            "put a single picture into a list"
+        )
+    name = f"<{type(source).__name__}>"
+    if options.live:
+        return LivePictures(name, source, options.color, options.fps, options.patience.timeout)
+    return PictureSource(name, source, options.color, options.fps, skips_damaged=False)
+
+
+def _open_named(name: str, options: StreamOptions) -> Source:
+    if not isinstance(name, str):
+        raise ConfigError(f"source must be text, got the path {name!r}; decode it with os.fsdecode")
+    if _URL.match(name):
+        return _open_url(name, options)
+    if os.path.isdir(name):
+        _refuse_live(name, options)
+        return PictureSource(f"folder {name}", find_folder(name), "rgb", options.fps, skips_damaged=True)
+    if not os.path.exists(name):
+        raise SourceError(f"{name} does not exist; expected a video file, a folder of pictures, a URL or a camera")
+    # A .gif may be an animation.
+    if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES - {".gif"}:
+        raise SourceError(f"{name} is a single picture, not a video; count it with count(), or pass its folder")
+    _refuse_live(name, options)
+    return _open_video(file_target(name), options, is_live=False)
+
+
+def _open_url(url: str, options: StreamOptions) -> Source:
+    scheme = urlsplit(url).scheme.lower()
+    if scheme not in SCHEMES:
+        raise SourceError(f"cannot open {scheme}:// addresses; expected one of {', '.join(SCHEMES)}, or a path")
+    is_live = options.live
+    if is_live is None and scheme not in _MAYBE_FILES:
+        is_live = True
+    return _open_video(url_target(url), options, is_live)
+
+
+def _refuse_live(name: str, options: StreamOptions) -> None:
+    if options.live:
+        raise ConfigError(f"live=True is for cameras, URLs and iterables: {name} is read frame by frame, in its turn")
+
+
+def _open_video(target: Target, options: StreamOptions, is_live: bool | None) -> Source:
+    patience = options.patience
+
+    def connect() -> VideoInput:
+        return VideoInput(target, patience.timeout, ImageLimits())
+
+    video = connect()
+    if is_live is None:
+        is_live = video.duration is None
+    if not is_live:
+        return VideoSource(target.name, video, options.fps, timeout=None)
+    return LiveVideo(target.name, connect, video, options.fps, patience)

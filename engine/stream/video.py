@@ -1,0 +1,268 @@
+"""Videos, cameras and network streams through PyAV: the pictures of the first video track, one by one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from engine.config import ImageLimits
+from engine.errors import ImageError, SourceError
+from engine.pixels import check_size
+
+# What a file may be. Playlists are left out: they name other files and addresses, which a stranger's would make us
+# open.
+_FILE_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,mjpeg,h264,hevc,gif,ivf,obu,"
+    "mxf,dv,nut,wtv,rm,yuv4mpegpipe"
+)
+# What a network stream may lead to: never a file of this machine.
+_NETWORK_PROTOCOLS = "http,https,tcp,tls,crypto,data,httpproxy,rtsp,rtsps,rtp,srtp,udp,rtmp,rtmps,rtmpt,srt,mms,mmsh"
+_URL_OPTIONS = {
+    "protocol_whitelist": _NETWORK_PROTOCOLS,
+    # UDP loses packets, and with them the lower part of pictures.
+    "rtsp_transport": "tcp",
+}
+# A video that ends by more than so many seconds, and by more than this share, before it should is an error.
+_EARLY, _EARLY_SHARE = 1.0, 0.05
+_WEBCAMS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One decoded picture.
+
+    Attributes:
+        time: presentation time in seconds, on the container's clock; None if it tells none.
+        pixels: makes uint8 [H, W, 3] RGB, upright; costs time, so that skipped pictures are never converted.
+        warnings: what was damaged since the picture before.
+    """
+
+    time: float | None
+    pixels: Callable[[], np.ndarray]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What PyAV opens.
+
+    Attributes:
+        name: for messages.
+        address: path, URL or device.
+        format: of FFmpeg, or None to find out.
+        options: of FFmpeg's demuxer.
+    """
+
+    name: str
+    address: str
+    format: str | None
+    options: dict[str, str]
+
+
+def file_target(path: str) -> Target:
+    """A video file; whatever it holds, nothing but this file is opened."""
+    # With its protocol named, FFmpeg takes no part of a path for an option or another protocol.
+    return Target(path, f"file:{path}", None, {"format_whitelist": _FILE_FORMATS, "protocol_whitelist": "file"})
+
+
+def url_target(url: str) -> Target:
+    """A network stream."""
+    return Target(hide_password(url), url, None, dict(_URL_OPTIONS))
+
+
+def webcam_target(index: int) -> Target:
+    """The camera with this number.
+
+    Raises:
+        SourceError: cameras are not read by number on this system.
+    """
+    if sys.platform not in _WEBCAMS:
+        raise SourceError(
+            f"cameras are opened by number on Linux and macOS, not on {sys.platform}; read it with another library and "
+            "pass its frames: counter.stream(frames, live=True)"
+        )
+    kind, address = _WEBCAMS[sys.platform]
+    return Target(f"camera {index}", address.format(index), kind, {})
+
+
+def hide_password(url: str) -> str:
+    """The URL without user and password, for messages and logs."""
+    scheme, separator, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{place.rpartition('@')[2]}{slash}{path}"
+
+
+class VideoInput:
+    """An open video; used by one thread at a time.
+
+    Args:
+        target: what to open.
+        timeout: seconds that opening it, and each read, may take.
+        limits: of the pictures' size.
+
+    Attributes:
+        duration: seconds, None where there is no end or none is known.
+        rate: pictures a second, as the container has it; None if it does not say.
+
+    Raises:
+        SourceError: PyAV is not installed; it cannot be opened; it has no video track; it is too large.
+    """
+
+    def __init__(self, target: Target, timeout: float, limits: ImageLimits):
+        self._av = load_av()
+        self._target, self._limits = target, limits
+        try:
+            self._container: Any = self._av.open(
+                target.address,
+                format=target.format,
+                container_options=target.options,
+                timeout=timeout,
+                metadata_errors="replace",
+            )
+        except (self._av.error.FFmpegError, OSError, ValueError) as error:
+            raise SourceError(f"{target.name} cannot be opened ({_reason(error)}); {_advice(target)}") from error
+        try:
+            self._track = self._open_track()
+        except BaseException:
+            self._container.close()
+            raise
+        duration = self._container.duration
+        self.duration = None if not duration or duration < 0 else duration / self._av.time_base
+        rate = self._track.average_rate
+        self.rate = float(rate) if rate else None
+        self._end = self._find_end()
+
+    def pictures(self) -> Iterator[Picture]:
+        """The pictures from here on; damaged parts are left out, and the next picture tells of them.
+
+        Raises:
+            SourceError: a picture is too large, nothing could be decoded, or the end is damaged.
+        """
+        damaged = found = 0
+        reason, last = "", None
+        for decoded in self._decode():
+            if isinstance(decoded, Exception):
+                damaged, reason = damaged + 1, _reason(decoded)
+                continue
+            found, last = found + 1, decoded.time
+            yield Picture(decoded.time, self._pixels(decoded), _warnings(damaged, reason, decoded.is_corrupt))
+            damaged = 0
+        if not found:
+            problem = reason or "it is empty"
+            raise SourceError(f"{self._target.name} has no picture to decode ({problem}); {_advice(self._target)}")
+        if damaged:
+            raise SourceError(
+                f"{self._target.name} is damaged after its picture {found} ({reason}); what came before was delivered"
+            )
+        if last is not None and self._end is not None and self._end - last > max(_EARLY, _EARLY_SHARE * self._end):
+            raise SourceError(
+                f"{self._target.name} ends early, at {last:.1f} of {self._end:.1f} s: it is cut short or damaged; what "
+                "came before was delivered"
+            )
+
+    def close(self) -> None:
+        """Free it. Closing twice is harmless."""
+        self._container.close()
+
+    def _open_track(self) -> Any:
+        if not self._container.streams.video:
+            raise SourceError(f"{self._target.name} has no video track; expected a video")
+        track = self._container.streams.video[0]
+        context = track.codec_context
+        if context is None:
+            raise SourceError(f"{self._target.name} is in a format that this build of PyAV cannot decode; convert it")
+        self._check_size(context.width, context.height)
+        # The decoder refuses much larger pictures before it makes room for them; it counts its padding too.
+        context.options = {"max_pixels": str(2 * self._limits.max_pixels + (1 << 16))}
+        track.thread_type = "AUTO"
+        return track
+
+    def _find_end(self) -> float | None:
+        """When the last picture ends, on the container's clock; None where nothing tells."""
+        track = self._track
+        if track.duration is not None and track.time_base is not None:
+            return float((track.duration + (track.start_time or 0)) * track.time_base)
+        # Sound may be longer than the pictures.
+        if self.duration is not None and len(self._container.streams) == 1:
+            return self.duration + (self._container.start_time or 0) / self._av.time_base
+        return None
+
+    def _decode(self) -> Iterator[Any]:
+        """Decoded frames, and the errors in between."""
+        error_types = (self._av.error.FFmpegError, OSError, ValueError)
+        packets = self._container.demux(self._track)
+        while True:
+            try:
+                packet = next(packets, None)
+            except error_types as error:
+                if isinstance(error, (self._av.error.ExitError, TimeoutError)):
+                    raise SourceError(f"{self._target.name} gave no picture in time") from error
+                # Beyond an error of the container there is nothing to hold on to.
+                yield error
+                return
+            if packet is None:
+                return
+            try:
+                frames = packet.decode()
+            except error_types as error:
+                yield error
+                continue
+            yield from frames
+
+    def _pixels(self, frame: Any) -> Callable[[], np.ndarray]:
+        def convert() -> np.ndarray:
+            self._check_size(frame.width, frame.height)
+            pixels = frame.to_ndarray(format="rgb24")
+            turns = round(frame.rotation / 90) % 4
+            return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+        return convert
+
+    def _check_size(self, width: int, height: int) -> None:
+        # A track that tells no size yet is checked when its pictures come.
+        if width or height:
+            try:
+                check_size(width, height, self._target.name, self._limits)
+            except ImageError as error:
+                raise SourceError(str(error)) from error
+
+
+def load_av() -> ModuleType:
+    """PyAV.
+
+    Raises:
+        SourceError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise SourceError(
+            "videos and cameras are read with PyAV; install it: pip install 'crowd-engine[video]'"
+        ) from error
+    module: ModuleType = av
+    return module
+
+
+def _warnings(damaged: int, reason: str, is_corrupt: bool) -> tuple[str, ...]:
+    lost = (f"{damaged} damaged {'part' if damaged == 1 else 'parts'} before this frame left out ({reason})",)
+    return (lost if damaged else ()) + (("this frame is damaged",) if is_corrupt else ())
+
+
+def _reason(error: BaseException) -> str:
+    # How FFmpeg calls it when PyAV interrupts it.
+    if type(error).__name__ == "ExitError":
+        return "no answer in time"
+    return str(getattr(error, "strerror", None) or error).partition("\n")[0]
+
+
+def _advice(target: Target) -> str:
+    if target.format:
+        return "check that the camera is there, is not in use, and may be read by this user"
+    if "://" in target.address:
+        return "check the address and that it can be reached from here"
+    return "expected a complete video file, such as MP4, MKV, AVI, MOV or MPEG-TS"

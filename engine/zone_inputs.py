@@ -1,0 +1,108 @@
+"""What users give as zones -> a layout: Python's own, a JSON file, or the words of a command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from engine.errors import ConfigError
+from engine.zone_layout import EXAMPLE, FRACTIONS, PIXELS, Alert, Shape, ZoneLayout
+from engine.zones import Polygon
+
+# Of a file; a thousand zones of a hundred corners fit.
+_MAX_BYTES = 4 << 20
+
+Zones: TypeAlias = ZoneLayout | Mapping[str, Polygon] | str | os.PathLike[str] | None
+
+
+def as_layout(zones: Zones) -> ZoneLayout:
+    """Whatever a user gives as zones: a layout, polygons in pixels by name, the path of a JSON file, or None.
+
+    Raises:
+        ConfigError: it is none of these, or not valid.
+    """
+    if zones is None:
+        return ZoneLayout()
+    if isinstance(zones, ZoneLayout):
+        return zones
+    if isinstance(zones, str | os.PathLike):
+        return load_layout(zones)
+    if not isinstance(zones, Mapping):
+        raise ConfigError(
+            f"zones must be polygons by name, a ZoneLayout or the path of a JSON file, got {type(zones).__name__}"
+        )
+    return ZoneLayout.from_polygons(zones)
+
+
+def load_layout(path: str | os.PathLike[str]) -> ZoneLayout:
+    """Read a layout from a JSON file (:meth:`ZoneLayout.from_dict`).
+
+    Raises:
+        ConfigError: the file cannot be read, is not JSON, names something twice, or is not a layout.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read the zones in {os.fspath(path)}: {error.strerror or error}") from error
+    if len(data) > _MAX_BYTES:
+        raise ConfigError(f"{os.fspath(path)} is larger than {_MAX_BYTES >> 20} MiB; that is no file of zones")
+    try:
+        # Some editors of Windows put a byte order mark in front.
+        parsed = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique)
+        return ZoneLayout.from_dict(parsed)
+    except ConfigError as error:
+        raise ConfigError(f"{os.fspath(path)}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{os.fspath(path)} is not JSON ({error}); expected, for example, {EXAMPLE}") from error
+
+
+def parse_shape(text: str) -> tuple[str, Shape]:
+    """A zone or line of the command line: ``gate=100,200 400,200 400,480``, or ``gate=10%,40% 50%,40% 50%,100%``.
+
+    Raises:
+        ConfigError: it has another form.
+
+    >>> parse_shape("door=0%,50% 100%,50%")
+    ('door', Shape(corners=((0.0, 0.5), (1.0, 0.5)), unit='fractions'))
+    """
+    name, _, corners = text.rpartition("=")
+    numbers = [number for corner in corners.split() for number in corner.split(",")]
+    pairs = all(corner.count(",") == 1 for corner in corners.split())
+    percents = sum(number.endswith("%") for number in numbers)
+    number = r"[+-]?(\d+(\.\d*)?|\.\d+)%?"
+    if not name or not numbers or not pairs or not all(re.fullmatch(number, n, re.ASCII) for n in numbers):
+        raise ConfigError(f"expected NAME=x,y x,y ... in pixels, or NAME=x%,y% x%,y% ..., got {text!r}")
+    if percents not in (0, len(numbers)):
+        raise ConfigError(f"give all coordinates of {name!r} in pixels or all in percent, got {text!r}")
+    values = [float(n.rstrip("%")) / (100 if percents else 1) for n in numbers]
+    return name, Shape(tuple(zip(values[::2], values[1::2], strict=True)), FRACTIONS if percents else PIXELS)
+
+
+def parse_alert(text: str) -> tuple[str, Alert]:
+    """An alert of the command line: ``gate=50:40`` (on at 50, off at 40) or ``total=500`` (off at 80 % of it).
+
+    Raises:
+        ConfigError: it has another form.
+
+    >>> parse_alert("total=500")
+    ('total', Alert(high=500, low=400))
+    """
+    name, _, thresholds = text.rpartition("=")
+    match = re.fullmatch(r"(\d{1,9})(?::(\d{1,9}))?", thresholds, re.ASCII)
+    if not name or not match:
+        raise ConfigError(f"expected NAME=HIGH or NAME=HIGH:LOW in people, got {text!r}")
+    high = int(match[1])
+    return name, Alert(high, int(match[2])) if match[2] else Alert.below(high)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in data:
+            raise ConfigError(f"{key!r} is there twice; give one of them another name")
+        data[key] = value
+    return data

@@ -1,0 +1,213 @@
+"""Cameras: the newest frame, lost connections, time-outs; every clock is the test's own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from cameras import PATIENCE, SteppedCamera, count_numbers
+from videos import numbered
+
+from engine.errors import SourceError
+from engine.stream.frame import Frame
+from engine.stream.live import LivePictures, LiveVideo, Patience
+from engine.stream.pipeline import CountStream, FrameReader, count_frames
+from engine.stream.video import Picture
+
+
+def stream_of(camera: SteppedCamera, meanwhile: Callable[[], None], fps: float | None = None) -> CountStream:
+    source = LivePictures("camera", camera, "rgb", fps, timeout=PATIENCE, clock=camera.clock)
+    reader = FrameReader(source)
+    return CountStream(reader, count_frames(reader, None, None, count_numbers(meanwhile)))
+
+
+@pytest.mark.parametrize("speed", [1, 2, 5])
+def test_a_camera_faster_than_the_counter_loses_frames_and_never_time(speed: int) -> None:
+    """While one frame is counted, ``speed`` frames come: the next counted is always the newest of them."""
+    camera = SteppedCamera(period=0.1)
+    ages, waiting = [], []
+
+    def count() -> None:
+        camera.produce(speed)
+        waiting.append(len(stream._reader.mailbox))
+
+    stream = stream_of(camera, count)
+    camera.produce(1)
+    with stream:
+        for number, frame in enumerate(stream):
+            assert frame.index == number * speed == frame.result.count
+            assert frame.dropped == (speed - 1 if number else 0)
+            # Its age when it was counted: what had come since is what came during the count.
+            ages.append(camera.clock() - frame.timestamp - (speed + 1) * camera.period)
+            if number == 19:
+                break
+        # The last count has put frames in that nobody takes any more.
+        assert stream.dropped == 20 * (speed - 1)
+    assert max(waiting) == 1
+    assert max(ages) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_camera_slower_than_the_counter_loses_nothing() -> None:
+    camera = SteppedCamera()
+    stream = stream_of(camera, lambda: None)
+    indexes = []
+    for _ in range(5):
+        camera.produce(1)
+        indexes.append(next(stream).index)
+    camera.end()
+    assert list(stream) == []
+    assert indexes == [0, 1, 2, 3, 4]
+    assert stream.dropped == 0
+
+
+def test_frames_that_fps_leaves_out_are_not_dropped_ones() -> None:
+    camera = SteppedCamera(period=0.1)
+    stream = stream_of(camera, lambda: camera.produce(2), fps=5)
+    camera.produce(1)
+    frames = [next(stream) for _ in range(4)]
+    stream.close()
+    assert [f.index for f in frames] == [0, 2, 4, 6]
+    assert [f.dropped for f in frames] == [0, 0, 0, 0]
+
+
+def test_a_stalled_camera_is_an_error() -> None:
+    camera = SteppedCamera()
+    reader = FrameReader(LivePictures("the door", camera, "rgb", None, timeout=0.01))
+    stream = CountStream(reader, count_frames(reader, None, None, count_numbers()))
+    with pytest.raises(SourceError, match=r"the door gave no frame for 0\.01 s"):
+        next(stream)
+    camera.end()
+
+
+def test_closing_from_another_thread_ends_the_iteration() -> None:
+    camera = SteppedCamera()
+    stream, seen = stream_of(camera, lambda: None), []
+    consumer = threading.Thread(target=lambda: seen.extend(f.index for f in stream))
+    consumer.start()
+    camera.produce(1)
+    stream.close()
+    consumer.join(PATIENCE)
+    assert not consumer.is_alive()
+    assert seen in ([], [0])
+    assert next(stream, None) is None
+    stream.close()
+    camera.end()
+
+
+def test_a_forgotten_stream_stops_reading() -> None:
+    camera = SteppedCamera()
+    stream = stream_of(camera, lambda: None)
+    camera.produce(1)
+    next(stream)
+    thread = stream._reader._thread
+    camera.end()
+    del stream
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_an_error_of_the_camera_reaches_whoever_counts() -> None:
+    def broken() -> Iterator[np.ndarray]:
+        yield numbered(1)
+        raise RuntimeError("the cable")
+
+    reader = FrameReader(LivePictures("camera", broken(), "rgb", None, timeout=PATIENCE))
+    with pytest.raises(RuntimeError, match="the cable"):
+        list(CountStream(reader, count_frames(reader, None, None, count_numbers())))
+
+
+class Wire:
+    """Connections that end after so many pictures, one a second of a clock that also moves while it is waited."""
+
+    def __init__(self, *connections: int | str):
+        self._connections = list(connections)
+        self.now, self.waits, self.open = 0.0, [], 0
+
+    def connect(self) -> Connection:
+        works = self._connections.pop(0) if self._connections else "refused"
+        if isinstance(works, str):
+            raise SourceError(works)
+        self.open += 1
+        return Connection(self, works)
+
+    def is_set(self) -> bool:
+        return False
+
+    def wait(self, seconds: float) -> bool:
+        self.waits.append(seconds)
+        self.now += seconds
+        return False
+
+    def source(self, **patience: float) -> LiveVideo:
+        stop: Any = self
+        first = self.connect()
+        return LiveVideo("camera 1", self.connect, first, None, Patience(**patience), lambda: self.now, stop)
+
+
+class Connection:
+    def __init__(self, wire: Wire, pictures: int):
+        self._wire, self._pictures = wire, pictures
+
+    def pictures(self) -> Iterator[Picture]:
+        for _ in range(self._pictures):
+            self._wire.now += 1
+            yield Picture(None, lambda: numbered(0), ())
+
+    def close(self) -> None:
+        self._wire.open -= 1
+
+
+def read(source: LiveVideo) -> tuple[list[Frame], str]:
+    frames: list[Frame] = []
+    try:
+        frames.extend(source.frames())
+    except SourceError as error:
+        return frames, str(error)
+    return frames, ""
+
+
+def test_a_lost_connection_is_made_again_and_the_next_frame_says_so(caplog) -> None:
+    wire = Wire(2, "refused", "refused", 3)
+    with caplog.at_level(logging.WARNING, "engine"):
+        frames, problem = read(wire.source(give_up=20))
+    # Numbers and times go on; 0.5 + 1 + 2 s were waited, and the frame itself came a second later.
+    assert [f.index for f in frames] == [0, 1, 2, 3, 4]
+    assert [f.timestamp for f in frames] == [0, 1, 5.5, 6.5, 7.5]
+    assert frames[2].warnings == ("the connection was lost for 3.5 s (it ended)",)
+    assert not any(f.warnings for f in frames if f.index != 2)
+    assert "camera 1 was lost: it ended; connecting again" in caplog.text
+    assert "gave no frame for 20 s: refused" in problem
+    assert wire.open == 0
+
+
+def test_delays_double_up_to_the_longest_and_start_again_after_a_frame() -> None:
+    wire = Wire(1, *["refused"] * 6, 1)
+    read(wire.source(first_delay=1, longest_delay=8, give_up=40))
+    assert wire.waits == [1, 2, 4, 8, 8, 8, 8, 1, 2, 4, 8, 8, 8, 8]
+
+
+def test_a_connection_that_opens_and_gives_nothing_does_not_go_on_for_ever() -> None:
+    wire = Wire(1, *[0] * 1000)
+    frames, problem = read(wire.source(first_delay=1, longest_delay=8, give_up=40))
+    assert len(frames) == 1
+    assert "gave no frame for 40 s" in problem
+    assert sum(wire.waits) <= 40
+
+
+def test_closing_while_it_waits_to_connect_again_ends_it() -> None:
+    wire = Wire(1)
+    stop = threading.Event()
+    patience = Patience(first_delay=PATIENCE)
+    source = LiveVideo("camera 1", wire.connect, wire.connect(), None, patience, lambda: 0.0, stop)
+    frames = source.frames()
+    assert next(frames).index == 0
+    done: list[int] = []
+    thread = threading.Thread(target=lambda: done.append(len(list(frames))))
+    thread.start()
+    source.close()
+    thread.join(PATIENCE / 2)
+    assert done == [0]
