@@ -8,70 +8,48 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.config import CountingRule, ModelConfig
+from engine.cubins import CUBINS_FILE
 from engine.errors import BundleError
+from engine.graph_check import GraphChecker
+from engine.manifest import MANIFEST_FILE, MOST_STEPS, as_model, as_rules, as_text, as_whole, read_manifest
+from engine.stages import (
+    KERNELS,
+    PROGRAMS,
+    KernelStage,
+    ProgramSpec,
+    SegmentStage,
+    SplitStage,
+    Stage,
+    as_program,
+    check_program,
+)
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST_FILE",
+    "WEIGHTS_FILE",
+    "Bundle",
+    "KernelStage",
+    "ProgramSpec",
+    "SegmentStage",
+    "SplitStage",
+    "Stage",
+    "add_files",
+    "load_bundle",
+    "write_manifest",
+]
 
 FORMAT_VERSION = 1
-MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "weights.safetensors"
-PROGRAMS = ("encoder", "decoder")
-KERNELS = ("criss_cross_attention",)
 _DEFAULT = Path(__file__).parent / "bundles" / "default"
 # No separators, no leading dot: such a name cannot leave the folder on any system.
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True)
-class SegmentStage:
-    """Run the graph in file ``graph``: named tensors in, named tensors out.
-
-    ``typed`` names files of the same segment in other types, by type: for runtimes that take types from the graph.
-    """
-
-    graph: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    typed: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SplitStage:
-    """Views of ``input``, cut along its last axis into ``sizes``; nothing is copied."""
-
-    input: str
-    sizes: tuple[int, ...]
-    outputs: tuple[str, ...]
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The one input, as the other stages name theirs."""
-        return (self.input,)
-
-
-@dataclass(frozen=True)
-class KernelStage:
-    """Run the kernel called ``kernel``; inputs in the order of its arguments."""
-
-    kernel: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-Stage = SegmentStage | SplitStage | KernelStage
-
-
-@dataclass(frozen=True)
-class ProgramSpec:
-    """One half of the network: as one ``graph`` for other runtimes, and as ``stages`` for ours."""
-
-    graph: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    stages: tuple[Stage, ...]
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+_MOST_BYTES, _MOST_FILES = 1 << 31, 1000
 
 
 @dataclass(frozen=True)
@@ -117,15 +95,17 @@ def load_bundle(path: str | Path) -> Bundle:
     file = folder / MANIFEST_FILE
     if not file.is_file():
         raise BundleError(f"{folder}: no {MANIFEST_FILE} there; expected a folder written by crowd export")
-    raw = file.read_bytes()
     try:
-        manifest = json.loads(raw)
+        raw, manifest = read_manifest(file)
         _check_version(folder, manifest)
         _check_files(folder, manifest["files"])
         bundle = _parse(folder, manifest, hashlib.sha256(raw).hexdigest())
-        _check_programs(bundle, manifest["files"])
+        _check_programs(bundle)
+        _check_graphs(bundle, manifest["files"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(folder, f"{MANIFEST_FILE} cannot be understood ({type(error).__name__}: {error})") from error
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be read ({error}); check its permissions and its disk") from error
     return bundle
 
 
@@ -159,13 +139,19 @@ def write_manifest(
     return load_bundle(folder)
 
 
-def add_files(path: str | Path, contents: Mapping[str, bytes], versions: Mapping[str, str]) -> Bundle:
+def add_files(
+    path: str | Path,
+    contents: Mapping[str, bytes],
+    versions: Mapping[str, str],
+    programs: Mapping[str, ProgramSpec] | None = None,
+) -> Bundle:
     """Put files into a bundle, such as kernels compiled for GPUs, or replace them, and load the result.
 
     Args:
         path: the bundle's folder.
         contents: of the files, by name.
         versions: of the packages that made them.
+        programs: that use them; None leaves the bundle's own.
 
     Each file is replaced whole, the manifest last: a bundle whose writing was cut short is refused, not misread.
     """
@@ -176,14 +162,20 @@ def add_files(path: str | Path, contents: Mapping[str, bytes], versions: Mapping
         manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     manifest["files"] = dict(sorted(manifest["files"].items()))
     manifest["versions"].update(versions)
+    if programs is not None:
+        manifest["programs"] = {key: dataclasses.asdict(program) for key, program in programs.items()}
     _replace(folder / MANIFEST_FILE, _encoded(manifest))
     return load_bundle(folder)
 
 
 def _replace(file: Path, content: bytes) -> None:
     part = file.with_name(file.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, file)
+    try:
+        part.write_bytes(content)
+        os.replace(part, file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _encoded(manifest: dict[str, Any]) -> bytes:
@@ -196,90 +188,85 @@ def _damaged(folder: Path, problem: str) -> BundleError:
 
 def _check_version(folder: Path, manifest: dict[str, Any]) -> None:
     version = manifest["format"]
-    if version != FORMAT_VERSION:
+    # True is 1 in Python.
+    if type(version) is not int or version != FORMAT_VERSION:
         advice = "update the engine" if isinstance(version, int) and version > FORMAT_VERSION else "export it again"
         raise BundleError(f"{folder}: bundle format {version!r}, expected {FORMAT_VERSION}; {advice}")
 
 
 def _check_files(folder: Path, files: dict[str, dict[str, Any]]) -> None:
+    if len(files) > _MOST_FILES:
+        raise _damaged(folder, f"the manifest lists {len(files)} files")
     for name, record in files.items():
         if not _PLAIN_NAME.fullmatch(name):
             raise _damaged(folder, f"the manifest lists {name!r}, which is not a plain file name")
+        expected = as_whole(record["size"], 0, _MOST_BYTES)
         file = folder / name
         if file.is_symlink() or not file.is_file():
             raise _damaged(folder, f"{name} is missing")
         size = file.stat().st_size
-        if size != record["size"]:
-            raise _damaged(folder, f"{name} has {size} bytes, expected {record['size']}")
+        if size != expected:
+            raise _damaged(folder, f"{name} has {size} bytes, expected {expected}")
         if _sha256(file) != record["sha256"]:
             raise _damaged(folder, f"{name} is not the file that was exported (its sha256 differs)")
+    # Those that are found by their name, and not through the manifest.
+    for name in (WEIGHTS_FILE, CUBINS_FILE):
+        if name not in files and (folder / name).exists():
+            raise _damaged(folder, f"{name} is there, but the manifest does not list it")
 
 
 def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with open(file, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _parse(folder: Path, manifest: dict[str, Any], digest: str) -> Bundle:
     known = {field.name for field in dataclasses.fields(ModelConfig)}
-    settings: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in manifest["model"].items()}
-    if set(settings) != known:
-        wrong = ", ".join(sorted(set(settings) ^ known))
+    if manifest["model"].keys() != known:
+        wrong = ", ".join(sorted(map(repr, manifest["model"].keys() ^ known)))
         raise BundleError(f"{folder}: the model's settings do not match this engine ({wrong}); export it again")
-    counting = {int(steps): _rule(folder, rule) for steps, rule in manifest["counting"].items()}
-    steps = manifest["default_steps"]
-    if not counting or min(counting) < 1 or type(steps) is not int or steps < 1:
+    counting, steps = as_rules(manifest["counting"]), manifest["default_steps"]
+    if not counting or type(steps) is not int or not 1 <= steps <= MOST_STEPS:
         raise _damaged(folder, "its counting rules or default steps are missing")
     return Bundle(
         path=folder,
-        name=str(manifest["name"]),
-        model=ModelConfig(**settings),
+        name=as_text(manifest["name"]),
+        model=as_model(manifest["model"]),
         default_steps=steps,
         counting=counting,
-        programs={name: _program(manifest["programs"][name]) for name in PROGRAMS},
+        programs={name: as_program(name, manifest["programs"][name]) for name in PROGRAMS},
         accuracy=dict(manifest["accuracy"]),
-        versions=dict(manifest["versions"]),
+        versions={as_text(name): as_text(version) for name, version in manifest["versions"].items()},
         digest=digest,
     )
 
 
-def _rule(folder: Path, rule: dict[str, float]) -> CountingRule:
-    low, high = float(rule["low"]), float(rule["high"])
-    if not 0 < low <= high <= 1:
-        raise _damaged(folder, f"counting thresholds {low} to {high} are not within 0 < low <= high <= 1")
-    least, most = float(rule.get("least", 1.0)), float(rule.get("most", 1.0))
-    if not 0 < least <= 1 <= most < float("inf"):
-        raise _damaged(folder, f"interval ratios {least} and {most} are not within 0 < least <= 1 <= most")
-    return CountingRule(low, high, least, most)
+def _check_programs(bundle: Bundle) -> None:
+    for name, program in bundle.programs.items():
+        for stage in program.stages:
+            if isinstance(stage, KernelStage) and stage.kernel not in KERNELS:
+                raise BundleError(f"{bundle.path}: kernel {stage.kernel!r} is not in this engine; update the engine")
+        check_program(name, program)
 
 
-def _program(entry: dict[str, Any]) -> ProgramSpec:
-    stages = tuple(_stage(stage) for stage in entry["stages"])
-    return ProgramSpec(str(entry["graph"]), tuple(entry["inputs"]), tuple(entry["outputs"]), stages)
-
-
-def _stage(entry: dict[str, Any]) -> Stage:
-    if "sizes" in entry:
-        return SplitStage(entry["input"], tuple(entry["sizes"]), tuple(entry["outputs"]))
-    inputs, outputs = tuple(entry["inputs"]), tuple(entry["outputs"])
-    if "graph" in entry:
-        return SegmentStage(entry["graph"], inputs, outputs, dict(entry.get("typed", {})))
-    return KernelStage(entry["kernel"], inputs, outputs)
-
-
-def _check_programs(bundle: Bundle, files: dict[str, Any]) -> None:
-    """Every graph is a listed file, every kernel is known, and every tensor is made before it is used."""
+def _check_graphs(bundle: Bundle, files: dict[str, Any]) -> None:
+    """Every graph is a listed file, and nothing but a graph of this engine."""
+    weights = {name: record["size"] for name, record in files.items() if name.endswith(".safetensors")}
+    checker, checked = GraphChecker(weights, tuple(KERNELS)), set()
     for name, program in bundle.programs.items():
         segments = [stage for stage in program.stages if isinstance(stage, SegmentStage)]
         for graph in (program.graph, *(file for stage in segments for file in (stage.graph, *stage.typed.values()))):
             if graph not in files:
                 raise _damaged(bundle.path, f"program {name} uses {graph!r}, which the manifest does not list")
-        known = set(program.inputs)
-        for stage in program.stages:
-            if isinstance(stage, KernelStage) and stage.kernel not in KERNELS:
-                raise BundleError(f"{bundle.path}: kernel {stage.kernel!r} is not in this engine; update the engine")
-            if not known.issuperset(stage.inputs):
-                missing = ", ".join(sorted(set(stage.inputs) - known))
-                raise _damaged(bundle.path, f"program {name} uses {missing} before it is made")
-            known.update(stage.outputs)
-        if not known.issuperset(program.outputs):
-            raise _damaged(bundle.path, f"program {name} does not make all of its outputs")
+            # OpenVINO tells formats apart by their names, and has some that are not checked here.
+            if not graph.endswith(".onnx"):
+                raise _damaged(bundle.path, f"program {name} uses {graph!r}, expected a file that ends in .onnx")
+            if graph not in checked:
+                checked.add(graph)
+                try:
+                    checker.check((bundle.path / graph).read_bytes())
+                except ValueError as error:
+                    raise BundleError(f"{bundle.path}: {graph} is refused: {error}; export it again") from error

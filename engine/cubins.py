@@ -15,6 +15,8 @@ from engine.errors import BundleError
 CUBINS_FILE = "cubins.zip"
 _INDEX = "index.json"
 _FORMAT = 1
+# What a damaged archive or index makes its reader raise.
+_BROKEN = (zipfile.BadZipFile, KeyError, TypeError, ValueError, RecursionError, EOFError, OSError, NotImplementedError)
 # The earliest time that the format knows: the same kernels always give the same bytes.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -43,8 +45,11 @@ class Cubins:
         Raises:
             BundleError: the archive has no such file.
         """
-        with zipfile.ZipFile(self.path) as archive:
-            return _member(self.path, archive, file)
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                return _member(self.path, archive, file)
+        except _BROKEN as error:
+            raise BundleError(f"{self.path} cannot be read ({error}); run crowd export cubins again") from error
 
 
 def load_cubins(folder: Path) -> Cubins:
@@ -62,8 +67,8 @@ def load_cubins(folder: Path) -> Cubins:
         with zipfile.ZipFile(path) as archive:
             index = json.loads(_member(path, archive, _INDEX))
         if index["format"] == _FORMAT:
-            return Cubins(path, tuple(index["kernels"]), index["compiler"])
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+            return Cubins(path, tuple(dict(entry) for entry in index["kernels"]), dict(index["compiler"]))
+    except _BROKEN as error:
         raise BundleError(f"{path} cannot be understood ({error}); run crowd export cubins again") from error
     raise BundleError(f"{path}: format {index['format']!r}, expected {_FORMAT}; run crowd export cubins again")
 
@@ -81,4 +86,8 @@ def pack_cubins(kernels: Sequence[Mapping[str, Any]], files: Mapping[str, bytes]
 def _member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
     if name not in archive.namelist():
         raise BundleError(f"{path} lacks {name!r}; run crowd export cubins again")
+    entry = archive.getinfo(name)
+    # Packed contents could be of any size, and encrypted ones are none of ours.
+    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 or entry.file_size > path.stat().st_size:
+        raise BundleError(f"{path}: {name!r} is not plainly stored; run crowd export cubins again")
     return archive.read(name)

@@ -95,6 +95,8 @@ def rgb_from_encoded(data: bytes, name: str, limits: ImageLimits) -> np.ndarray:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # Pillow's WebP and TIFF plugins, and GIF frames, also consult Pillow's own limit.
         raise ImageError(f"{name} is too large for Pillow ({error}); shrink it") from error
+    except MemoryError as error:
+        raise ImageError(f"{name} needs more memory than this process can have; shrink it") from error
     except Exception as error:
         # Damaged files make Pillow's parsers raise nearly anything: OSError, SyntaxError, struct.error, KeyError...
         raise ImageError(f"{name} is damaged or cut short ({_reason(error)}); save or download it again") from error
@@ -108,6 +110,8 @@ def rgb_from_picture(image: Image.Image, name: str, limits: ImageLimits) -> np.n
         return upright(_pixels(image, name, limits), _orientation(image, name))
     except ImageError:
         raise
+    except MemoryError as error:
+        raise ImageError(f"{name} needs more memory than this process can have; shrink it") from error
     except Exception as error:
         raise ImageError(f"{name} cannot be loaded ({_reason(error)}); open it from a complete file") from error
 

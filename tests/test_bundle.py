@@ -11,6 +11,7 @@ import pytest
 
 from engine.bundle import (
     MANIFEST_FILE,
+    WEIGHTS_FILE,
     Bundle,
     KernelStage,
     ProgramSpec,
@@ -22,7 +23,12 @@ from engine.bundle import (
 from engine.config import CountingRule, ModelConfig
 from engine.errors import BundleError
 
-ENCODER = ProgramSpec("whole.onnx", ("image",), ("features",), (SegmentStage("whole.onnx", ("image",), ("features",)),))
+ENCODER = ProgramSpec(
+    "whole.onnx",
+    ("image",),
+    ("features", "density"),
+    (SegmentStage("whole.onnx", ("image",), ("features", "density")),),
+)
 DECODER = ProgramSpec(
     "whole.onnx",
     ("features", "x_t", "t"),
@@ -38,8 +44,10 @@ RULES = {1: CountingRule(0.2, 0.4), 4: CountingRule(0.3, 0.3)}
 
 
 def _write(folder: Path) -> Bundle:
-    for name in ("whole.onnx", "cut.0.onnx", "cut.1.onnx", "weights.safetensors"):
-        (folder / name).write_bytes(name.encode() * 20)
+    for name in ("whole.onnx", "cut.0.onnx", "cut.1.onnx"):
+        # The least that is an ONNX file: the name of its maker, and an empty graph.
+        (folder / name).write_bytes(b"\x12" + bytes([len(name)]) + name.encode() + b"\x3a\0")
+    (folder / WEIGHTS_FILE).write_bytes(b"weights.safetensors" * 20)
     return write_manifest(
         folder,
         name="test",

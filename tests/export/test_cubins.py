@@ -43,14 +43,18 @@ sys.exit(main(sys.argv[1:]))
 
 
 def _write_bundle(folder: Path, depth: int = 32) -> Bundle:
-    (folder / "x.onnx").write_bytes(b"graph")
+    # The least that is an ONNX file: an empty graph.
+    (folder / "x.onnx").write_bytes(b"\x3a\0")
+    encoder = SegmentStage("x.onnx", ("image",), ("features", "density"))
     attention = (
-        SegmentStage("x.onnx", ("image",), ("packed",)),
+        SegmentStage("x.onnx", ("features", "x_t", "t"), ("packed",)),
         SplitStage("packed", (depth, depth, 64), ("q", "k", "v")),
-        KernelStage("criss_cross_attention", ("q", "k", "v"), ("out",)),
+        KernelStage("criss_cross_attention", ("q", "k", "v"), ("x_0",)),
     )
-    plain = ProgramSpec("x.onnx", ("image",), ("out",), (SegmentStage("x.onnx", ("image",), ("out",)),))
-    programs = {"encoder": plain, "decoder": ProgramSpec("x.onnx", ("image",), ("out",), attention)}
+    programs = {
+        "encoder": ProgramSpec("x.onnx", encoder.inputs, encoder.outputs, (encoder,)),
+        "decoder": ProgramSpec("x.onnx", ("features", "x_t", "t"), ("x_0",), attention),
+    }
     rules = {1: CountingRule(0.3, 0.3)}
     return write_manifest(folder, name="x", model=ModelConfig(), default_steps=1, counting=rules, programs=programs)
 

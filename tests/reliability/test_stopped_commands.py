@@ -1,0 +1,90 @@
+"""Ctrl-C and SIGKILL at random moments: one line and status 130, and files that are old, whole or not there."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from reliability.processes import describe, python, run
+from reliability.stopped import OLD, PICTURES
+
+from engine.bundle import load_bundle
+from engine.errors import BundleError
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are forked and signalled")
+COMMANDS = ["count", "eval", "doctor", "export"]
+
+
+def _outcomes(name: str, number: int, trials: int, folder: Path) -> list[dict[str, Any]]:
+    words = ("-m", "reliability.stopped", name, folder, "--signal", number, "--trials", trials)
+    done = run(python(*(str(x) for x in words)))
+    assert done.returncode == 0, describe(done)
+    outcomes: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    assert len(outcomes) == trials
+    return outcomes
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_ctrl_c(name: str, tmp_path: Path, long_run: bool) -> None:
+    """Each command 20 (200) times, the exporter 3 (30) times."""
+    trials = (3 if name == "export" else 20) * (10 if long_run else 1)
+    outcomes = _outcomes(name, signal.SIGINT, trials, tmp_path)
+    for number, outcome in enumerate(outcomes):
+        # It may have ended before.
+        assert outcome["code"] in (0, 130), outcome
+        assert "Traceback" not in outcome["log"], outcome
+        assert "Exception ignored" not in outcome["log"], outcome
+        assert not any(".part" in file or "/." in f"/{file}" for file in outcome["files"]), outcome
+        _assert_whole(tmp_path / f"trial-{number}")
+    assert any(outcome["code"] == 130 for outcome in outcomes)
+
+
+@pytest.mark.parametrize("name", ["count", "eval", "export"])
+def test_kills(name: str, tmp_path: Path, long_run: bool) -> None:
+    """Each command 20 (200) times, the exporter 3 (30) times; what is left behind has a name that says so."""
+    trials = (3 if name == "export" else 20) * (10 if long_run else 1)
+    outcomes = _outcomes(name, signal.SIGKILL, trials, tmp_path)
+    for number in range(trials):
+        _assert_whole(tmp_path / f"trial-{number}")
+    assert any(outcome["code"] == -signal.SIGKILL for outcome in outcomes)
+
+
+def test_killed_additions_to_a_bundle(tmp_path: Path, long_run: bool) -> None:
+    """Old, new, or refused: what was written half is never taken for a bundle. 20 (200) times."""
+    trials = 200 if long_run else 20
+    _outcomes("bundle", signal.SIGKILL, trials, tmp_path)
+    names = ("cubins.zip", "second.bin")
+    for number in range(trials):
+        folder = tmp_path / f"trial-{number}" / "bundle"
+        try:
+            bundle = load_bundle(folder)
+        except BundleError:
+            continue
+        added = [(folder / name).read_bytes() == b"new" * 1_000_000 for name in names if (folder / name).exists()]
+        assert (bundle.versions == {"maker": "1"}) == (added == [True, True])
+
+
+def _assert_whole(folder: Path) -> None:
+    """Every file that is not hidden is as it was before, or complete."""
+    for file in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if hidden or file.is_dir() or "bundle" in file.relative_to(folder).parts or file.read_bytes() == OLD.encode():
+            continue
+        if file.suffix == ".csv":
+            assert len(list(csv.DictReader(file.read_text().splitlines()))) == PICTURES
+        elif file.suffix == ".json":
+            assert len(json.loads(file.read_text())) > 0
+        elif file.suffix == ".npy":
+            assert np.load(file, allow_pickle=False).dtype == np.float32
+        else:
+            with Image.open(file) as picture:
+                picture.load()
+    if (folder / "bundle").exists():
+        load_bundle(folder / "bundle")
