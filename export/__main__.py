@@ -1,4 +1,4 @@
-"""``python -m engine.export``: write a bundle from a checkpoint, verify one, or add kernels compiled for GPUs."""
+"""``python -m engine.export``: write a bundle from a checkpoint, verify one, or add int8 graphs or GPU kernels."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="crowd export",
         description="Turn a checkpoint into a bundle that the engine loads.",
         epilog="To compare a bundle with PyTorch: crowd export verify BUNDLE. "
+        "To add int8 convolutions: crowd export quantize BUNDLE DATA. "
         "To build its TensorRT engines as a check: crowd export tensorrt BUNDLE",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -58,7 +59,10 @@ def build_tensorrt_parser() -> argparse.ArgumentParser:
         description="Build every segment of a bundle with the installed TensorRT, as a check; nothing is kept.",
     )
     parser.add_argument("bundle", help="folder of the bundle, or 'default'")
-    parser.add_argument("--type", action="append", choices=REDUCED_TYPES, help="both if not given; repeatable")
+    parser.add_argument(
+        "--type", action="append", choices=(*REDUCED_TYPES, "int8"),
+        help="float16 and bfloat16 if not given; repeatable",
+    )  # fmt: skip
     parser.add_argument(
         "--capability",
         action="append",
@@ -82,11 +86,35 @@ def build_cubins_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def build_quantize_parser() -> argparse.ArgumentParser:
+    """Arguments of ``quantize``."""
+    parser = argparse.ArgumentParser(
+        prog="crowd export quantize",
+        description="Put int8 convolutions into a bundle, calibrated on training pictures, for compute_type='int8'. "
+        "Convolutions that lose too much by it stay float.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("bundle", help="folder of the bundle, or 'default'")
+    parser.add_argument("data", type=Path, help="training pictures, in a layout that training takes")
+    parser.add_argument("--pictures", type=int, default=48, help="to calibrate on, spread over the data")
+    parser.add_argument(
+        "--exclude", type=int, nargs="*", default=[0, 5], metavar="DIGIT",
+        help="last digits of picture numbers never looked at",
+    )  # fmt: skip
+    parser.add_argument("--limit", type=float, default=0.01, help="how far counts may be off, as a share of them")
+    parser.add_argument(
+        "--float", action="append", default=[], metavar="PATTERN",
+        help="convolutions that stay float in any case, such as 'density*'; repeatable",
+    )  # fmt: skip
+    return parser
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        command = {"verify": _verify, "tensorrt": _build_tensorrt, "cubins": _cubins}.get(words[0]) if words else None
+        commands = {"verify": _verify, "quantize": _quantize, "tensorrt": _build_tensorrt, "cubins": _cubins}
+        command = commands.get(words[0]) if words else None
         return command(words[1:]) if command else _export(words)
     except EngineError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -114,6 +142,17 @@ def _verify(words: list[str]) -> int:
     report = verify_bundle(options.bundle, backends=tuple(named), picture=picture, steps=options.steps)
     print(report)
     return 0 if report.passed else 1
+
+
+def _quantize(words: list[str]) -> int:
+    from engine.export.quantize import choose_pictures, quantize_bundle
+    from engine.training.dataset import find_samples
+
+    options = build_quantize_parser().parse_args(words)
+    pictures = choose_pictures(find_samples(options.data), options.exclude, options.pictures)
+    progress = sys.stderr.isatty()
+    print(quantize_bundle(options.bundle, pictures, limit=options.limit, keep_float=options.float, progress=progress))
+    return 0
 
 
 def _build_tensorrt(words: list[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -50,16 +51,23 @@ def point_into_weights(model: onnx.ModelProto, prefix: str, spans: dict[str, tup
             assert size <= _INLINE_BYTES, f"{tensor.name}: a constant of {size} bytes that is not a weight"
             continue
         name = tensor.name
-        tensor.CopyFrom(_external(prefix + name, list(tensor.dims), spans[prefix + name]))
+        tensor.CopyFrom(external(prefix + name, list(tensor.dims), spans[prefix + name]))
         casts.append(helper.make_node("Cast", [tensor.name], [name], f"{name}.float32", to=TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
 
 
-def _external(name: str, dims: list[int], span: tuple[int, int]) -> TensorProto:
-    tensor = TensorProto(name=name, dims=dims, data_type=TensorProto.FLOAT16)
+def external(
+    name: str,
+    dims: Iterable[int],
+    span: tuple[int, int],
+    data_type: int = TensorProto.FLOAT16,
+    file: str = WEIGHTS_FILE,
+) -> TensorProto:
+    """An initialiser of shape ``dims`` whose data lies at ``span`` of a file of the bundle."""
+    tensor = TensorProto(name=name, dims=dims, data_type=data_type)
     tensor.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", WEIGHTS_FILE), ("offset", str(span[0])), ("length", str(span[1]))):
+    for key, value in (("location", file), ("offset", str(span[0])), ("length", str(span[1]))):
         tensor.external_data.add(key=key, value=value)
     return tensor

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from int8_bundle import GENEROUS, copy_bundle, noise_pictures
 
 from engine.bundle import Bundle, load_bundle
 from engine.config import CountingRule, ModelConfig
 from engine.export.bundle_writer import export_bundle
 from engine.export.checkpoint import prepare
+from engine.export.quantize import QuantizeReport, quantize_bundle
 from engine.model.checkpoint import save_model
 from engine.model.network import CrowdNetwork
 
@@ -64,3 +66,25 @@ def bundle(checkpoint: Path) -> Bundle:
     bundle = load_bundle(export_bundle(checkpoint, checkpoint.parent / "small", "small", default_steps=3))
     assert bundle.counting == {1: CountingRule(0.2, 0.4), 3: CountingRule(0.3, 0.3)}
     return bundle
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return noise_pictures(tmp_path_factory.mktemp("pictures") / "data")
+
+
+@pytest.fixture(scope="session")
+def pictures(data: Path) -> list[Path]:
+    return sorted((data / "images").iterdir())
+
+
+@pytest.fixture(scope="session")
+def report(bundle: Bundle, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory) -> QuantizeReport:
+    """The small network with all but two convolutions in int8."""
+    folder = copy_bundle(bundle, tmp_path_factory.mktemp("quantized") / "small")
+    return quantize_bundle(folder, pictures, limit=GENEROUS, keep_float=["merge*", "density.conv"])
+
+
+@pytest.fixture(scope="session")
+def quantized(report: QuantizeReport) -> Bundle:
+    return report.bundle
