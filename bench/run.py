@@ -1,0 +1,72 @@
+"""Everything that the README's figures come from, in one command: ``python bench/run.py [--data SHANGHAITECH]``.
+
+Measures our errors (with --data: the folder of ShanghaiTech, validation pictures), runs the suite, draws the plots and
+prints the README's table. Results go to bench/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from suite.accuracy import FILE, summarise
+from suite.results import read
+
+from engine.bundle import load_bundle
+
+_ROOT = Path(__file__).parents[1]
+# As README says: seen neither in training nor in calibration.
+_VALIDATION_DIGIT = "0"
+_STEPS = ("1", "2", "3")
+
+
+def main() -> int:
+    """Run the command line; the exit status is that of the first part that failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="ShanghaiTech's folder; without it the errors measured last are used")
+    parser.add_argument("--quick", action="store_true", help="the suite's checks alone, without errors and plots")
+    parser.add_argument("--results", type=Path, default=_ROOT / "bench" / "results" / "cpu.json")
+    options = parser.parse_args()
+    if options.quick:
+        return _suite(["--quick"])
+    if options.data and (failed := _measure_errors(options.data)):
+        return failed
+    # A refused way fails the suite; the rest of its figures are still drawn.
+    failed = _suite(["--results", str(options.results)])
+    from plot import draw_all, table
+
+    results = read(options.results)
+    for path in draw_all(results, options.results.parent):
+        print(path)
+    print(table(results))
+    return failed
+
+
+def _suite(arguments: list[str]) -> int:
+    options = ["--benchmark-only", "--benchmark-columns=median,iqr,rounds", "-q", *arguments]
+    return _python(["-m", "pytest", "bench", *options])
+
+
+def _measure_errors(data: Path) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.json"
+        chosen = ["--only-digit", _VALIDATION_DIGIT, "--steps", *_STEPS, "--json", str(file)]
+        failed = _python(["-m", "engine.cli.command", "eval", str(data.resolve()), *chosen])
+        if not failed:
+            summary = summarise(json.loads(file.read_text(encoding="utf-8")), load_bundle("default"))
+            FILE.parent.mkdir(parents=True, exist_ok=True)
+            FILE.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    return failed
+
+
+def _python(arguments: list[str]) -> int:
+    # Without -P the source folder engine/, which lacks what is compiled, would be found first.
+    return subprocess.run([sys.executable, "-P", *arguments], cwd=_ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Our own errors on ShanghaiTech: from the bundle's manifest, or measured by ``crowd eval --json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.bundle import Bundle
+from engine.training.metrics import bootstrap_error, count_errors
+
+# Summary of the last evaluation, beside the result files.
+FILE = Path(__file__).parents[1] / "results" / "accuracy.json"
+
+
+def summarise(rows: list[dict[str, Any]], bundle: Bundle) -> dict[str, Any]:
+    """Mean absolute errors from the rows of ``crowd eval --json``, without the names of pictures.
+
+    Returns:
+        ``{"model": digest, "name": ..., "steps": {"3": {"A": {"mae": ..., "error": ..., "images": ...}}}}``; ``error``
+        is the bootstrap standard error.
+    """
+    steps: dict[str, dict[str, Any]] = {}
+    for number in sorted({row["steps"] or bundle.default_steps for row in rows}):
+        mine = [row for row in rows if (row["steps"] or bundle.default_steps) == number]
+        for part in sorted({row["part"] for row in mine}):
+            true, predicted = ([row[key] for row in mine if row["part"] == part] for key in ("true", "predicted"))
+            errors = [abs(a - b) for a, b in zip(true, predicted, strict=True)]
+            steps.setdefault(str(number), {})[_letter(part)] = {
+                "mae": round(count_errors(true, predicted).mae, 2),
+                "error": round(bootstrap_error(errors), 2),
+                "images": len(errors),
+            }
+    return {"model": bundle.digest, "name": bundle.name, "steps": steps}
+
+
+def our_errors(bundle: Bundle, file: Path = FILE) -> tuple[dict[int, dict[str, float]], str]:
+    """Mean absolute error by steps and part, and where it comes from; empty where nothing was measured.
+
+    The file counts if it was measured with this very model; otherwise the bundle's manifest.
+    """
+    if file.is_file():
+        data = json.loads(file.read_text(encoding="utf-8"))
+        if data["model"] == bundle.digest:
+            return _errors(data["steps"]), f"crowd eval, {file.name}"
+    known = _errors(bundle.accuracy.get("steps", bundle.accuracy))
+    return known, "the bundle's manifest" if known else "not measured with this model: python bench/run.py --data DATA"
+
+
+def _errors(steps: Mapping[str, Any]) -> dict[int, dict[str, float]]:
+    found: dict[int, dict[str, float]] = {}
+    for number, parts in steps.items():
+        if not (number.isdecimal() and isinstance(parts, Mapping)):
+            continue
+        for part, value in parts.items():
+            found.setdefault(int(number), {})[_letter(part)] = float(
+                value["mae"] if isinstance(value, Mapping) else value
+            )
+    return found
+
+
+def _letter(part: str) -> str:
+    """ "A" for "part_A" or "A"."""
+    return part.rpartition("_")[2].upper()
