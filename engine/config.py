@@ -64,20 +64,29 @@ class CountingRule:
             encoder's count; equal values fix it. 0 < low <= high <= 1.
         least, most: quantiles of (true + 5) / (counted + 5) on held-out pictures; 0 < least <= 1 <= most.
             1 and 1 claim nothing.
+        most_haze, most_weak: the largest :func:`engine.counting.haze` and :func:`engine.counting.weak_ratio` of nearly
+            all held-out pictures; beyond them a picture is unlike those. 1 and 1e9 hold for every picture.
     """
 
     low: float
     high: float
     least: float = 1.0
     most: float = 1.0
+    most_haze: float = 1.0
+    most_weak: float = 1e9
 
 
 # Stride of the condition map and of the latent; inputs are padded to multiples of PADDING.
 FEATURE_STRIDE = 8
 PADDING = 32
+# Of the picture files that are read, in lower case.
+PICTURE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pbm", ".pgm", ".pnm", ".ppm", ".avif",
+})  # fmt: skip
 
-_BACKENDS = ("auto", "openvino", "tensorrt", "torch")
-_COMPUTE_TYPES = ("default", "float32", "bfloat16", "float16", "int8")
+PERFORMANCES = ("balanced", "latency", "throughput")
+BACKENDS = ("openvino", "tensorrt", "torch")
+COMPUTE_TYPES = ("float32", "bfloat16", "float16", "int8")
 
 
 @dataclass(frozen=True)
@@ -97,16 +106,18 @@ class CounterConfig:
     seed: int = 0
     cpu_threads: int = 0
     cache_dir: str | Path | None = None
+    performance: str = "balanced"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ConfigError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {self.device!r}")
-        _check_choice("backend", self.backend, _BACKENDS)
-        _check_choice("compute_type", self.compute_type, _COMPUTE_TYPES)
+        _check_choice("backend", self.backend, ("auto", *BACKENDS))
+        _check_choice("compute_type", self.compute_type, ("default", *COMPUTE_TYPES))
         check_range("steps", self.steps, 1, 1000, optional=True)
         check_range("samples", self.samples, 1, 1000)
         check_range("seed", self.seed, 0, 2**63 - 1)
         check_range("cpu_threads", self.cpu_threads, 0, 1024)
+        _check_choice("performance", self.performance, PERFORMANCES)
 
 
 def check_range(name: str, value: int | None, low: int, high: int, optional: bool = False) -> None:
@@ -142,7 +153,7 @@ CACHE_VARIABLE = "CROWD_CACHE_DIR"
 
 
 def compiled_folder(cache_dir: str | Path | None) -> Path | None:
-    """Folder for what is compiled for this machine's GPU.
+    """Folder for what is compiled for this machine.
 
     ``cache_dir`` if it is given, else CROWD_CACHE_DIR of the environment, else the user's own cache folder
     (XDG_CACHE_HOME is honoured); None where this user has no home.

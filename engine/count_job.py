@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from engine.backends.base import Backend, Request, Work
+from engine.backends.base import Backend, Request, Start, Work
 from engine.backends.cuda.device_arrays import DeviceImage
 from engine.bundle import Bundle
 from engine.canvas import Canvas
 from engine.config import CountingRule
-from engine.counting import Polygon, candidate_threshold, count_heads, count_zones, density_map
+from engine.counting import candidate_threshold, count_heads, density_map
 from engine.maps import TileMaps
-from engine.preprocess import plan_tiles
+from engine.preprocess import Tile, plan_tiles
 from engine.result import CountResult
 from engine.stopwatch import Stopwatch
+from engine.zone_layout import ZoneLayout
+from engine.zones import count_sides, count_zones
 
 # Pictures with a side below this many pixels are counted with a warning.
 _SMALL_SIDE = 64
@@ -26,17 +28,31 @@ _SMALL_SIDE = 64
 
 @dataclass(frozen=True)
 class CountPlan:
-    """What is counted in every picture of a call."""
+    """What is counted in every picture of a call.
+
+    Attributes:
+        start: map of the whole picture to start the denoising from; None for noise.
+        rule_steps: take the counting rule of that many steps, where it is not ``steps``.
+        expect: what the rule is to expect, from the number of heads that the encoder expects.
+    """
 
     bundle: Bundle
     steps: int
     samples: int
     seed: int
-    zones: Mapping[str, Polygon] | None
+    zones: ZoneLayout
+    start: Start | None = None
+    rule_steps: int | None = None
+    expect: Callable[[float], float] = float
 
     @property
     def rule(self) -> CountingRule:
-        return self.bundle.rule(self.steps)
+        return self.bundle.rule(self.rule_steps or self.steps)
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether the spread says how sure the map is; one step from noise says nothing about that."""
+        return self.steps > 1 or self.samples > 1 or self.start is not None
 
 
 class CountJob:
@@ -55,7 +71,8 @@ class CountJob:
         threshold = candidate_threshold(plan.rule) if len(self._tiles) == 1 else None
         request = Request(plan.steps, plan.samples, plan.seed, threshold)
         for tile in self._tiles:
-            yield self._image[tile.top : tile.bottom, tile.left : tile.right], request, self._clock
+            image = self._image[tile.top : tile.bottom, tile.left : tile.right]
+            yield image, replace(request, start=self._start(tile)), self._clock
 
     def paste(self, maps: TileMaps) -> bool:
         """Add the maps of the next tile; true if it was the last one."""
@@ -64,12 +81,13 @@ class CountJob:
 
     def finish(self, backend: Backend) -> CountResult:
         """Turn the maps into the result."""
-        plan, canvas, width, height = self._plan, self._canvas, self._width, self._height
+        plan, canvas, size = self._plan, self._canvas, (self._width, self._height)
         found = canvas.peaks
-        maps = canvas.maps(has_spread=plan.steps > 1 or plan.samples > 1)
+        maps = canvas.maps(plan.has_spread)
+        maps = replace(maps, expected=plan.expect(maps.expected))
         counted = count_heads(maps, plan.rule, backend.find_peaks if found is None else lambda *_: found)
         stride = np.float32(plan.bundle.model.map_stride)
-        points = np.minimum(counted.points * stride, np.array([width, height], np.float32))
+        points = np.minimum(counted.points * stride, np.array(size, np.float32))
         density = density_map(counted.points, *canvas.shape)
         self._clock.lap("peaks")
         return CountResult(
@@ -80,12 +98,24 @@ class CountJob:
             density=density,
             uncertainty=maps.spread,
             interval=counted.interval,
-            zones=count_zones(points, plan.zones),
-            image_size=(width, height),
+            zones=count_zones(points, plan.zones.zone_corners(size), size),
+            lines=count_sides(points, plan.zones.line_ends(size)),
+            image_size=size,
             timings=self._clock.timings(),
-            warnings=_warnings(height, width, len(self._tiles)),
+            warnings=_warnings(size, len(self._tiles), plan.zones, counted.familiar),
+            _layout=plan.zones,
             _image=None if isinstance(self._image, DeviceImage) else self._image,
         )
+
+    def _start(self, tile: Tile) -> Start | None:
+        start, stride = self._plan.start, self._plan.bundle.model.map_stride
+        if start is None:
+            return None
+        rows, columns = (
+            slice(first // stride, -(-last // stride))
+            for first, last in ((tile.top, tile.bottom), (tile.left, tile.right))
+        )
+        return replace(start, heatmap=start.heatmap[rows, columns])
 
     def close(self) -> None:
         """Give a picture on the GPU back to its owner."""
@@ -93,10 +123,15 @@ class CountJob:
             self._image.close()
 
 
-def _warnings(height: int, width: int, tiles: int) -> tuple[str, ...]:
+def _warnings(size: tuple[int, int], tiles: int, zones: ZoneLayout, familiar: bool) -> tuple[str, ...]:
     warnings = []
-    if min(height, width) < _SMALL_SIDE:
+    width, height = size
+    if min(size) < _SMALL_SIDE:
         warnings.append(f"the picture is only {width} x {height} pixels; heads of under 4 pixels are missed")
     if tiles > 1:
         warnings.append(f"the picture was counted in {tiles} overlapping tiles, as it has {width * height} pixels")
+    if not familiar:
+        warnings.append("the picture is unlike those that the model was calibrated on; its count may be far off")
+    for name in zones.outside(size):
+        warnings.append(f"zone {name!r} lies outside the picture of {width} x {height} pixels")
     return tuple(warnings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,16 @@ from engine.backends.base import Backend, Work, create_backend
 from engine.bundle import load_bundle
 from engine.config import CounterConfig, check_range
 from engine.count_job import CountJob, CountPlan
-from engine.counting import Polygon
 from engine.errors import EngineError
+from engine.ordered_map import ordered_map
+from engine.processes import COUNTING
 from engine.result import CountResult
 from engine.stopwatch import Stopwatch
+from engine.stream.live import Patience
+from engine.stream.opening import StreamOptions, open_source
+from engine.stream.pipeline import CountStream, FrameReader, count_frames
+from engine.stream.warm_start import plan_warm_start
+from engine.zone_inputs import Zones, as_layout
 
 
 class CrowdCounter:
@@ -31,8 +37,13 @@ class CrowdCounter:
         samples: noise samples that are averaged; more than one also gives the interval.
         seed: of the noise. Same seed, same picture: bit-identical result.
         cpu_threads: threads to compute with; 0 is all cores.
-        cache_dir: folder for compiled models. None: OpenVINO compiles anew in each process, and TensorRT's engines
-            are kept in CROWD_CACHE_DIR of the environment, or in the user's cache folder.
+        cache_dir: folder for compiled models; None takes CROWD_CACHE_DIR of the environment, or the user's cache
+            folder.
+        performance: how backend "openvino" uses the cores. "balanced": all of them on one picture at a time.
+            "latency": the same, with models compiled for each size of picture when it first comes (some tenths of a
+            second), which then count it about a tenth faster; the last four sizes are kept. "throughput": one core
+            for each of many pictures, those of :meth:`count_batch` or of several threads. The result of one counter
+            is the same whoever asks; from one of these to another it may differ in the last digits.
 
     Raises:
         ConfigError: an argument is outside its range.
@@ -59,8 +70,11 @@ class CrowdCounter:
         seed: int = 0,
         cpu_threads: int = 0,
         cache_dir: str | Path | None = None,
+        performance: str = "balanced",
     ):
-        config = CounterConfig(model, device, backend, compute_type, steps, samples, seed, cpu_threads, cache_dir)
+        config = CounterConfig(
+            model, device, backend, compute_type, steps, samples, seed, cpu_threads, cache_dir, performance
+        )
         self._config = config
         self._bundle = load_bundle(config.model)
         self._backend: Backend | None = create_backend(self._bundle, config)
@@ -72,7 +86,7 @@ class CrowdCounter:
         color: str = "rgb",
         steps: int | None = None,
         samples: int | None = None,
-        zones: Mapping[str, Polygon] | None = None,
+        zones: Zones = None,
         stream: Any = None,
     ) -> CountResult:
         """Count the people in one picture.
@@ -84,7 +98,8 @@ class CrowdCounter:
                 keeps no picture, so ``plot`` takes one.
             color: "rgb" or "bgr", the channel order of arrays.
             steps, samples: override the counter's own for this call.
-            zones: polygons in pixels, by name; ``result.zones`` has the people in each.
+            zones: polygons in pixels, by name, a :class:`engine.zone_layout.ZoneLayout` (fractions, lines), or the
+                path of its JSON file; ``result.zones`` and ``result.lines`` have the people in each.
             stream: that an array on the GPU is written in, if its library does not tell (PyCUDA does not): a handle,
                 or a stream of PyCUDA, CuPy or PyTorch. It is waited for on the GPU.
 
@@ -92,40 +107,94 @@ class CrowdCounter:
             ImageError: the picture cannot be read or is outside the limits.
             ConfigError: ``color``, ``steps``, ``samples``, ``zones`` or ``stream`` are not valid.
         """
-        options = {"color": color, "steps": steps, "samples": samples, "zones": zones, "stream": stream}
-        (result,) = self._count_all([img], **options)
+        (result,) = self._count_all([(img, color)], self._plan(steps, samples, zones), stream)
         return result
 
-    def count_batch(self, images: Iterable[Any], **options: Any) -> list[CountResult]:
-        """Count several pictures, of any sizes; the same as :meth:`count` of each, in their order.
-
-        On a GPU, each picture is read and uploaded while the one before is computed.
-
-        Args:
-            images: anything that :meth:`count` takes, each.
-            options: as of :meth:`count`.
-        """
-        return list(self._count_all(images, **options))
-
-    def _count_all(
+    def count_batch(
         self,
         images: Iterable[Any],
+        *,
         color: str = "rgb",
         steps: int | None = None,
         samples: int | None = None,
-        zones: Mapping[str, Polygon] | None = None,
+        zones: Zones = None,
         stream: Any = None,
-    ) -> Iterator[CountResult]:
-        backend = self._open_backend()
+    ) -> list[CountResult]:
+        """Count several pictures, of any sizes; the same as :meth:`count` of each, in their order.
+
+        On a GPU, each picture is read and uploaded while the one before is computed; with
+        ``performance="throughput"``, as many are counted at once as there are cores.
+
+        Args:
+            images: anything that :meth:`count` takes, each.
+            color, steps, samples, zones, stream: as of :meth:`count`.
+        """
+        return list(self._count_many(((img, color) for img in images), self._plan(steps, samples, zones), stream))
+
+    def stream(
+        self,
+        source: Any,
+        *,
+        fps: float | None = None,
+        live: bool | None = None,
+        warm_start: bool | None = None,
+        color: str = "rgb",
+        steps: int | None = None,
+        samples: int | None = None,
+        zones: Zones = None,
+        timeout: float = Patience.timeout,
+        give_up: float = Patience.give_up,
+    ) -> CountStream:
+        """Count the people in each frame of a video, folder or camera; frames are read while others are counted.
+
+        Args:
+            source: path of a video file or of a folder of pictures, address (http, https, rtsp, rtmp, udp, srt...),
+                number of a camera, or iterable of anything that :meth:`count` takes. Videos and cameras need PyAV.
+            fps: count so many frames a second; None counts all. Of folders and iterables, the rate of their pictures
+                (1 a second for None), which gives the frames their times.
+            live: take the newest frame, and drop and number those that came meanwhile. None: cameras and streams are
+                live; files, also on servers, folders and iterables are not.
+            warm_start: start the denoising from the heads of the frame before, in one step, and let the count follow
+                smoothly, unless the scene has changed. None: see :data:`engine.stream.warm_start.WARM_START`.
+            color, steps, samples, zones: as of :meth:`count`.
+            timeout, give_up: seconds that connecting or a live frame may take, and for which a lost source is tried.
+
+        Returns an iterator of :class:`engine.stream.frame.FrameResult`, and a context manager that closes it.
+
+        Raises:
+            SourceError: the source cannot be opened; while iterating, it failed for good.
+            ConfigError, BackendError: an argument is not valid; the backend cannot start warm.
+        """
+        plan, backend = self._plan(steps, samples, zones), self._open_backend()
+        warm = plan_warm_start(warm_start, plan, backend)
+        reader = FrameReader(open_source(source, StreamOptions(fps, live, color, Patience(timeout, give_up))))
+        # Frames that are counted one by one keep nobody else busy.
+        count = self._count_all if warm or reader.is_live else self._count_many
+        return CountStream(reader, count_frames(reader, plan, warm, count))
+
+    def _plan(self, steps: int | None, samples: int | None, zones: Zones) -> CountPlan:
         check_range("steps", steps, 1, 1000, optional=True)
         check_range("samples", samples, 1, 1000, optional=True)
         steps = steps or self._config.steps or self._bundle.default_steps
         samples = samples or self._config.samples
-        plan = CountPlan(self._bundle, steps, samples, self._config.seed, zones)
+        return CountPlan(self._bundle, steps, samples, self._config.seed, as_layout(zones))
+
+    def _count_many(
+        self, images: Iterable[tuple[Any, str]], plan: CountPlan, stream: Any = None
+    ) -> Iterator[CountResult]:
+        parallel = self._open_backend().parallel
+        if parallel == 1:
+            return self._count_all(images, plan, stream)
+        return ordered_map(lambda picture: next(self._count_all([picture], plan, stream)), images, parallel)
+
+    def _count_all(
+        self, images: Iterable[tuple[Any, str]], plan: CountPlan, stream: Any = None
+    ) -> Iterator[CountResult]:
+        backend = self._open_backend()
         jobs: deque[CountJob] = deque()
 
         def work() -> Iterator[Work]:
-            for img in images:
+            for img, color in images:
                 clock = Stopwatch()
                 job = CountJob(backend.load(img, color, stream), plan, clock)
                 jobs.append(job)
@@ -162,4 +231,5 @@ class CrowdCounter:
     def _open_backend(self) -> Backend:
         if self._backend is None:
             raise EngineError("this CrowdCounter is closed; make a new one")
+        COUNTING.check()
         return self._backend

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from engine.config import CountingRule
-from engine.errors import ConfigError
 
 FindPeaks = Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray]]
-Polygon = Sequence[tuple[float, float]]
 
 # People added to both sides of a ratio of true to counted.
 RATIO_OFFSET = 5
@@ -42,11 +40,13 @@ class HeadMaps:
 
 @dataclass(frozen=True)
 class Counted:
-    """Heads found: points float32 [N, 2] (x, y) in cells, scores float32 [N], and the count's interval."""
+    """Heads found: points float32 [N, 2] (x, y) in cells, scores float32 [N], the count's interval, and whether
+    the map looks as it does in pictures like the training ones."""
 
     points: np.ndarray
     scores: np.ndarray
     interval: tuple[int, int]
+    familiar: bool
 
 
 def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Counted:
@@ -73,7 +73,28 @@ def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Co
         certain, possible = int((scores - spread >= threshold).sum()), int((scores + spread >= threshold).sum())
     low, high = (scale_count(count, ratio) for ratio in (rule.least, rule.most))
     interval = min(certain, count, math.floor(low)), max(possible, count, math.ceil(high))
-    return Counted(points[kept], scores[kept], interval)
+    familiar = not count or (haze(maps.heatmap) <= rule.most_haze and weak_ratio(scores, rule, count) <= rule.most_weak)
+    return Counted(points[kept], scores[kept], interval, familiar)
+
+
+def haze(heatmap: np.ndarray) -> float:
+    """How blurred a map [h, w] in [0, 1] is: mean of 1 - h, weighted by h; 0 if all of it is 0 or 1, near 1 if faint.
+
+    >>> haze(np.array([[0.0, 1.0]])), haze(np.array([[0.25, 0.25]]))
+    (0.0, 0.75)
+    """
+    total = float(heatmap.sum(dtype=np.float64))
+    return 1 - float(np.vdot(heatmap, heatmap)) / total if total else 0.0
+
+
+def weak_ratio(scores: np.ndarray, rule: CountingRule, count: int) -> float:
+    """Peaks [N] that are neither clearly heads nor clearly clutter, for each head counted; both plus 5.
+
+    >>> weak_ratio(np.array([0.1, 0.3, 0.9]), CountingRule(low=0.2, high=0.5), 1)
+    1.1666666666666667
+    """
+    weak = int(((scores >= candidate_threshold(rule)) & (scores < rule.high)).sum())
+    return (weak + RATIO_OFFSET) / (count + RATIO_OFFSET)
 
 
 def candidate_threshold(rule: CountingRule) -> float:
@@ -114,34 +135,3 @@ def density_map(points: np.ndarray, height: int, width: int) -> np.ndarray:
     splats = (row_weights[:, :, None] * column_weights[:, None, :]).astype(np.float32)
     np.add.at(density, (rows[:, :, None], columns[:, None, :]), splats)
     return density
-
-
-def count_zones(points: np.ndarray, zones: Mapping[str, Polygon] | None) -> dict[str, int]:
-    """Points inside each polygon, by the even-odd rule.
-
-    Args:
-        points: float32 [N, 2], (x, y) in pixels.
-        zones: polygon of at least three (x, y) corners, in pixels, by name.
-
-    A point on an edge that two polygons share belongs to one of them (the half-open rule).
-
-    >>> count_zones(np.array([[5, 5], [15, 5]], np.float32), {"left": [(0, 0), (10, 0), (10, 10), (0, 10)]})
-    {'left': 1}
-    """
-    counts = {}
-    for name, polygon in (zones or {}).items():
-        corners = np.asarray(polygon, np.float64)
-        if corners.ndim != 2 or corners.shape[0] < 3 or corners.shape[1] != 2 or not np.isfinite(corners).all():
-            raise ConfigError(f"zone {name!r} must be at least three finite (x, y) corners in pixels, got {polygon!r}")
-        counts[name] = int(_inside(points.astype(np.float64), corners).sum())
-    return counts
-
-
-def _inside(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    x, y = points[:, :1], points[:, 1:]
-    x0, y0 = corners.T
-    x1, y1 = np.roll(corners, -1, axis=0).T
-    crosses = (y0 <= y) != (y1 <= y)  # [N, edges]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        at = x0 + (y - y0) * (x1 - x0) / (y1 - y0)
-    return (crosses & (x < at)).sum(axis=1) % 2 == 1

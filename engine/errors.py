@@ -21,3 +21,7 @@ class BundleError(EngineError):
 
 class BackendError(EngineError, RuntimeError):
     """The requested backend or device is not available, or failed while running."""
+
+
+class SourceError(EngineError):
+    """A video, folder or camera cannot be opened, read or reached."""

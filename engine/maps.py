@@ -52,6 +52,24 @@ def head_maps(
     return heatmap, np.clip(_unfold(spread, factor), 0, 1)
 
 
+def fold_map(heatmap: np.ndarray, shape: tuple[int, ...], model: ModelConfig) -> np.ndarray:
+    """The latent of a heat map: what :func:`head_maps` turns back into it.
+
+    Args:
+        heatmap: [h, w] in [0, 1]; beyond its right and lower end nobody is.
+        shape: of the latent, [1, L, h', w'].
+
+    Returns:
+        float32 of that shape in -b .. b.
+    """
+    factor = FEATURE_STRIDE // model.map_stride
+    rows, columns = shape[2] * factor, shape[3] * factor
+    whole = np.zeros((rows, columns), np.float32)
+    whole[: heatmap.shape[0], : heatmap.shape[1]] = heatmap[:rows, :columns]
+    patches = whole.reshape(shape[2], factor, shape[3], factor).transpose(1, 3, 0, 2)
+    return (patches.reshape(shape) - np.float32(0.5)) * np.float32(2 * model.map_scale)
+
+
 def _unfold(latent: np.ndarray, factor: int) -> np.ndarray:
     """Depth to space: [1, factor^2, h, w] -> [h * factor, w * factor]."""
     height, width = latent.shape[2:]

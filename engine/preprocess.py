@@ -60,6 +60,20 @@ def _cuts(length: int, side: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], length], strict=True))
 
 
+def padded_shape(height: int, width: int) -> tuple[int, int, int, int]:
+    """Shape of the network's input for a picture, [1, 3, H', W'].
+
+    >>> padded_shape(768, 1001)
+    (1, 3, 768, 1024)
+    """
+    return 1, 3, height + -height % PADDING, width + -width % PADDING
+
+
+def input_table(model: ModelConfig) -> np.ndarray:
+    """What each value of a pixel becomes in the network's input: float32 [256]."""
+    return to_input(np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 256, 3), model)[0, 0, 0].copy()
+
+
 def to_input(image: np.ndarray, model: ModelConfig) -> np.ndarray:
     """Normalise and zero-pad a picture on the right and below.
 
@@ -70,7 +84,7 @@ def to_input(image: np.ndarray, model: ModelConfig) -> np.ndarray:
         float32 [1, 3, H', W'], H' and W' the next multiples of 32. Zero is the mean pixel.
     """
     height, width = image.shape[:2]
-    padded = np.zeros((1, 3, height + -height % PADDING, width + -width % PADDING), np.float32)
+    padded = np.zeros(padded_shape(height, width), np.float32)
     inside = padded[0, :, :height, :width]
     np.multiply(image.transpose(2, 0, 1), np.float32(1 / (255 * model.pixel_std)), out=inside)
     inside -= np.float32(model.pixel_mean / model.pixel_std)

@@ -15,7 +15,10 @@ from PIL import Image
 
 from engine.errors import ConfigError, EngineError
 from engine.images import load_image
-from engine.overlay import draw_overlay, heat_of_heads
+from engine.overlay import count_texts, crowding, draw_overlay, heat_of_heads
+from engine.zone_drawing import line_marks, zone_marks
+from engine.zone_layout import ZoneLayout
+from engine.zones import zone_interval
 
 if TYPE_CHECKING:
     import supervision
@@ -44,6 +47,7 @@ class CountResult:
         uncertainty: float32 [h, w] in [0, 1], how much the map still moved between steps and samples.
         interval: (low, high), whole people.
         zones: people in each named zone.
+        lines: people on the (left, right) of each named line, as seen when walking from its start to its end.
         image_size: (width, height) of the upright picture.
         timings: milliseconds of each stage.
         warnings: what may make this count less reliable.
@@ -67,6 +71,8 @@ class CountResult:
     timings: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     _image: np.ndarray | None = field(default=None, repr=False)
+    lines: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _layout: ZoneLayout = field(default_factory=ZoneLayout, repr=False)
 
     def __post_init__(self) -> None:
         assert self.points.shape == (len(self.scores), 2)
@@ -82,13 +88,24 @@ class CountResult:
             object.__setattr__(self, name, view)
 
     def __str__(self) -> str:
-        return f"{self._people()} ({self.interval[0]}-{self.interval[1]})"
+        return f"{count_texts(self.count, self.interval)[1]} ({self.interval[0]}-{self.interval[1]})"
 
     def __int__(self) -> int:
         return int(self.count)
 
+    @property
+    def zone_intervals(self) -> dict[str, tuple[int, int]]:
+        """(low, high) of the people in each zone (:func:`engine.zones.zone_interval`)."""
+        return {name: zone_interval(people, self.count, self.interval) for name, people in self.zones.items()}
+
     def plot(
-        self, image: Any = None, *, heatmap: bool = True, points: bool = True, uncertainty: bool = False
+        self,
+        image: Any = None,
+        *,
+        heatmap: bool = True,
+        points: bool = True,
+        uncertainty: bool = False,
+        zones: bool = True,
     ) -> Image.Image:
         """Draw the result on its picture.
 
@@ -98,6 +115,7 @@ class CountResult:
             points: a dot on each head.
             uncertainty: colour what the model was unsure of; the two layers share the colours, so this takes
                 the place of ``heatmap``.
+            zones: outline the zones and lines, with the people in each.
 
         Returns:
             RGB image of the size of the picture, with the count and its interval in the corner.
@@ -111,10 +129,15 @@ class CountResult:
         size = (pixels.shape[1], pixels.shape[0])
         if size != tuple(self.image_size):
             raise ConfigError(f"the picture is {size[0]}x{size[1]} pixels, but {self.image_size} was counted")
-        heat = self.uncertainty if uncertainty else heat_of_heads(self.heatmap) if heatmap else None
-        # The built-in font has no en dash.
-        banner = f"{self._people()} · {self.interval[0]}-{self.interval[1]}"
-        return draw_overlay(pixels, heat=heat, points=self.points if points else None, banner=banner)
+        heat = self.uncertainty if uncertainty else heat_of_heads(crowding(self.heatmap)) if heatmap else None
+        return draw_overlay(
+            pixels,
+            heat=heat,
+            points=self.points if points else None,
+            banner=count_texts(self.count, self.interval),
+            zones=zone_marks(self._layout, size, self.zones) if zones else (),
+            lines=line_marks(self._layout, size, self.lines) if zones else (),
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result to a file, which appears whole or not at all.
@@ -139,6 +162,8 @@ class CountResult:
             "points": _shortest(self.points),
             "scores": _shortest(self.scores),
             "zones": {name: int(people) for name, people in self.zones.items()},
+            "zone_intervals": {name: [int(end) for end in ends] for name, ends in self.zone_intervals.items()},
+            "lines": {name: [int(side) for side in sides] for name, sides in self.lines.items()},
             "image_size": [int(side) for side in self.image_size],
             "timings": {stage: float(time) for stage, time in self.timings.items()},
             "warnings": list(self.warnings),
@@ -163,9 +188,6 @@ class CountResult:
             confidence=self.scores.copy(),
             class_id=np.zeros(len(self.points), int),
         )
-
-    def _people(self) -> str:
-        return f"{self.count} {'person' if self.count == 1 else 'people'}"
 
     def _encode(self, path: Path) -> bytes:
         suffix = path.suffix.lower()

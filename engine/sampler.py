@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from engine.schedule import ddim_steps
+from engine.schedule import alpha_sigma, ddim_steps
 
 
 class Denoiser(Protocol):
@@ -36,18 +36,26 @@ class Latents:
     change: Any
 
 
-def denoise(backend: Denoiser, features: Any, latents: Latents, steps: int, map_scale: float) -> None:
-    """Run ``steps`` DDIM steps; the result is left in ``latents.estimate`` and ``latents.change``.
+def denoise(
+    backend: Denoiser, features: Any, latents: Latents, steps: int, map_scale: float, start: float = 1.0
+) -> None:
+    """Run ``steps`` DDIM steps from t = ``start``; the result is left in ``latents.estimate`` and ``latents.change``.
 
     Source: DDP (ICCV 2023): deterministic DDIM on x_0 predictions clamped to +-``map_scale``; its
     uncertainty is how much the prediction still changes between steps.
     """
-    for number, step in enumerate(ddim_steps(steps)):
+    for number, step in enumerate(ddim_steps(steps, start)):
         x_0 = backend.decode(features, latents.x_t, step.t)
         # The first estimate has nothing to differ from.
         change_weight = 1 / (2 * map_scale * (steps - 1)) if number else 0.0
         coefficients = (step.alpha, step.sigma, step.alpha_next, step.sigma_next, map_scale, change_weight)
         backend.ddim_update(latents.x_t, x_0, latents.estimate, latents.change, coefficients)
+
+
+def add_noise(x_0: np.ndarray, noise: np.ndarray, t: float) -> np.ndarray:
+    """The clean latent as it is at time ``t``: float32 ``alpha(t) * x_0 + sigma(t) * noise``."""
+    alpha, sigma = (np.float32(scale) for scale in alpha_sigma(t))
+    return alpha * x_0 + sigma * noise
 
 
 @lru_cache(maxsize=16)

@@ -52,10 +52,10 @@ def alpha_sigma(t: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
     return np.sqrt(1 / (1 + ratio)), np.sqrt(ratio / (1 + ratio))
 
 
-def ddim_steps(steps: int) -> tuple[DDIMStep, ...]:
-    """The schedule of ``steps`` deterministic DDIM steps (eta = 0), from t = 1 downwards.
+def ddim_steps(steps: int, start: float = 1.0) -> tuple[DDIMStep, ...]:
+    """The schedule of ``steps`` deterministic DDIM steps (eta = 0), from t = ``start`` downwards.
 
-    Source: DDP's sampler; step s of T goes from ``1 - s/T`` to ``max(1 - (s + 2)/T, 0)``.
+    Source: DDP's sampler; step s of T goes from ``1 - s/T`` to ``max(1 - (s + 2)/T, 0)``, times ``start``.
 
     >>> [step.t for step in ddim_steps(4)]
     [1.0, 0.75, 0.5, 0.25]
@@ -63,8 +63,8 @@ def ddim_steps(steps: int) -> tuple[DDIMStep, ...]:
     assert steps >= 1
     schedule = []
     for s in range(steps):
-        t = 1 - s / steps
-        t_next = max(1 - (s + 1 + _TIME_DIFFERENCE) / steps, 0.0)
+        t = start * (1 - s / steps)
+        t_next = start * max(1 - (s + 1 + _TIME_DIFFERENCE) / steps, 0.0)
         alpha, sigma = alpha_sigma(t)
         alpha_next, sigma_next = alpha_sigma(t_next)
         schedule.append(DDIMStep(t, float(alpha), float(sigma), float(alpha_next), float(sigma_next)))

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from engine.backends.cuda.driver import probe_library
 from engine.errors import BackendError
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiled models are not taken from the user's cache, and not put there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CROWD_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from engine.config import CountingRule
-from engine.counting import HeadMaps, count_heads, count_zones, density_map
-from engine.errors import ConfigError
+from engine.counting import HeadMaps, count_heads, density_map
 from engine.kernels import reference
 
 RULE = CountingRule(low=0.3, high=0.6)
@@ -80,28 +79,24 @@ def test_density_is_centred_on_its_head() -> None:
     assert not density_map(np.zeros((0, 2), np.float32), 4, 4).any()
 
 
-def test_zones_count_points_inside() -> None:
-    points = np.array([[1, 1], [9, 9], [5, 5], [20, 5]], np.float32)
-    zones = {
-        "box": [(0, 0), (6, 0), (6, 6), (0, 6)],
-        "triangle": [(4, 4), (12, 12), (4, 12)],
-        "far": [(90, 90), (95, 90), (95, 95)],
-    }
-    counts = count_zones(points, zones)
-    assert counts["box"] == 2
-    assert counts["far"] == 0
-    assert count_zones(points, None) == {}
+def test_a_picture_is_familiar_within_both_bounds() -> None:
+    heatmap = np.zeros((9, 9), np.float32)
+    heatmap[1, 1], heatmap[1, 5], heatmap[5, 5] = 0.9, 0.8, 0.3
+    maps = HeadMaps(heatmap, np.zeros_like(heatmap), 2.0, False)
+    # sum h (1 - h) / sum h, and one peak below high against two heads.
+    haze, weak = (0.09 + 0.16 + 0.21) / 2.0, (1 + 5) / (2 + 5)
+
+    def familiar(most_haze: float, most_weak: float) -> bool:
+        rule = CountingRule(0.4, 0.5, most_haze=most_haze, most_weak=most_weak)
+        return count_heads(maps, rule, reference.find_peaks).familiar
+
+    assert familiar(haze + 1e-5, weak + 1e-5)
+    assert not familiar(haze - 1e-5, weak + 1e-5)
+    assert not familiar(haze + 1e-5, weak - 1e-5)
 
 
-def test_a_point_on_a_shared_edge_is_counted_once() -> None:
-    points = np.stack(np.meshgrid(np.arange(11.0), np.arange(11.0)), axis=-1).reshape(-1, 2).astype(np.float32)
-    left, right = [(0, 0), (5, 0), (5, 10), (0, 10)], [(5, 0), (10, 0), (10, 10), (5, 10)]
-    both = [(0, 0), (10, 0), (10, 10), (0, 10)]
-    counts = count_zones(points, {"left": left, "right": right, "both": both})
-    assert counts["left"] + counts["right"] == counts["both"] == 100
-
-
-@pytest.mark.parametrize("polygon", [[(0, 0), (1, 1)], [(0, 0, 0)] * 3, [(0, 0), (1, float("nan")), (1, 1)], []])
-def test_polygons_that_are_none_are_refused(polygon: list) -> None:
-    with pytest.raises(ConfigError, match="zone 'door'"):
-        count_zones(np.zeros((1, 2), np.float32), {"door": polygon})
+def test_a_picture_of_nobody_is_familiar() -> None:
+    heatmap = np.full((9, 9), 0.05, np.float32)
+    maps = HeadMaps(heatmap, np.zeros_like(heatmap), 0.0, False)
+    rule = CountingRule(0.4, 0.5, most_haze=0.1, most_weak=0.1)
+    assert count_heads(maps, rule, reference.find_peaks).familiar

@@ -11,11 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CORE = {
-    "bundle", "canvas", "config", "counting", "cubins", "decode", "errors", "images", "maps", "overlay", "pixels",
-    "preprocess", "program", "result", "sampler", "schedule", "stopwatch", "_core",
+    "bundle", "canvas", "config", "counting", "cubins", "decode", "errors", "graph_check", "head_map", "images",
+    "lettering", "manifest", "maps", "occupancy", "ordered_map", "overlay", "pixels", "preprocess", "processes",
+    "program", "result", "sampler", "schedule", "stages", "stopwatch", "telemetry", "zone_drawing", "zone_inputs",
+    "zone_layout", "zones", "_core",
 }  # fmt: skip
 HEAVY = {
     "torch", "triton", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "onnx", "onnxruntime", "scipy", "safetensors",
+    "av",
 }  # fmt: skip
 
 
@@ -36,24 +39,32 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "backends.__init__": (set(), set()),
     # The registry names the backends as text: it loads none of them.
     "backends.base": ({"core", "backends.cuda", "backends.tensorrt"}, set()),
-    "backends.openvino": ({"core", "backends.base"}, {"openvino"}),
+    # The cache of compiled models is TensorRT's; it knows of no runtime.
+    "backends.compiled_cache": ({"core"}, set()),
+    "backends.openvino": ({"core", "backends.base", "backends.openvino", "backends.compiled_cache"}, {"openvino"}),
     # cuda-bindings and TensorRT are imported by name, once it is known that there is a driver.
     "backends.cuda": ({"core", "backends.cuda"}, set()),
-    "backends.tensorrt": ({"core", "backends.base", "backends.cuda", "backends.tensorrt"}, set()),
+    "backends.tensorrt": (
+        {"core", "backends.base", "backends.compiled_cache", "backends.cuda", "backends.tensorrt"},
+        set(),
+    ),
     # The only run time of Triton's kernels.
     "backends.torch": (
         {"core", "backends.base", "backends.torch", "model", "kernels"},
         {"torch", "triton", "safetensors"},
     ),
-    "counter": ({"core", "backends.base", "backends.cuda", "count_job"}, set()),
+    "counter": ({"core", "backends.base", "backends.cuda", "count_job", "stream"}, set()),
     "count_job": ({"core", "backends.base", "backends.cuda"}, set()),
+    "outputs": ({"core", "outputs"}, {"av"}),
+    "stream": ({"core", "backends.base", "backends.cuda", "count_job", "stream"}, {"av"}),
     # Commands that need more than counting load it when they run; doctor tries each backend.
     "cli": (
-        {"cli", "counter", "core", "backends.base", "backends.cuda", "backends.tensorrt", "training", "export"},
+        {"cli", "counter", "stream", "outputs", "core", "backends.base", "backends.cuda", "backends.tensorrt"}
+        | {"training", "export"},
         set(),
     ),
     "kernels": (set(), {"torch", "triton"}),
-    "training": ({"training", "model", "core"}, {"torch", "scipy"}),
+    "training": ({"training", "model", "core"}, {"torch", "scipy", "safetensors"}),
     "export": ({"export", "model", "core", "training"}, {"torch", "onnx", "onnxruntime", "safetensors"}),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from engine.config import ModelConfig
-from engine.maps import head_maps
+from engine.maps import fold_map, head_maps
 
 MODEL = ModelConfig()
 
@@ -38,3 +38,17 @@ def test_values_outside_the_range_are_clipped() -> None:
     heatmap, spread = head_maps([wild], [2 * np.abs(wild)], MODEL)
     assert set(heatmap.ravel()) == {0.0, 1.0}
     assert set(spread.ravel()) == {1.0}
+
+
+def test_folding_undoes_unfolding_and_pads_with_nobody() -> None:
+    heat = np.random.default_rng(1).random((10, 17)).astype(np.float32)
+    padded = np.zeros((12, 20), np.float32)
+    padded[:10, :17] = heat
+    latent = fold_map(heat, (1, 16, 3, 5), MODEL)
+    assert latent.dtype == np.float32
+    assert np.allclose(latent, _fold((2 * padded - 1) * np.float32(MODEL.map_scale)), atol=1e-7)
+    assert np.allclose(head_maps([latent], [latent], MODEL)[0], padded, atol=1e-6)
+    # Of a map that reaches further, only what the latent has room for.
+    assert np.array_equal(
+        fold_map(np.pad(heat, 9), (1, 16, 1, 1), MODEL), fold_map(np.pad(heat, 9)[:4, :4], (1, 16, 1, 1), MODEL)
+    )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-from engine.overlay import colormap, draw_overlay, heat_of_heads
+from engine.overlay import colormap, crowding, draw_overlay, heat_of_heads
 
 SIZES = [(1, 1), (8, 8), (1, 300), (300, 1), (97, 61), (600, 800)]
 
@@ -66,7 +66,7 @@ def test_the_picture_shows_through_full_heat() -> None:
 def test_values_outside_the_range_do_not_break_the_layer(bad: float) -> None:
     heat = np.zeros((4, 4))
     heat[1, 1] = bad
-    spread = heat_of_heads(heat)
+    spread = heat_of_heads(crowding(heat))
     assert np.isfinite(spread).all()
     assert spread.min() >= 0
     assert spread.max() <= 1
@@ -77,7 +77,7 @@ def test_heat_of_heads() -> None:
     heads = np.zeros((400, 500), np.float32)
     heads[100:140:4, 100:140:4] = 1
     heads[300, 400] = 1
-    heat = heat_of_heads(heads)
+    heat = heat_of_heads(crowding(heads))
     assert heat.shape == heads.shape
     assert heat.dtype == np.float32
     row, column = np.unravel_index(heat.argmax(), heat.shape)
@@ -85,15 +85,15 @@ def test_heat_of_heads() -> None:
     assert 105 <= column <= 132
     assert 0 < heat[300, 400] < 0.5 * heat.max()
     assert heat[200, 250] == pytest.approx(0, abs=1e-3)
-    assert not heat_of_heads(np.zeros((5, 6))).any()
+    assert not heat_of_heads(crowding(np.zeros((5, 6)))).any()
     # A large map is averaged down, and looks the same.
-    large = heat_of_heads(np.kron(heads, np.ones((4, 4), np.float32)))
+    large = heat_of_heads(crowding(np.kron(heads, np.ones((4, 4), np.float32))))
     assert large.shape == (534, 667)
     row, column = np.unravel_index(large.argmax(), large.shape)
     assert 105 <= row * 3 / 4 <= 132
     assert 105 <= column * 3 / 4 <= 132
     # A faint map is not stretched until it looks crowded.
-    assert heat_of_heads(np.full((200, 200), 1e-3)).max() < 0.2
+    assert heat_of_heads(crowding(np.full((200, 200), 1e-3))).max() < 0.2
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from engine.kernels import reference
-from engine.sampler import Latents, denoise, initial_noise
+from engine.sampler import Latents, add_noise, denoise, initial_noise
+from engine.schedule import alpha_sigma
 
 SHAPE = (1, 16, 3, 5)
 LIMIT = 0.25
@@ -69,3 +70,21 @@ def test_noise_is_standard_normal_and_keyed_by_seed_shape_and_sample() -> None:
         assert abs(float(np.corrcoef(noise.ravel(), other.ravel())[0, 1])) < 0.02
     with pytest.raises(ValueError, match="read-only"):
         noise[0] = 0
+
+
+def test_a_start_in_between_shortens_the_way() -> None:
+    truth = np.random.default_rng(1).uniform(-LIMIT, LIMIT, SHAPE)
+    backend, latents = OracleBackend(lambda *_: truth), _latents()
+    denoise(backend, None, latents, 2, LIMIT, start=0.6)
+    assert np.allclose(backend.times, [0.6, 0.3])
+    assert np.allclose(latents.estimate, truth)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.3, 0.7, 1.0])
+def test_noise_is_added_as_the_schedule_says(t: float) -> None:
+    x_0 = np.random.default_rng(2).uniform(-LIMIT, LIMIT, SHAPE).astype(np.float32)
+    noise = initial_noise(0, SHAPE, 0)
+    alpha, sigma = alpha_sigma(t)
+    noisy = add_noise(x_0, noise, t)
+    assert noisy.dtype == np.float32
+    assert np.allclose(noisy, alpha * x_0.astype(np.float64) + sigma * noise, atol=1e-6)

@@ -43,3 +43,11 @@ def test_schedules_start_at_noise_and_end_at_the_clean_map(count: int) -> None:
     assert len(steps) == count
     assert steps[0].t == 1.0
     assert (steps[-1].alpha_next, steps[-1].sigma_next) == pytest.approx(_paper(0.0))
+
+
+@pytest.mark.parametrize("start", [1.0, 0.7, 0.05])
+def test_a_warm_start_takes_the_same_steps_of_a_shorter_way(start: float) -> None:
+    steps = ddim_steps(4, start)
+    assert [s.t for s in steps] == pytest.approx([start, 0.75 * start, 0.5 * start, 0.25 * start])
+    ends = (0.5 * start, 0.25 * start, 0.0, 0.0)
+    assert [(s.alpha_next, s.sigma_next) for s in steps] == [pytest.approx(_paper(t)) for t in ends]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from engine import _core
 from engine.canvas import Canvas
 from engine.config import CountingRule, ModelConfig
-from engine.counting import RATIO_OFFSET
+from engine.counting import RATIO_OFFSET, candidate_threshold, haze, weak_ratio
 from engine.images import load_image
 from engine.maps import TileMaps, head_maps
 from engine.model.denoiser import TorchDenoiser
@@ -26,16 +27,19 @@ THRESHOLDS = np.round(np.arange(0.10, 0.82, 0.02), 2)
 STEPS = (1, 2, 3, 5, 10)
 # Share of pictures whose true count may lie outside the interval.
 MISSED = 0.1
+# Share of pictures that are warned of, in each of two ways, although they are like the held-out ones.
+UNFAMILIAR = 0.02
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a rule needs of one picture: scores of all peaks, the expected count and the truth."""
+    """What a rule needs of one picture: the truth, the expected count, scores of all peaks, and the map's haze."""
 
     part: str
     true: int
     expected: float
     scores: np.ndarray
+    haze: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def fit_rule(rows: Sequence[Reading], folds: int = 10, one_threshold: bool = Fal
         counts[fold_of == fold] = table.counts[low, high, fold_of == fold]
     low, high = table.best(np.ones(len(rows), bool))
     least, most = _ratio_quantiles(table.true, counts)
-    rule = CountingRule(float(THRESHOLDS[low]), float(THRESHOLDS[high]), least, most)
+    rule = _bound_doubts(CountingRule(float(THRESHOLDS[low]), float(THRESHOLDS[high]), least, most), rows, counts)
     parts = np.array([row.part for row in rows])
     errors = np.abs(counts - table.true)
     return Fit(rule, {part: float(errors[parts == part].mean()) for part in sorted(set(parts))})
@@ -88,6 +92,14 @@ def _ratio_quantiles(true: np.ndarray, counts: np.ndarray) -> tuple[float, float
     # With n calibration pictures the new one is equally likely to rank anywhere among n + 1.
     rank = min(math.ceil((len(ratios) + 1) * (1 - MISSED / 2)), len(ratios)) - 1
     return min(float(ratios[len(ratios) - 1 - rank]), 1.0), max(float(ratios[rank]), 1.0)
+
+
+def _bound_doubts(rule: CountingRule, rows: Sequence[Reading], counts: np.ndarray) -> CountingRule:
+    """``rule`` with the bounds beyond which a picture is unlike ``rows``; 2 % of pictures like them exceed each."""
+    rank = min(math.ceil((len(rows) + 1) * (1 - UNFAMILIAR)), len(rows)) - 1
+    hazes = sorted(row.haze for row in rows)
+    weak = sorted(weak_ratio(row.scores, rule, int(count)) for row, count in zip(rows, counts, strict=True))
+    return dataclasses.replace(rule, most_haze=hazes[rank], most_weak=weak[rank])
 
 
 @torch.inference_mode()
@@ -112,8 +124,10 @@ def read_pictures(
                 heatmap, spread = head_maps([latents.estimate.numpy()], [latents.change.numpy()], model)
                 canvas.paste(tile, TileMaps(heatmap, spread, density.numpy()[0, 0]))
                 maps = canvas.maps(has_spread=number > 1)
-                _, scores = _core.find_peaks(maps.heatmap, float(THRESHOLDS[0]))
-                readings[number].append(Reading(sample.part, len(sample.points), maps.expected, scores))
+                lowest = candidate_threshold(CountingRule(float(THRESHOLDS[0]), 1.0))
+                _, scores = _core.find_peaks(maps.heatmap, lowest)
+                found = Reading(sample.part, len(sample.points), maps.expected, scores, haze(maps.heatmap))
+                readings[number].append(found)
     return readings
 
 

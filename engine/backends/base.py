@@ -16,21 +16,35 @@ from engine.bundle import Bundle
 from engine.config import FEATURE_STRIDE, CounterConfig, ModelConfig
 from engine.errors import BackendError, ConfigError, EngineError, ImageError
 from engine.images import load_image
-from engine.maps import TileMaps, head_maps
-from engine.preprocess import to_input
-from engine.sampler import Latents, denoise, initial_noise
+from engine.maps import TileMaps, fold_map, head_maps
+from engine.preprocess import padded_shape, to_input
+from engine.processes import COUNTING
+from engine.sampler import Latents, add_noise, denoise, initial_noise
 from engine.stopwatch import Stopwatch
 
 _log = logging.getLogger("engine")
 
 # Name -> (module, class). Modules are imported on first use: each needs its own runtime.
 _REGISTRY = {
-    "openvino": ("engine.backends.openvino", "OpenVINOBackend"),
+    "openvino": ("engine.backends.openvino.backend", "OpenVINOBackend"),
     "tensorrt": ("engine.backends.tensorrt.backend", "TensorRTBackend"),
     "torch": ("engine.backends.torch.backend", "TorchBackend"),
 }
 # What "auto" may run on a GPU; the others compute on the CPU alone.
 _GPU_TYPES = ("default", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Start:
+    """A map to start the denoising from, in place of pure noise.
+
+    Attributes:
+        heatmap: float32 [h, w] in [0, 1], where the heads may be; beyond its ends there are none.
+        t: how much noise it gets: 1 is noise alone.
+    """
+
+    heatmap: np.ndarray
+    t: float
 
 
 @dataclass(frozen=True)
@@ -42,12 +56,21 @@ class Request:
         samples: of the noise.
         seed: of the noise.
         threshold: of the heat map's peaks; None if nobody needs them.
+        start: of the denoising; only for backends that say ``starts_warm``.
     """
 
     steps: int
     samples: int
     seed: int
     threshold: float | None
+    start: Start | None = None
+
+    def initial_latent(self, shape: tuple[int, ...], sample: int, model: ModelConfig) -> tuple[np.ndarray, float]:
+        """The latent that the denoising of a sample starts from, float32 of ``shape``, and its time."""
+        noise = initial_noise(self.seed, shape, sample)
+        if self.start is None:
+            return noise, 1.0
+        return add_noise(fold_map(self.start.heatmap, shape, model), noise, self.start.t), self.start.t
 
 
 # A tile of a picture, what to compute of it, and the clock of its picture.
@@ -66,8 +89,12 @@ class Backend(ABC):
         device: what it runs on, for the user.
         compute_type: the type it computes in, after "default" was resolved.
         model: shape of the network.
+        starts_warm: it heeds ``Request.start``.
+        parallel: pictures that it computes at once, if so many threads ask it to.
     """
 
+    starts_warm: bool = True
+    parallel: int = 1
     name: str
     device: str
     compute_type: str
@@ -80,6 +107,10 @@ class Backend(ABC):
     @abstractmethod
     def download(self, array: Any) -> np.ndarray:
         """The contents as a NumPy array of the host; may share memory."""
+
+    def prepare(self, image: Any) -> Any:
+        """Picture uint8 [H, W, 3] -> the normalised, padded image that :meth:`encode` takes."""
+        return self.upload(to_input(image, self.model))
 
     @abstractmethod
     def encode(self, image: Any) -> tuple[Any, Any]:
@@ -131,16 +162,17 @@ class Backend(ABC):
             image: what :meth:`load` gave, or a part of it.
             clock: gets the laps "preprocess", "encode" and "denoise".
         """
-        pixels = to_input(image, self.model)
+        pixels = self.prepare(image)
         clock.lap("preprocess")
-        features, density = self.encode(self.upload(pixels))
+        features, density = self.encode(pixels)
         clock.lap("encode")
-        shape = (1, self.model.latent_channels, pixels.shape[2] // FEATURE_STRIDE, pixels.shape[3] // FEATURE_STRIDE)
+        height, width = (side // FEATURE_STRIDE for side in padded_shape(*image.shape[:2])[2:])
+        shape = (1, self.model.latent_channels, height, width)
         estimates, changes = [], []
         for sample in range(request.samples):
-            noise, still = initial_noise(request.seed, shape, sample), np.zeros(shape, np.float32)
-            latents = Latents(self.upload(noise), self.upload(still), self.upload(still))
-            denoise(self, features, latents, request.steps, self.model.map_scale)
+            (x_t, t), still = request.initial_latent(shape, sample, self.model), np.zeros(shape, np.float32)
+            latents = Latents(self.upload(x_t), self.upload(still), self.upload(still))
+            denoise(self, features, latents, request.steps, self.model.map_scale, t)
             estimates.append(self.download(latents.estimate))
             changes.append(self.download(latents.change))
         maps = TileMaps(*head_maps(estimates, changes, self.model), self.download(density)[0, 0])
@@ -158,6 +190,7 @@ def create_backend(bundle: Bundle, config: CounterConfig) -> Backend:
     Raises:
         BackendError: it is not there, or cannot run on that device.
     """
+    COUNTING.check()
     name = resolve_backend(bundle, config)
     if "auto" in (config.backend, config.device):
         _log.info("device %r and backend %r resolved to backend %r", config.device, config.backend, name)

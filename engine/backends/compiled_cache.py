@@ -1,7 +1,8 @@
-"""Compiled engines on disk, each under a key of all that it depends on; nothing of a runtime in here.
+"""Compiled segments ("engines") on disk, each under a key of all that it depends on; nothing of a runtime in here.
 
-An engine is machine code for one GPU. A file therefore begins with a digest over its key and its contents, which is
-checked before anyone loads it: a damaged file, a half-written one or one renamed from another machine is built again.
+An engine is machine code for one GPU or CPU. A file therefore begins with a digest over its key and its contents,
+which is checked before anyone loads it: a damaged file, a half-written one or one renamed from another machine is
+built again.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def cache_key(facts: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-class EngineCache:
+class CompiledCache:
     """Engines in a folder. It may be shared by threads and processes: a file appears whole or not at all.
 
     What goes wrong on disk is logged once and costs only time: the engine is then built again, or not kept.

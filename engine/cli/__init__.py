@@ -1,5 +1,65 @@
 """The command ``crowd``: one file for each of its parts."""
 
-from engine.cli.command import main
+from __future__ import annotations
 
-__all__ = ["main"]
+import _thread
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+__all__ = ["main", "run"]
+
+# As a shell reports a program that ended by SIGINT.
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None, counter_factory: Callable[..., Any] | None = None) -> int:
+    """See :func:`engine.cli.command.main`, which is imported when it is called: Ctrl-C is quiet from here on."""
+    try:
+        from engine.cli import command
+
+        return command.main(argv, counter_factory)
+    except KeyboardInterrupt:
+        # While importing, or for the second time.
+        return _INTERRUPTED
+
+
+def run() -> NoReturn:
+    """The console script: :func:`main`, in a process that ends without a traceback whatever happens to its streams."""
+    # A stream that was closed before the start is None.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    sys.unraisablehook = _interrupt_again
+    status: int | str | None = _INTERRUPTED
+    try:
+        status = main()
+    except SystemExit as stop:
+        status = stop.code
+    finally:
+        # There is nothing left to interrupt, and what ends the interpreter would print tracebacks.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(_flushed(status))
+
+
+def _interrupt_again(lost: Any) -> None:
+    """Where Python cannot raise, in a callback or while it frees something, it would print a traceback and go on."""
+    if lost.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(lost)
+        return
+    later = threading.Timer(0.01, _thread.interrupt_main)
+    later.daemon = True
+    later.start()
+
+
+def _flushed(status: int | str | None) -> int | str | None:
+    """The exit status, after what was printed is out: 1 in place of 0 if it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # The interpreter flushes once more when it ends; that must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return status or 1
+    return status

@@ -9,24 +9,25 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.cli.inputs import Pictures, find_pictures, read_picture
+from engine.cli import bench, stream, zones
+from engine.cli.inputs import find_pictures, read_picture
 from engine.cli.outputs import (
     STDOUT,
     Write,
     check_output_file,
     csv_writer,
     json_writer,
-    plan_targets,
+    open_whole,
+    plan_saving,
     printable,
     text_line,
 )
 from engine.errors import ConfigError, EngineError, ImageError
 
 if TYPE_CHECKING:
-    from engine.result import CountResult
+    from engine.zone_layout import ZoneLayout
 
 CounterFactory = Callable[..., Any]
 
@@ -69,10 +70,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"crowd {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_count(commands)
+    _add_counter_options(stream.add_arguments(_add_command(commands, "stream", *stream.TEXTS)))
     _add_eval(commands)
     _add_command(
         commands, "export", "turn a training checkpoint into a bundle", "crowd export runs/default/model.pt my-bundle"
     )
+    bench.add_arguments(_add_command(commands, "bench", "time a count here", "crowd bench photo.jpg --steps 1 3"))
     doctor = _add_command(commands, "doctor", "show what runs on this machine", "crowd doctor")
     doctor.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser
@@ -99,6 +102,7 @@ def _add_count(commands: Any) -> None:
     count.add_argument("--csv", nargs="?", const=STDOUT, metavar="FILE", help="results as CSV (default: to stdout)")
     count.add_argument("--save", metavar="PATH", help="picture with the heads drawn in; a folder for several inputs")
     count.add_argument("--save-map", metavar="PATH", help="density map as .npy; a folder for several inputs")
+    zones.add_arguments(count, alerts=False)
     count.add_argument("--steps", type=int, help="denoising steps (default: the model's own)")
     _add_counter_options(count)
     count.add_argument(
@@ -137,6 +141,10 @@ def _run(arguments: list[str], counter_factory: CounterFactory | None) -> int:
         from engine.cli import doctor
 
         return doctor.run(as_json=options.json)
+    if options.command == "bench":
+        return bench.run(options)
+    if options.command == "stream":
+        return stream.run(options, lambda: _make_counter(options, counter_factory or _crowd_counter, options.steps))
     run = _count if options.command == "count" else _evaluate
     return run(options, counter_factory or _crowd_counter)
 
@@ -166,8 +174,9 @@ def _count(options: argparse.Namespace, factory: CounterFactory) -> int:
     check_output_file("--csv", options.csv)
     if options.json == options.csv == STDOUT:
         raise ConfigError("--json and --csv cannot both go to stdout; give one of them a FILE")
+    layout = zones.read_layout(options) if options.zones or options.zone or options.line else None
     pictures = find_pictures(options.inputs)
-    save = _savers(options, pictures)
+    save = plan_saving(pictures, options.save, options.save_map)
     for argument, reason in pictures.problems:
         _complain(f"{argument}: {reason}", _FAILED)
     failed = bool(pictures.problems)
@@ -175,11 +184,12 @@ def _count(options: argparse.Namespace, factory: CounterFactory) -> int:
         return _FAILED
     with contextlib.ExitStack() as stack:
         counter = stack.enter_context(contextlib.closing(_make_counter(options, factory, options.steps)))
-        writers = _open_writers(options, stack)
+        writers = _open_writers(options, stack, layout)
+        given = {} if layout is None else {"zones": layout}
         bar = stack.enter_context(_progress_bar(pictures.paths, options.quiet))
         for number, path in enumerate(bar):
             try:
-                result = counter.count(read_picture(path))
+                result = counter.count(read_picture(path), **given)
                 save(number, result)
             except (ImageError, OSError) as error:
                 failed = True
@@ -190,7 +200,8 @@ def _count(options: argparse.Namespace, factory: CounterFactory) -> int:
             for write in writers:
                 write(path, result)
             if not (options.quiet or STDOUT in (options.json, options.csv)):
-                bar.write(text_line(path, result), file=sys.stdout)
+                line = text_line(path, result) + ("" if layout is None else printable(zones.zones_text(result)))
+                bar.write(line, file=sys.stdout)
                 sys.stdout.flush()
             for warning in () if options.quiet else result.warnings:
                 bar.write(f"crowd: {printable(path)}: warning: {warning}", file=sys.stderr)
@@ -204,37 +215,13 @@ def _progress_bar(paths: Sequence[str], quiet: bool) -> Any:
     return tqdm(paths, desc="count", unit="image", disable=disable, leave=False)
 
 
-def _open_writers(options: argparse.Namespace, stack: contextlib.ExitStack) -> list[Write]:
+def _open_writers(options: argparse.Namespace, stack: contextlib.ExitStack, layout: ZoneLayout | None) -> list[Write]:
     writers = []
     if options.json is not None:
         writers.append(stack.enter_context(json_writer(options.json)))
     if options.csv is not None:
-        writers.append(stack.enter_context(csv_writer(options.csv)))
+        writers.append(stack.enter_context(csv_writer(options.csv, layout)))
     return writers
-
-
-def _savers(options: argparse.Namespace, pictures: Pictures) -> Callable[[int, CountResult], None]:
-    """What writes the overlay and the density map of picture number ``i``."""
-    overlays = _targets(options.save, pictures, ".jpg")
-    maps = _targets(options.save_map, pictures, ".npy")
-
-    def save(number: int, result: CountResult) -> None:
-        for targets in (overlays, maps):
-            if targets:
-                result.save(targets[number])
-
-    return save
-
-
-def _targets(path: str | None, pictures: Pictures, suffix: str) -> list[Path]:
-    if path is None or not pictures.paths:
-        return []
-    targets = plan_targets(pictures.paths, path, suffix, pictures.many)
-    if suffix == ".npy" and targets[0].suffix != suffix:
-        raise ConfigError(f"--save-map writes .npy files, got {path}")
-    for folder in {target.parent for target in targets}:
-        folder.mkdir(parents=True, exist_ok=True)
-    return targets
 
 
 def _evaluate(options: argparse.Namespace, factory: CounterFactory) -> int:
@@ -251,7 +238,8 @@ def _evaluate(options: argparse.Namespace, factory: CounterFactory) -> int:
         evaluation = evaluate(counter, samples, options.steps or [None], not options.quiet and sys.stderr.isatty())
     print(evaluation.table())
     if options.json is not None:
-        Path(options.json).write_text(json.dumps(evaluation.to_dicts(), indent=1) + "\n", encoding="utf-8")
+        with open_whole(options.json) as file:
+            file.write(json.dumps(evaluation.to_dicts(), indent=1) + "\n")
     return _OK
 
 

@@ -9,26 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.config import PICTURE_SUFFIXES
+
 STDIN = "-"
-# Of the formats that ``engine.images`` reads.
-PICTURE_SUFFIXES = frozenset(
-    (
-        ".jpg",
-        ".jpeg",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".pbm",
-        ".pgm",
-        ".pnm",
-        ".ppm",
-        ".avif",
-    )
-)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from engine.cli.inputs import PICTURE_SUFFIXES, STDIN
+from engine.cli.inputs import STDIN, Pictures
+from engine.config import PICTURE_SUFFIXES
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from engine.result import CountResult
+    from engine.zone_layout import ZoneLayout
 
 STDOUT = "-"
 CSV_COLUMNS = ("file", "count", "low", "high", "width", "height")
@@ -37,7 +39,7 @@ def printable(text: str) -> str:
 @contextlib.contextmanager
 def json_writer(path: str) -> Iterator[Write]:
     """Write results as they come, as one JSON array of ``result.to_dict()`` with "file" in front."""
-    with _open_whole(path) as stream:
+    with open_whole(path) as stream:
         separator = "["
 
         def write(file: str, result: CountResult) -> None:
@@ -51,21 +53,27 @@ def json_writer(path: str) -> Iterator[Write]:
 
 
 @contextlib.contextmanager
-def csv_writer(path: str) -> Iterator[Write]:
-    """Write results as they come, one row of :data:`CSV_COLUMNS` each."""
-    with _open_whole(path) as stream:
+def csv_writer(path: str, layout: ZoneLayout | None = None) -> Iterator[Write]:
+    """Write results as they come, one row of :data:`CSV_COLUMNS` each, and what is in the zones of ``layout``."""
+    columns: list[str] = []
+    if layout is not None:
+        from engine.outputs.records import zone_columns, zone_values
+
+        columns = zone_columns(layout)
+    with open_whole(path) as stream:
         rows = csv.writer(stream, lineterminator="\n")
-        rows.writerow(CSV_COLUMNS)
+        rows.writerow([*CSV_COLUMNS, *columns])
 
         def write(file: str, result: CountResult) -> None:
-            rows.writerow([printable(file), result.count, *result.interval, *result.image_size])
+            zones = zone_values(layout, result) if layout is not None else []
+            rows.writerow([printable(file), result.count, *result.interval, *result.image_size, *zones])
             stream.flush()
 
         yield write
 
 
 @contextlib.contextmanager
-def _open_whole(path: str) -> Iterator[IO[str]]:
+def open_whole(path: str) -> Iterator[IO[str]]:
     """Standard output, or a file that appears when it is complete and not before."""
     if path == STDOUT:
         yield sys.stdout
@@ -82,6 +90,36 @@ def _open_whole(path: str) -> Iterator[IO[str]]:
         if part != target:
             part.unlink(missing_ok=True)
         raise
+
+
+def plan_saving(
+    pictures: Pictures, overlay_path: str | None, map_path: str | None
+) -> Callable[[int, CountResult], None]:
+    """What writes the overlay and the density map of picture number ``i``, each if there is a path for it.
+
+    Raises:
+        ConfigError: as :func:`plan_targets`, or the maps would not be .npy files.
+    """
+    overlays = _targets(overlay_path, pictures, ".jpg")
+    maps = _targets(map_path, pictures, ".npy")
+
+    def save(number: int, result: CountResult) -> None:
+        for targets in (overlays, maps):
+            if targets:
+                result.save(targets[number])
+
+    return save
+
+
+def _targets(path: str | None, pictures: Pictures, suffix: str) -> list[Path]:
+    if path is None or not pictures.paths:
+        return []
+    targets = plan_targets(pictures.paths, path, suffix, pictures.many)
+    if suffix == ".npy" and targets[0].suffix != suffix:
+        raise ConfigError(f"--save-map writes .npy files, got {path}")
+    for folder in {target.parent for target in targets}:
+        folder.mkdir(parents=True, exist_ok=True)
+    return targets
 
 
 def plan_targets(pictures: Sequence[str], path: str, suffix: str, many: bool) -> list[Path]:

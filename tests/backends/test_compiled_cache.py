@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.backends.tensorrt import cache as cache_module
-from engine.backends.tensorrt.cache import EngineCache, cache_key
+from engine.backends import compiled_cache as cache_module
+from engine.backends.compiled_cache import CompiledCache, cache_key
 
 FACTS = {"gpu": {"name": "H200", "capability": "9.0", "driver": 13000}, "library": "tensorrt 10.9", "graph": "ab12"}
 ENGINE = bytes(range(256)) * 40
@@ -28,13 +28,13 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stored(folder: Path) -> Path:
-    EngineCache(folder).store("encoder.0.float16", FACTS, ENGINE)
+    CompiledCache(folder).store("encoder.0.float16", FACTS, ENGINE)
     (file,) = folder.iterdir()
     return file
 
 
 def _load(folder: Path) -> bytes | None:
-    return EngineCache(folder).load("encoder.0.float16", FACTS)
+    return CompiledCache(folder).load("encoder.0.float16", FACTS)
 
 
 def test_what_is_stored_comes_back(folder: Path, stored: Path) -> None:
@@ -44,7 +44,7 @@ def test_what_is_stored_comes_back(folder: Path, stored: Path) -> None:
 
 
 def test_nothing_is_kept_without_a_folder() -> None:
-    cache = EngineCache(None)
+    cache = CompiledCache(None)
     cache.store("x", FACTS, ENGINE)
     assert cache.load("x", FACTS) is None
 
@@ -67,7 +67,7 @@ def test_a_missing_engine_is_no_warning(folder: Path, caplog: pytest.LogCaptureF
     ],
 )
 def test_other_facts_are_another_engine(folder: Path, stored: Path, other: dict) -> None:
-    cache = EngineCache(folder)
+    cache = CompiledCache(folder)
     facts = {**FACTS, **other}
     assert cache.load("encoder.0.float16", facts) is None
     # Nor is it taken under a name that it was not stored under.
@@ -83,7 +83,7 @@ def test_a_flipped_bit_is_seen(folder: Path, stored: Path, bit: int, caplog: pyt
     assert _load(folder) is None
     assert [x.levelname for x in caplog.records] == ["WARNING"]
     assert "damaged" in caplog.text
-    EngineCache(folder).store("encoder.0.float16", FACTS, ENGINE)
+    CompiledCache(folder).store("encoder.0.float16", FACTS, ENGINE)
     assert _load(folder) == ENGINE
 
 
@@ -100,7 +100,7 @@ def test_a_longer_file_is_seen(folder: Path, stored: Path) -> None:
 
 
 def test_discarded_engines_are_gone(folder: Path, stored: Path) -> None:
-    cache = EngineCache(folder)
+    cache = CompiledCache(folder)
     cache.discard("encoder.0.float16", FACTS)
     cache.discard("encoder.0.float16", FACTS)
     assert list(folder.iterdir()) == []
@@ -125,7 +125,7 @@ def test_a_disk_that_takes_nothing(
     folder.mkdir(parents=True, mode=0o700)
     owner, name = call.split(".")
     monkeypatch.setattr(getattr(cache_module, owner), name, _fail(code))
-    cache = EngineCache(folder)
+    cache = CompiledCache(folder)
     for _ in range(3):
         cache.store("x", FACTS, ENGINE)
         assert cache.load("x", FACTS) is None
@@ -146,7 +146,7 @@ def test_a_disk_that_fills_up_half_way(folder: Path, monkeypatch: pytest.MonkeyP
         return real("/dev/full", os.O_WRONLY), str(part)
 
     monkeypatch.setattr(cache_module.tempfile, "mkstemp", mkstemp)
-    EngineCache(folder).store("x", FACTS, ENGINE)
+    CompiledCache(folder).store("x", FACTS, ENGINE)
     assert list(folder.iterdir()) == []
 
 
@@ -160,7 +160,7 @@ def test_a_folder_that_cannot_be_read(
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "cache").write_text("mine")
-    cache = EngineCache(tmp_path / "cache")
+    cache = CompiledCache(tmp_path / "cache")
     cache.store("x", FACTS, ENGINE)
     assert cache.load("x", FACTS) is None
     assert (tmp_path / "cache").read_text() == "mine"
@@ -176,8 +176,8 @@ def test_a_folder_that_everybody_may_write_to(folder: Path, stored: Path, caplog
 
 WRITER = """
 import sys
-from engine.backends.tensorrt.cache import EngineCache
-cache = EngineCache(sys.argv[1])
+from engine.backends.compiled_cache import CompiledCache
+cache = CompiledCache(sys.argv[1])
 print("ready", flush=True)
 while True:
     for number in range(4):
@@ -188,13 +188,13 @@ while True:
 @pytest.mark.skipif(os.name != "posix", reason="the process is forked, to be killed often")
 def test_killed_writers_leave_no_partial_engine(folder: Path) -> None:
     """Writers are stopped by SIGKILL at random moments; forked ones, as 200 starts of Python take a minute."""
-    cache = EngineCache(folder)
+    cache = CompiledCache(folder)
     program = f"""
 import os, random, signal, sys, time
 sys.argv[1:] = [{str(folder)!r}]
 random.seed(0)
 source = {WRITER!r}.replace('print("ready", flush=True)', "")
-import engine.backends.tensorrt.cache
+import engine.backends.compiled_cache
 for _ in range(200):
     writer = os.fork()
     if writer == 0:
@@ -223,7 +223,7 @@ for _ in range(200):
 def test_parts_of_living_writers_stay(folder: Path, stored: Path) -> None:
     part = folder / "other.part"
     part.write_bytes(b"half")
-    EngineCache(folder).store("y", FACTS, ENGINE)
+    CompiledCache(folder).store("y", FACTS, ENGINE)
     assert part.exists()
 
 
@@ -236,7 +236,7 @@ def test_writers_at_once(folder: Path) -> None:
     wrong: list[int] = []
 
     def work() -> None:
-        cache = EngineCache(folder)
+        cache = CompiledCache(folder)
         for _ in range(30):
             for number, engine in engines.items():
                 facts = {"thread": number}
@@ -257,7 +257,7 @@ def test_writers_at_once(folder: Path) -> None:
 
 def test_engines_not_used_for_longest_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_module, "_MOST_FILES", 3)
-    cache = EngineCache(folder)
+    cache = CompiledCache(folder)
     for number in range(3):
         cache.store("x", {"number": number}, ENGINE)
         past = time.time() - 1000 + number

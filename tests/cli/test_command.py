@@ -24,6 +24,7 @@ class StandInResult:
     warnings: tuple[str, ...] = ()
     image_size: tuple[int, int] = (64, 48)
     points: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    uncertainty: np.ndarray = field(default_factory=lambda: np.zeros((3, 4), np.float32))
 
     @property
     def density(self):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from engine.config import CountingRule, ModelConfig
-from engine.counting import HeadMaps, count_heads, scale_count
+from engine.counting import HeadMaps, count_heads, scale_count, weak_ratio
 from engine.kernels import reference
 
 torch = pytest.importorskip("torch")
@@ -44,6 +46,21 @@ def test_a_good_expectation_is_followed() -> None:
     # All peaks alike: only the expectation can tell how many are heads.
     assert THRESHOLDS[low] <= 0.45 < THRESHOLDS[high]
     assert table.errors[low, high].sum() == 0
+
+
+def test_nearly_all_pictures_like_the_held_out_ones_are_familiar() -> None:
+    def pictures(seed: int) -> list[Reading]:
+        rng = np.random.default_rng(seed)
+        return [dataclasses.replace(row, haze=float(rng.normal(0.7, 0.05))) for row in _readings(1000, seed)]
+
+    rule = fit_rule(pictures(0)).rule
+    new = pictures(1)
+    assert 0.005 <= np.mean([row.haze > rule.most_haze for row in new]) <= 0.04
+    weak = [weak_ratio(row.scores, rule, int((row.scores >= rule.high).sum())) for row in new]
+    assert np.mean([ratio > rule.most_weak for ratio in weak]) <= 0.04
+    # Ten times the clutter is not like them.
+    row = new[0]
+    assert weak_ratio(np.repeat(row.scores, 10), rule, row.true) > rule.most_weak
 
 
 def test_one_threshold_leaves_the_expectation_out() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from engine import _core
 from engine.backends.base import Backend, Request, Work
+from engine.backends.compiled_cache import CompiledCache
 from engine.backends.cuda.context import Context, close_all
 from engine.backends.cuda.device_arrays import DeviceImage, device_image, is_device_array
 from engine.backends.cuda.double_buffer import DoubleBuffer, Slot
@@ -19,7 +20,6 @@ from engine.backends.cuda.graphs import GraphCache
 from engine.backends.cuda.kernels import Kernels
 from engine.backends.cuda.launcher import Launcher
 from engine.backends.cuda.streams import Stream
-from engine.backends.tensorrt.cache import EngineCache
 from engine.backends.tensorrt.engines import EngineStore
 from engine.backends.tensorrt.inference import Inference, InferenceKey, Run
 from engine.backends.tensorrt.library import ShapeRange
@@ -69,6 +69,8 @@ class TensorRTBackend(Backend):
     """
 
     name = "tensorrt"
+    # A recorded inference starts from noise, and has its times in it.
+    starts_warm = False
 
     def __init__(self, bundle: Bundle, config: CounterConfig):
         self.model, self._bundle = bundle.model, bundle
@@ -91,7 +93,7 @@ class TensorRTBackend(Backend):
                 "capability": f"{major}.{minor}",
                 "driver": ".".join(map(str, device.driver_version)),
             }
-            cache = EngineCache(compiled_folder(config.cache_dir))
+            cache = CompiledCache(compiled_folder(config.cache_dir))
             self._engines = EngineStore(found.library, bundle, self.compute_type, gpu, cache)
             on_error.callback(self._close_engines)
             self._build_engines()

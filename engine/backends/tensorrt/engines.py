@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.backends.tensorrt.cache import EngineCache
+from engine.backends.compiled_cache import CompiledCache
 from engine.backends.tensorrt.library import EngineRefusedError, ShapeRange, TensorRT
 from engine.bundle import WEIGHTS_FILE, Bundle, SegmentStage
 from engine.errors import BackendError
@@ -36,7 +36,7 @@ class EngineStore:
         bundle: Bundle,
         compute_type: str,
         gpu: Mapping[str, str | int],
-        cache: EngineCache,
+        cache: CompiledCache,
     ):
         self._library, self._bundle, self._cache = library, bundle, cache
         self._compute_type = compute_type

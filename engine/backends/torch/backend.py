@@ -61,6 +61,8 @@ class TorchBackend(Backend):
         network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
         self._denoiser = TorchDenoiser(channels_last(network.to(self.device)))
         self._on_gpu = self.device.startswith("cuda")
+        # A recorded inference starts from noise, and has its times in it.
+        self.starts_warm = not self._on_gpu
         self._coefficients = DeviceCoefficients(self.device)
         self._recorded: OrderedDict[tuple[int, ...], RecordedInference] = OrderedDict()
         self._lock = threading.Lock()

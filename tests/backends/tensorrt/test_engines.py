@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from backends.tensorrt.stand_in import StandIn
 
-from engine.backends.tensorrt.cache import EngineCache
+from engine.backends.compiled_cache import CompiledCache
 from engine.backends.tensorrt.engines import EngineStore, SegmentEngine
 from engine.backends.tensorrt.library import ShapeRange, TensorRT
 from engine.bundle import WEIGHTS_FILE, Bundle, ProgramSpec, SegmentStage, write_manifest
@@ -25,14 +25,19 @@ def bundle(tmp_path: Path) -> Bundle:
     folder = tmp_path / "bundle"
     folder.mkdir()
     for name in ("x.onnx", "x.float16.onnx", WEIGHTS_FILE):
-        (folder / name).write_text(name)
-    program = ProgramSpec("x.onnx", ("x", "t"), ("packed", "density"), (STAGE,))
-    programs = {"encoder": program, "decoder": program}
+        # The least that is an ONNX file: the name of its maker, and an empty graph.
+        (folder / name).write_bytes(b"\x12" + bytes([len(name)]) + name.encode() + b"\x3a\0")
+    encoder = SegmentStage("x.onnx", ("image",), ("features", "density"), STAGE.typed)
+    decoder = SegmentStage("x.onnx", ("features", "x_t", "t"), ("x_0",), STAGE.typed)
+    programs = {
+        "encoder": ProgramSpec("x.onnx", encoder.inputs, encoder.outputs, (encoder,)),
+        "decoder": ProgramSpec("x.onnx", decoder.inputs, decoder.outputs, (decoder,)),
+    }
     counting = {1: CountingRule(0.3, 0.4)}
     return write_manifest(folder, name="b", model=ModelConfig(), default_steps=1, counting=counting, programs=programs)
 
 
-def _store(bundle: Bundle, api: StandIn, cache: EngineCache, gpu: dict = GPU) -> EngineStore:
+def _store(bundle: Bundle, api: StandIn, cache: CompiledCache, gpu: dict = GPU) -> EngineStore:
     library = TensorRT(api, "tensorrt_rtx" if api.rtx else "tensorrt")
     return EngineStore(library, bundle, "float16", gpu, cache)
 
@@ -40,10 +45,10 @@ def _store(bundle: Bundle, api: StandIn, cache: EngineCache, gpu: dict = GPU) ->
 @RTX
 def test_built_once_then_cached(bundle: Bundle, tmp_path: Path, rtx: bool) -> None:
     first, second = StandIn(rtx), StandIn(rtx)
-    store = _store(bundle, first, EngineCache(tmp_path / "cache"))
+    store = _store(bundle, first, CompiledCache(tmp_path / "cache"))
     assert store.engine(STAGE, RANGE) is store.engine(STAGE, RANGE)
     assert first.named("parse") == [(str(bundle.path / "x.float16.onnx"),)]
-    engine = _store(bundle, second, EngineCache(tmp_path / "cache")).engine(STAGE, RANGE)
+    engine = _store(bundle, second, CompiledCache(tmp_path / "cache")).engine(STAGE, RANGE)
     assert second.named("build") == []
     assert second.named("deserialize") == [(b"plan 1",)]
     assert engine.types == {"x": "float16", "t": "float32", "packed": "float16", "density": "float32"}
@@ -54,7 +59,7 @@ def test_built_once_then_cached(bundle: Bundle, tmp_path: Path, rtx: bool) -> No
 
 
 def test_built_again_where_anything_differs(bundle: Bundle, tmp_path: Path) -> None:
-    cache = EngineCache(tmp_path / "cache")
+    cache = CompiledCache(tmp_path / "cache")
 
     def builds(api: StandIn, shapes: ShapeRange = RANGE, gpu: dict = GPU) -> int:
         _store(bundle, api, cache, gpu).engine(STAGE, shapes)
@@ -76,7 +81,7 @@ def test_built_again_where_anything_differs(bundle: Bundle, tmp_path: Path) -> N
 
 
 def test_a_damaged_engine_is_built_again(bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    cache = EngineCache(tmp_path / "cache")
+    cache = CompiledCache(tmp_path / "cache")
     _store(bundle, StandIn(), cache).engine(STAGE, RANGE)
     (file,) = (tmp_path / "cache").iterdir()
     file.write_bytes(file.read_bytes()[:-1])
@@ -90,7 +95,7 @@ def test_a_damaged_engine_is_built_again(bundle: Bundle, tmp_path: Path, caplog:
 
 
 def test_a_refused_engine_is_built_again(bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    cache = EngineCache(tmp_path / "cache")
+    cache = CompiledCache(tmp_path / "cache")
     _store(bundle, StandIn(rtx=True), cache).engine(STAGE, RANGE)
     api = StandIn(rtx=True)
     verdicts = iter([(2, 4), (0, 0)])
@@ -111,13 +116,13 @@ def test_what_this_machine_refuses_is_not_kept(bundle: Bundle, tmp_path: Path) -
     api = StandIn(rtx=True)
     api.validity = (2, 2)
     with pytest.raises(BackendError, match="UNSUPPORTED_CC"):
-        _store(bundle, api, EngineCache(tmp_path / "cache")).engine(STAGE, RANGE)
+        _store(bundle, api, CompiledCache(tmp_path / "cache")).engine(STAGE, RANGE)
     assert not (tmp_path / "cache").exists()
 
 
 def test_bundles_without_the_type(bundle: Bundle) -> None:
     library = TensorRT(StandIn(), "tensorrt")
-    store = EngineStore(library, bundle, "bfloat16", GPU, EngineCache(None))
+    store = EngineStore(library, bundle, "bfloat16", GPU, CompiledCache(None))
     with pytest.raises(BackendError, match=r"no bfloat16 segments \(reduced types: float16\); export it again"):
         store.engine(STAGE, RANGE)
 

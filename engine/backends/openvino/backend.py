@@ -1,0 +1,198 @@
+"""The backend: what the bundle holds, run by OpenVINO and our C++ kernels, on as many threads as were asked for."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from engine.telemetry import no_telemetry
+
+try:
+    with no_telemetry():
+        import openvino as ov
+except ImportError as error:
+    from engine.errors import BackendError
+
+    raise BackendError("backend 'openvino' needs the package openvino: pip install openvino") from error
+
+from engine import _core
+from engine.backends.base import Backend, Request
+from engine.backends.compiled_cache import CompiledCache
+from engine.backends.openvino.models import Precision, SegmentModels
+from engine.backends.openvino.network import Network, to_float32
+from engine.bundle import Bundle
+from engine.config import CounterConfig, compiled_folder
+from engine.errors import BackendError
+from engine.maps import TileMaps
+from engine.preprocess import input_table, padded_shape
+from engine.stages import SegmentStage
+from engine.stopwatch import Stopwatch
+
+_PRECISIONS = ("float32", "bfloat16", "int8")
+# Larger pictures take the model for all sizes: a request made for one size holds some 250 bytes a pixel.
+_MOST_SIZED_PIXELS = 1 << 22
+
+
+class OpenVINOBackend(Backend):
+    """Runs on the CPU.
+
+    ``performance`` of the configuration says how it uses the cores:
+
+    - "balanced": all of them on one tile at a time, with models for all sizes;
+    - "latency": the same with models for each size of picture, compiled when one first comes;
+    - "throughput": each on a tile of its own, with models for all sizes.
+    """
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(self, bundle: Bundle, config: CounterConfig):
+        self.model = bundle.model
+        core = ov.Core()
+        native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.compute_type = _resolve_type(bundle, config.compute_type, native)
+        cores = config.cpu_threads or count_cores()
+        self.parallel = cores if config.performance == "throughput" else 1
+        self._threads = cores // self.parallel
+        self._sized = config.performance == "latency"
+        self._bundle = bundle
+        # What is not quantised runs in bfloat16 where the CPU has it.
+        reduced = native if self.compute_type == "int8" else self.compute_type == "bfloat16"
+        precision = Precision(ov.Type.bf16 if reduced else ov.Type.f32, "int8" if self.compute_type == "int8" else "")
+        cache = CompiledCache(compiled_folder(config.cache_dir))
+        self._models = SegmentModels(core, bundle, precision, self._threads, cache)
+        self._table = input_table(bundle.model)
+        # Networks that no thread is using; only so many may be in use at once.
+        self._lanes: queue.LifoQueue[_Lane | None] = queue.LifoQueue()
+        for _ in range(self.parallel):
+            self._lanes.put(None)
+        self._local = threading.local()
+        # Compiled, or read from the disk, before the first picture.
+        if not self._sized:
+            self._lanes.get()
+            self._lanes.put(self._new_lane())
+
+    def upload(self, array: np.ndarray) -> np.ndarray:
+        return np.array(array, np.float32, order="C")
+
+    def download(self, array: np.ndarray) -> np.ndarray:
+        return to_float32(array)
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        return self._lane().prepare(image, self._table)
+
+    def encode(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._lane().network(image.shape[2] * image.shape[3]).encode(image)
+
+    def decode(self, features: np.ndarray, x_t: np.ndarray, t: float) -> np.ndarray:
+        return self._lane().network(64 * x_t.shape[2] * x_t.shape[3]).decode(features, x_t, t)
+
+    def ddim_update(
+        self,
+        x_t: np.ndarray,
+        x_0: np.ndarray,
+        estimate: np.ndarray,
+        change: np.ndarray,
+        coefficients: tuple[float, ...],
+    ) -> None:
+        _core.ddim_update(x_t, x_0, estimate, change, coefficients, self._threads)
+
+    def find_peaks(self, heatmap: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+        return _core.find_peaks(heatmap, threshold, self._threads)
+
+    def infer(self, image: Any, request: Request, clock: Stopwatch) -> TileMaps:
+        with self._borrowed_lane() as lane:
+            # Of several tiles there is one of a size, or few: no model of their own for those.
+            lane.whole = request.threshold is not None
+            maps = super().infer(image, request, clock)
+            # The next one to borrow the lane writes over its memory.
+            return replace(maps, density=maps.density.copy())
+
+    def close(self) -> None:
+        del self._lanes, self._models, self._local
+
+    def _lane(self) -> _Lane:
+        """This thread's; outside of :meth:`infer` it keeps one of its own."""
+        lane: _Lane | None = getattr(self._local, "lane", None)
+        if lane is None:
+            lane = self._local.lane = self._new_lane()
+        return lane
+
+    @contextmanager
+    def _borrowed_lane(self) -> Iterator[_Lane]:
+        kept = getattr(self._local, "lane", None)
+        lane = self._lanes.get()
+        try:
+            lane = lane or self._new_lane()
+            self._local.lane = lane
+            yield lane
+        finally:
+            self._local.lane = kept
+            self._lanes.put(lane)
+
+    def _new_lane(self) -> _Lane:
+        return _Lane(self._models, self._bundle, self._threads, self._sized)
+
+
+class _Lane:
+    """What one thread at a time works with.
+
+    Attributes:
+        whole: whether it works on a whole picture, not on one of several tiles.
+    """
+
+    def __init__(self, models: SegmentModels, bundle: Bundle, threads: int, sized: bool):
+        self._arguments = models, bundle.programs, threads
+        self._threads = threads
+        self._may_size, self.whole = sized, True
+        self._networks: dict[bool, Network] = {}
+        self._input = np.empty((0, 0, 0, 0), np.float32)
+        if not sized:
+            self.network(0)
+
+    def network(self, pixels: int) -> Network:
+        """The network for a tile of so many pixels."""
+        sized = self._may_size and self.whole and pixels <= _MOST_SIZED_PIXELS
+        if sized not in self._networks:
+            self._networks[sized] = Network(*self._arguments, sized)
+        return self._networks[sized]
+
+    def prepare(self, image: np.ndarray, table: np.ndarray) -> np.ndarray:
+        """The network's input, [1, 3, H', W'], in memory that the next one overwrites."""
+        shape = padded_shape(*image.shape[:2])
+        if self._input.shape != shape:
+            self._input = np.empty(shape, np.float32)
+        _core.preprocess(image, table, self._input, threads=self._threads)
+        return self._input
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _resolve_type(bundle: Bundle, compute_type: str, native_bfloat16: bool) -> str:
+    if compute_type == "default":
+        return "bfloat16" if native_bfloat16 else "float32"
+    if compute_type not in _PRECISIONS:
+        raise BackendError(f"backend 'openvino' computes in {', '.join(_PRECISIONS)}, got {compute_type!r}")
+    if compute_type == "bfloat16" and not native_bfloat16:
+        raise BackendError("this CPU has no bfloat16 instructions; use compute_type='float32' or 'default'")
+    if compute_type == "int8":
+        stages = (stage for program in bundle.programs.values() for stage in program.stages)
+        missing = [x.graph for x in stages if isinstance(x, SegmentStage) and "int8" not in x.typed]
+        if missing:
+            raise BackendError(
+                f"{bundle.path} has no int8 variant of {', '.join(missing)}; use compute_type='default', or a bundle "
+                "that was exported with one"
+            )
+    return compute_type

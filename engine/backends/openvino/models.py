@@ -1,0 +1,134 @@
+"""Compiles a bundle's segments, and keeps what it compiled: on disk for all sizes, in memory for one."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import openvino as ov
+
+from engine.backends.compiled_cache import CompiledCache
+from engine.backends.openvino.graph import lay_channels_last, read_segment
+from engine.bundle import Bundle, SegmentStage
+from engine.errors import BackendError
+
+_log = logging.getLogger("engine")
+
+# Models for one size that are kept: those of some four sizes of picture.
+_MOST_SIZED = 24
+Shapes = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How segments compute.
+
+    Attributes:
+        element: of the maps between segments, and of what computes on them.
+        variant: key of ``SegmentStage.typed``, where the segment has a graph of its own for this; "" for its graph.
+    """
+
+    element: ov.Type
+    variant: str = ""
+
+
+class SegmentModels:
+    """The compiled models of a bundle's segments. Threads may share it.
+
+    Args:
+        threads: that one inference computes on.
+        cache: for the models that take any size. One made for a size is not worth its place on a disk.
+    """
+
+    def __init__(self, core: ov.Core, bundle: Bundle, precision: Precision, threads: int, cache: CompiledCache):
+        self._core, self._bundle, self._precision, self._cache = core, bundle, precision, cache
+        self._options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": precision.element,
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": threads,
+            # Else every inference on one thread, of whatever caller, computes on the same core.
+            "ENABLE_CPU_PINNING": threads > 1,
+        }
+        encoder, decoder = bundle.programs["encoder"], bundle.programs["decoder"]
+        # All ends of the programs but the features, which go from one to the other.
+        self._public = {*encoder.inputs, *encoder.outputs[1:], *decoder.inputs[1:], *decoder.outputs}
+        self._lock = threading.Lock()
+        self._models: dict[str, ov.CompiledModel] = {}
+        self._sized: OrderedDict[tuple[str, Shapes], ov.CompiledModel] = OrderedDict()
+
+    @property
+    def element(self) -> ov.Type:
+        """Type of the maps between segments."""
+        return self._precision.element
+
+    def for_all_sizes(self, stage: SegmentStage) -> ov.CompiledModel:
+        """The model for pictures of any size, with the segment's own layouts."""
+        with self._lock:
+            if stage.graph not in self._models:
+                self._models[stage.graph] = self._load(stage) or self._compile_and_store(stage)
+            return self._models[stage.graph]
+
+    def for_size(self, stage: SegmentStage, shapes: Shapes) -> ov.CompiledModel:
+        """The model for inputs of these shapes, in the order of the stage, whose maps have their channels last."""
+        key = stage.graph, shapes
+        with self._lock:
+            if key not in self._sized:
+                model = self._read(stage)
+                lay_channels_last(model, self._public)
+                model.reshape(dict(zip(stage.inputs, map(list, shapes), strict=True)))
+                self._sized[key] = self._compile(stage, model)
+            self._sized.move_to_end(key)
+            while len(self._sized) > _MOST_SIZED:
+                self._sized.popitem(last=False)
+            return self._sized[key]
+
+    def _file(self, stage: SegmentStage) -> str:
+        return stage.typed[self._precision.variant] if self._precision.variant else stage.graph
+
+    def _read(self, stage: SegmentStage) -> ov.Model:
+        path = self._bundle.path / self._file(stage)
+        try:
+            return read_segment(self._core, path, self._public, self._precision.element)
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO cannot read {path}: {error}; export the bundle again") from error
+
+    def _compile(self, stage: SegmentStage, model: ov.Model) -> ov.CompiledModel:
+        try:
+            return self._core.compile_model(model, "CPU", self._options)
+        except RuntimeError as error:
+            path = self._bundle.path / self._file(stage)
+            raise BackendError(f"OpenVINO cannot compile {path}: {error}; export the bundle again") from error
+
+    def _compile_and_store(self, stage: SegmentStage) -> ov.CompiledModel:
+        compiled = self._compile(stage, self._read(stage))
+        self._cache.store(*self._identity(stage), compiled.export_model().getvalue())
+        return compiled
+
+    def _load(self, stage: SegmentStage) -> ov.CompiledModel | None:
+        name, facts = self._identity(stage)
+        stored = self._cache.load(name, facts)
+        if stored is None:
+            return None
+        try:
+            return self._core.import_model(io.BytesIO(stored), "CPU", self._options)
+        except RuntimeError as error:
+            _log.warning("OpenVINO refuses the compiled model of %s (%s); it is compiled again", name, error)
+            self._cache.discard(name, facts)
+            return None
+
+    def _identity(self, stage: SegmentStage) -> tuple[str, dict[str, object]]:
+        """Name of a compiled model, and all that it depends on."""
+        return self._file(stage).removesuffix(".onnx"), {
+            "bundle": self._bundle.digest,
+            "graph": self._file(stage),
+            "element": self._precision.element.get_type_name(),
+            "options": {key: str(value) for key, value in self._options.items()},
+            "openvino": ov.get_version(),
+            "processor": self._core.get_property("CPU", "FULL_DEVICE_NAME"),
+            "capabilities": sorted(self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
+        }

@@ -1,0 +1,158 @@
+"""A bundle's two programs, run by OpenVINO on memory of their own."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import openvino as ov
+
+from engine import _core
+from engine.backends.openvino.models import SegmentModels, Shapes
+from engine.bundle import SegmentStage
+from engine.program import Program, Segment
+from engine.stages import ProgramSpec
+
+# Inference requests of one segment that are kept, each with the memory for pictures of one size.
+_MOST_SIZES = 4
+
+
+class Network:
+    """What one picture at a time can run through: its arrays are overwritten by the next.
+
+    Maps between segments are float32 or, as bits in uint16, bfloat16. Those of the programs' ends are float32
+    [1, C, h, w]; so is the shape of the features, whatever their layout in memory.
+
+    Args:
+        threads: of the kernels.
+        sized: compile the segments for each size of picture, which takes a moment and makes them faster.
+    """
+
+    def __init__(self, models: SegmentModels, programs: dict[str, ProgramSpec], threads: int, sized: bool):
+        self._models, self._sized = models, sized
+        kernels = _Kernels(threads)
+        self._encoder = Program(programs["encoder"], self._segment, kernels)
+        self._decoder = Program(programs["decoder"], self._segment, kernels)
+        self._bfloat16 = models.element == ov.Type.bf16
+        self._time = np.zeros(1, np.float32)
+
+    def encode(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Image [1, 3, H, W] -> features, density."""
+        features, density = self._encoder(image)
+        return features.transpose(0, 3, 1, 2) if self._sized else features, density
+
+    def decode(self, features: np.ndarray, x_t: np.ndarray, t: float) -> np.ndarray:
+        """Estimate of the clean latent."""
+        if self._bfloat16 and features.dtype == np.float32:
+            features = to_bfloat16(features)
+        if self._sized:
+            features = np.ascontiguousarray(features.transpose(0, 2, 3, 1))
+        self._time[0] = t
+        (x_0,) = self._decoder(features, x_t, self._time)
+        return x_0
+
+    def _segment(self, stage: SegmentStage) -> Segment:
+        return _SizedSegment(self._models, stage) if self._sized else _AnySegment(self._models, stage)
+
+
+class _AnySegment:
+    """A segment whose request takes inputs of any size."""
+
+    def __init__(self, models: SegmentModels, stage: SegmentStage):
+        self._request = models.for_all_sizes(stage).create_infer_request()
+        self._stage = stage
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        for name, array in zip(self._stage.inputs, arrays, strict=True):
+            self._request.set_tensor(name, _tensor(array))
+        self._request.infer()
+        return [_array(self._request.get_tensor(name)) for name in self._stage.outputs]
+
+
+class _SizedSegment:
+    """A segment with a request for each size of its inputs."""
+
+    def __init__(self, models: SegmentModels, stage: SegmentStage):
+        self._models, self._stage = models, stage
+        self._bound: OrderedDict[Shapes, _Bound] = OrderedDict()
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        shapes = tuple(array.shape for array in arrays)
+        if shapes not in self._bound:
+            self._bound[shapes] = _Bound(self._models.for_size(self._stage, shapes), self._stage)
+        self._bound.move_to_end(shapes)
+        while len(self._bound) > _MOST_SIZES:
+            self._bound.popitem(last=False)
+        return self._bound[shapes](arrays)
+
+
+class _Bound:
+    """A request whose memory stays where it is: arrays it has seen before are not handed over again."""
+
+    def __init__(self, model: ov.CompiledModel, stage: SegmentStage):
+        self._request = model.create_infer_request()
+        self._names = stage.inputs
+        self._arrays: list[np.ndarray | None] = [None] * len(stage.inputs)
+        self._outputs = [_array(self._request.get_tensor(name)) for name in stage.outputs]
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        for i, (name, array) in enumerate(zip(self._names, arrays, strict=True)):
+            if array is not self._arrays[i]:
+                self._request.set_tensor(name, _tensor(array))
+                self._arrays[i] = array
+        self._request.infer()
+        return self._outputs
+
+
+class _Kernels(dict[str, Segment]):
+    """A kernel of its own for every stage that asks for one."""
+
+    def __init__(self, threads: int):
+        super().__init__()
+        self._threads = threads
+
+    def __missing__(self, name: str) -> Segment:
+        assert name == "criss_cross_attention"
+        return _Attention(self._threads)
+
+
+class _Attention:
+    """The kernel with its output, which is kept while the size stays: fresh memory costs as much as the arithmetic."""
+
+    def __init__(self, threads: int):
+        self._threads = threads
+        self._out = np.empty(0, np.float32)
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> tuple[np.ndarray]:
+        q, k, v = arrays
+        if self._out.shape != v.shape or self._out.dtype != v.dtype:
+            self._out = np.empty(v.shape, v.dtype)
+        _core.criss_cross_attention(q, k, v, self._out, self._threads)
+        return (self._out,)
+
+
+def to_bfloat16(array: np.ndarray) -> np.ndarray:
+    """Float32 -> the bits of the nearest bfloat16 as uint16; of two, the even one.
+
+    >>> to_bfloat16(np.array([1.0, -2.0], np.float32)).tolist() == [0x3F80, 0xC000]
+    True
+    """
+    bits = np.ascontiguousarray(array).view(np.uint32)
+    return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
+
+
+def to_float32(array: np.ndarray) -> np.ndarray:
+    """The bits of bfloat16 -> float32; float32 as it is."""
+    return array if array.dtype == np.float32 else (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def _tensor(array: np.ndarray) -> ov.Tensor:
+    if array.dtype == np.float32:
+        return ov.Tensor(array, shared_memory=True)
+    return ov.Tensor(array, ov.Shape(array.shape), ov.Type.bf16)
+
+
+def _array(tensor: ov.Tensor) -> np.ndarray:
+    # NumPy has no bfloat16: OpenVINO shows it as float16.
+    return tensor.data if tensor.element_type == ov.Type.f32 else tensor.data.view(np.uint16)

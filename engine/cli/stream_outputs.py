@@ -1,0 +1,100 @@
+"""What ``crowd stream`` makes of each frame: text, JSON lines, CSV, a video, maps and the live page."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from typing import IO, Any
+
+from engine.cli.outputs import STDOUT, printable
+from engine.occupancy import OccupancyLog
+from engine.outputs.frames import RateMeter
+from engine.outputs.page import LivePage
+from engine.outputs.painter import FramePainter
+from engine.outputs.records import FrameCsv, JsonLines, MapFolder
+from engine.outputs.video import VideoWriter
+from engine.stream.frame import FrameResult
+from engine.zone_layout import TOTAL, ZoneLayout
+
+# Of a saved video, if nobody says.
+_RATE = 25.0
+
+
+class StreamOutputs:
+    """Everything that was asked for, opened before the first frame is counted; a context manager.
+
+    JSON lines and CSV grow line by line, so that they can be followed; the video appears when it is complete.
+    """
+
+    def __init__(self, options: argparse.Namespace, layout: ZoneLayout):
+        self._log, self._rate, self._frames = OccupancyLog(layout.alerts), RateMeter(), 0
+        self._writes_text = not options.quiet and STDOUT not in (options.json, options.csv)
+        self._quiet = options.quiet
+        self._records: list[JsonLines | FrameCsv] = []
+        self._maps = MapFolder(options.save_maps) if options.save_maps is not None else None
+        self._video = self._page = None
+        self._saved, self._shown = FramePainter(), FramePainter()
+        with contextlib.ExitStack() as stack:
+            # The video first: it refuses a wrong suffix before a file is made.
+            if options.save is not None:
+                self._video = stack.enter_context(VideoWriter(options.save, options.fps or _RATE))
+            if options.json is not None:
+                self._records.append(JsonLines(stack.enter_context(_open_growing(options.json))))
+            if options.csv is not None:
+                self._records.append(FrameCsv(stack.enter_context(_open_growing(options.csv)), layout))
+            if options.show is not None:
+                self._page = stack.enter_context(LivePage(options.show, f"crowd: {options.source}"))
+                _say(f"showing it at {self._page.url}")
+            self._stack = stack.pop_all()
+
+    def write(self, frame: FrameResult) -> None:
+        """Put a frame into every output."""
+        self._frames += 1
+        rate = self._rate.update()
+        for event in self._log.update(frame.timestamp, frame.result):
+            _say(str(event))
+        alerts = self._log.alerts_on
+        for record in self._records:
+            record.write(frame, alerts)
+        if self._maps:
+            self._maps.write(frame)
+        if self._video:
+            self._video.write(self._saved.draw(frame, rate, alerts), frame.timestamp)
+        if self._page:
+            status = {**frame.to_dict(), "alerts": list(alerts)}
+            self._page.publish(lambda: self._shown.draw(frame, rate, alerts), status)
+        if self._writes_text:
+            print(printable(_text(frame)), flush=True)
+        for warning in () if self._quiet else frame.to_dict()["warnings"]:
+            _say(f"{frame.timestamp:.2f} s: warning: {warning}")
+
+    def summary(self, dropped: int) -> str:
+        """What was counted, in one line."""
+        frames = f"{self._frames} frame{'' if self._frames == 1 else 's'} counted"
+        parts = [frames + (f", {dropped} left out because counting took longer" if dropped else "")]
+        for zone, seen in self._log.summary.items():
+            name = "" if zone == TOTAL else f"{zone}: "
+            parts.append(f"{name}{seen.mean:.1f} people on average, at most {seen.peak} at {seen.peak_at:.2f} s")
+        return "; ".join(parts)
+
+    def __enter__(self) -> StreamOutputs:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._stack.__exit__(*exception)
+
+
+def _open_growing(path: str) -> contextlib.AbstractContextManager[IO[str]]:
+    if path == STDOUT:
+        return contextlib.nullcontext(sys.stdout)
+    return open(path, "w", encoding="utf-8", newline="")
+
+
+def _text(frame: FrameResult) -> str:
+    zones = "".join(f", {name}: {people}" for name, people in frame.result.zones.items())
+    return f"{frame}{zones}" + (f", {frame.dropped} frames left out" if frame.dropped else "")
+
+
+def _say(text: str) -> None:
+    print(f"crowd: {printable(text)}", file=sys.stderr)

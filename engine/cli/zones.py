@@ -1,0 +1,66 @@
+"""Zones, lines and alerts on the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.result import CountResult
+    from engine.zone_layout import ZoneLayout
+
+
+def add_arguments(parser: argparse.ArgumentParser, alerts: bool) -> None:
+    """Add the options; ``alerts`` too where there is a stream to watch."""
+    content = "zones, lines and alerts" if alerts else "zones and lines"
+    parser.add_argument("--zones", metavar="FILE", help=f"{content}, as JSON")
+    parser.add_argument(
+        "--zone", action="append", default=[], metavar="ZONE", help="'NAME=x,y x,y x,y ...' in pixels, or x%%,y%%"
+    )
+    parser.add_argument(
+        "--line", action="append", default=[], metavar="LINE", help="'NAME=x,y x,y': people on each side of it"
+    )
+    if alerts:
+        parser.add_argument(
+            "--alert", action="append", default=[], metavar="ALERT", help="ZONE=HIGH[:LOW], or total=HIGH[:LOW]"
+        )
+
+
+def read_layout(options: argparse.Namespace) -> ZoneLayout:
+    """The layout that the options give: of the file, and of the command line.
+
+    Raises:
+        ConfigError: something in it is not valid, or there twice.
+    """
+    # Here, so that --help loads no array library.
+    from engine.zone_inputs import as_layout, parse_alert, parse_shape
+    from engine.zone_layout import ZoneLayout
+
+    read = as_layout(options.zones)
+    zones = _by_name(map(parse_shape, options.zone), read.zones)
+    lines = _by_name(map(parse_shape, options.line), read.lines)
+    alerts = _by_name(map(parse_alert, getattr(options, "alert", [])), read.alerts)
+    return ZoneLayout({**read.zones, **zones}, {**read.lines, **lines}, {**read.alerts, **alerts})
+
+
+def zones_text(result: CountResult) -> str:
+    """People in each zone and on each side of each line, to follow a count.
+
+    For example ``, gate: 12 (7-19), door: 3 left, 9 right``.
+    """
+    zones = "".join(
+        f", {name}: {result.zones[name]} ({low}-{high})" for name, (low, high) in result.zone_intervals.items()
+    )
+    return zones + "".join(f", {name}: {left} left, {right} right" for name, (left, right) in result.lines.items())
+
+
+def _by_name(pairs: Iterable[tuple[str, Any]], read: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found or name in read:
+            raise ConfigError(f"{name!r} is given twice; give one of them another name")
+        found[name] = value
+    return found

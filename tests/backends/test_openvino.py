@@ -1,0 +1,162 @@
+"""The CPU backend: its ways of using the cores, its threads, and its models for one size."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import engine
+from engine.backends.openvino import models, network
+from engine.backends.openvino.backend import count_cores
+from engine.backends.openvino.network import Network, to_bfloat16, to_float32
+from engine.errors import BackendError, ConfigError
+from engine.images import load_image
+
+PICTURE = load_image(Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pedestrians.jpg")
+# Crops of several sizes; all but the last two are padded.
+PICTURES = [PICTURE[:100, :130], PICTURE[40:140, 50:180], PICTURE[:70, :65], PICTURE[:128, :64], PICTURE[64:128, :96]]
+MODES = ("balanced", "latency", "throughput")
+
+
+def _counter(**options) -> engine.CrowdCounter:
+    return engine.CrowdCounter(backend="openvino", **options)
+
+
+def _same(a: engine.CountResult, b: engine.CountResult) -> bool:
+    return all(np.array_equal(getattr(a, x), getattr(b, x)) for x in ("points", "scores", "heatmap", "uncertainty"))
+
+
+@pytest.fixture(scope="module", params=MODES)
+def counter(request):
+    with _counter(performance=request.param, cpu_threads=2) as counter:
+        yield counter
+
+
+def test_all_modes_count_the_same() -> None:
+    results = {}
+    for mode in MODES:
+        with _counter(performance=mode, compute_type="float32") as counter:
+            results[mode] = counter.count(PICTURE[:320, :480])
+    expected = results["balanced"]
+    assert expected.count > 0
+    for result in results.values():
+        assert result.count == expected.count
+        np.testing.assert_allclose(result.heatmap, expected.heatmap, atol=1e-3)
+        np.testing.assert_allclose(result.points, expected.points, atol=0.05)
+
+
+def test_repeats_batches_and_threads_are_bit_identical(counter) -> None:
+    expected = [counter.count(picture, steps=2) for picture in PICTURES]
+    assert all(_same(a, b) for a, b in zip(counter.count_batch(PICTURES * 2, steps=2), expected * 2, strict=True))
+    with ThreadPoolExecutor(4) as pool:
+        results = pool.map(lambda picture: counter.count(picture, steps=2), PICTURES * 3)
+        assert all(_same(a, b) for a, b in zip(results, expected * 3, strict=True))
+
+
+def test_results_do_not_share_memory_with_the_next_count(counter) -> None:
+    first = counter.count(PICTURES[0], samples=2)
+    kept = first.heatmap.copy(), first.uncertainty.copy(), first.density.copy()
+    counter.count(PICTURES[1], samples=2)
+    assert all(
+        np.array_equal(a, b) for a, b in zip(kept, (first.heatmap, first.uncertainty, first.density), strict=True)
+    )
+
+
+@pytest.mark.parametrize(("mode", "parallel", "threads"), [("balanced", 1, 3), ("latency", 1, 3), ("throughput", 3, 1)])
+def test_threads_are_as_many_as_asked_for(mode, parallel, threads, monkeypatch) -> None:
+    """At most so many inferences at once, each on so many threads, from however many threads they come."""
+    running, most, lock = 0, 0, threading.Lock()
+    encode = Network.encode
+    # In throughput mode all three are in here at once before one gets on.
+    meeting = threading.Barrier(parallel, timeout=60)
+
+    def watched(self, image):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        meeting.wait()
+        try:
+            return encode(self, image)
+        finally:
+            with lock:
+                running -= 1
+
+    monkeypatch.setattr(Network, "encode", watched)
+    kernel_threads = []
+    attend = network._core.criss_cross_attention
+
+    def watched_kernel(*arguments):
+        kernel_threads.append(arguments[-1])
+        attend(*arguments)
+
+    monkeypatch.setattr(network._core, "criss_cross_attention", watched_kernel)
+    with _counter(performance=mode, cpu_threads=3) as counter, ThreadPoolExecutor(6) as pool:
+        assert len(list(pool.map(lambda _: counter.count(PICTURES[0], steps=1), range(6)))) == 6
+        compiled = counter._backend._models
+        loaded = [*compiled._models.values(), *compiled._sized.values()]
+        # OpenVINO takes no more threads than there are cores.
+        assert {model.get_property("INFERENCE_NUM_THREADS") for model in loaded} == {min(threads, count_cores())}
+        assert {model.get_property("NUM_STREAMS") for model in loaded} == {1}
+    assert most == parallel
+    assert set(kernel_threads) == {threads}
+
+
+def test_models_for_a_size_are_compiled_once_and_forgotten_in_turn(monkeypatch) -> None:
+    monkeypatch.setattr(network, "_MOST_SIZES", 1)
+    monkeypatch.setattr(models, "_MOST_SIZED", 5)
+    sizes = []
+    for_size = models.SegmentModels._compile
+    monkeypatch.setattr(
+        models.SegmentModels, "_compile", lambda self, *x: (sizes.append(x[0].graph), for_size(self, *x))[1]
+    )
+    with _counter(performance="latency", steps=1) as counter:
+        first = counter.count(PICTURES[0])
+        compiled = len(sizes)
+        assert compiled == len(set(sizes)) > 0
+        # Padded to the same size.
+        counter.count(PICTURES[1])
+        assert len(sizes) == compiled
+        counter.count(PICTURES[2])
+        assert len(counter._backend._models._sized) <= 5
+        assert _same(counter.count(PICTURES[0]), first)
+        assert len(sizes) == 3 * compiled
+
+
+def test_tiles_take_the_models_for_all_sizes(monkeypatch) -> None:
+    plan = engine.count_job.plan_tiles
+    monkeypatch.setattr("engine.count_job.plan_tiles", lambda h, w: plan(h, w, max_pixels=1, side=320, halo=64))
+    with _counter(performance="latency", steps=1) as counter:
+        result = counter.count(PICTURE[:256, :512])
+        assert "tiles" in result.warnings[0]
+        assert not counter._backend._models._sized
+
+
+def test_int8_needs_a_bundle_that_has_it(gpu_bundle) -> None:
+    assert "int8" not in gpu_bundle.programs["encoder"].stages[0].typed
+    with pytest.raises(BackendError, match=r"has no int8 variant of encoder\.0\.onnx.*compute_type='default'"):
+        engine.CrowdCounter(gpu_bundle.path, backend="openvino", compute_type="int8")
+    with pytest.raises(BackendError, match="computes in float32, bfloat16, int8, got 'float16'"):
+        _counter(compute_type="float16")
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(ConfigError, match="performance must be one of balanced, latency, throughput, got 'fast'"):
+        _counter(performance="fast")
+
+
+def test_bfloat16_rounds_to_nearest_even() -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    values = np.concatenate([
+        rng.standard_normal(1000).astype(np.float32) * 10.0 ** rng.integers(-20, 20, 1000).astype(np.float32),
+        # Halfway between two neighbours, with an even and an odd one below.
+        np.array([0x3F808000, 0x3F818000, 0x7F7F8000, 0, 0x80000000], np.uint32).view(np.float32),
+    ]).astype(np.float32)  # fmt: skip
+    expected = torch.from_numpy(values).bfloat16()
+    assert np.array_equal(to_bfloat16(values), expected.view(torch.int16).numpy().view(np.uint16))
+    assert np.array_equal(to_float32(to_bfloat16(values)), expected.float().numpy())

@@ -1,0 +1,76 @@
+"""``crowd count`` with zones and lines, on the shipped model."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+import engine
+from engine.cli import main
+from engine.zone_inputs import load_layout
+
+PICTURE = Path(__file__).parent.parent.parent / "examples" / "pictures" / "images" / "pedestrians.jpg"
+
+
+@pytest.fixture
+def zones(tmp_path: Path) -> Path:
+    path = tmp_path / "zones.json"
+    path.write_text(
+        json.dumps(
+            {
+                "unit": "fractions",
+                "zones": {"left": [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]},
+                "lines": {"door": [[0, 0.4], [1, 0.4]]},
+            }
+        )
+    )
+    return path
+
+
+def test_zones_in_every_output(zones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    right = "right=50%,0% 100%,0% 100%,100% 50%,100%"
+    command = ["count", str(PICTURE), "--zones", str(zones), "--zone", right, "--json", str(tmp_path / "r.json")]
+    assert main([*command, "--csv", str(tmp_path / "r.csv"), "--save", str(tmp_path / "o.png")]) == 0
+    with engine.CrowdCounter() as counter:
+        result = counter.count(PICTURE, zones=load_layout(zones))
+    left, (low, high) = result.zones["left"], result.zone_intervals["left"]
+    above, below = result.lines["door"]
+    others = result.count - left
+    text = capsys.readouterr().out
+    assert f", left: {left} ({low}-{high}), right: {others} (" in text
+    assert text.endswith(f", door: {above} left, {below} right\n")
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "r.csv").read_text()))
+    assert list(row)[-8:] == [
+        "zone.left", "zone.left.low", "zone.left.high", "zone.right", "zone.right.low", "zone.right.high",
+        "line.door.left", "line.door.right",
+    ]  # fmt: skip
+    assert (row["zone.left"], row["zone.left.high"], row["zone.right"]) == (str(left), str(high), str(others))
+    assert (row["line.door.left"], row["line.door.right"]) == (str(above), str(below))
+    (entry,) = json.loads((tmp_path / "r.json").read_text())
+    assert entry["zones"] == {"left": left, "right": others}
+    assert entry["zone_intervals"]["left"] == [low, high]
+    assert (tmp_path / "o.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--zone", "gate=1,2"], "zone 'gate' must be 3 to 1000 corners"),
+        (["--zone", "left=1,2 9,2 9,9"], "'left' is given twice"),
+        (["--zone", "a=1,2 9,2 9,9", "--zone", "a=1,2 9,2 9,9"], "'a' is given twice"),
+        (["--zone", "a=1,2 9%,2 9,9"], "all in percent"),
+        (["--line", "left=1,2 9,2"], "name of a zone and of a line"),
+        (["--zones", "gone.json"], "cannot read the zones in gone.json"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_mistakes_are_named_before_anything_is_counted(
+    arguments: list[str], message: str, zones: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = [] if "--zones" in arguments else ["--zones", str(zones)]
+    assert main(["count", str(PICTURE), *first, *arguments]) == 2
+    assert message in capsys.readouterr().err
