@@ -36,8 +36,6 @@ class TrainConfig:
         minutes: length of the run where ``iterations`` is 0; a resumed run goes on from the minutes already spent.
         batch, learning_rate, weight_decay, warmup: of AdamW; warm-up in iterations.
         ema: decay of the averaged weights, which are the ones that are kept.
-        freeze_norms: 1 to train with the batch norms' running statistics, as inference has them, and leave those as
-            they are: for the last stage. With the statistics of each batch, a dense crop is judged beside sparse ones.
         validate_every: minutes between validations.
     """
 
@@ -48,7 +46,6 @@ class TrainConfig:
     weight_decay: float = 1e-2
     warmup: int = 300
     ema: float = 0.999
-    freeze_norms: int = 0
     clip_norm: float = 5.0
     validate_every: float = 10.0
     seed: int = 0
@@ -166,7 +163,7 @@ def train(
     losses: list[dict[str, float]] = []
     clock = time.perf_counter()
     for batch in batches.iterate(run.iteration):
-        _train_mode(run.network, bool(config.freeze_norms))
+        run.network.train()
         losses.append(run.step(batch))
         now = time.perf_counter()
         run.seconds, clock = run.seconds + now - clock, now
@@ -183,13 +180,6 @@ def train(
             break
     bar.close()
     return out / "best.pt"
-
-
-def _train_mode(network: nn.Module, freeze_norms: bool) -> None:
-    network.train()
-    for layer in network.modules():
-        if freeze_norms and isinstance(layer, nn.BatchNorm2d):
-            layer.eval()
 
 
 def _report(run: TrainingRun, held_out: list[Sample], losses: list[dict[str, float]]) -> None:
