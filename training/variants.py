@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from engine.config import ModelConfig
 from engine.model.attention import criss_cross_attention
@@ -35,18 +34,9 @@ class CrossAttentionDecoder(Decoder):
 
     def forward(self, features: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         x = self.merge(x_t.to(features.dtype))
-        time = F.silu(self.time(self.embed(t)))
         for query, key_value in zip(self.query, self.key_value, strict=True):
             q = query(x) * self.logit_scale
             k, v = key_value(features).split([q.shape[1], x.shape[1]], dim=1)
             attended = criss_cross_attention(*(a.permute(0, 2, 3, 1).contiguous() for a in (q, k, v)))
             x = x + attended.permute(0, 3, 1, 2)
-        half = len(self.blocks) // 2
-        for block in self.blocks[:half]:
-            x = block(x, time)
-        for _ in range(self.attention_passes):
-            x = self.attention(x)
-        for block in self.blocks[half:]:
-            x = block(x, time)
-        heatmap = self.out(F.relu(x)).float()
-        return (2 * heatmap - 1) * self.map_scale
+        return self.estimate(x, t)

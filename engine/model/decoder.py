@@ -67,7 +67,10 @@ class Decoder(nn.Module):
         nn.init.constant_(self.out.bias, 0.02)
 
     def forward(self, features: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        x = self.merge(torch.cat([features, x_t.to(features.dtype)], dim=1))
+        return self.estimate(self.merge(torch.cat([features, x_t.to(features.dtype)], dim=1)), t)
+
+    def estimate(self, x: Tensor, t: Tensor) -> Tensor:
+        """x_0 from what noisy map and features were merged into, [B, C, h, w]."""
         time = F.silu(self.time(self.embed(t)))
         half = len(self.blocks) // 2
         for block in self.blocks[:half]:
