@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from engine.config import FEATURE_STRIDE, ModelConfig
-from engine.training.targets import block_counts, head_map
+from engine.head_map import head_map
+from engine.training.targets import block_counts
 
 # Blocks of the count target: two cells of the condition map.
 COUNT_STRIDE = 2 * FEATURE_STRIDE

@@ -1,12 +1,10 @@
-"""Points -> the maps the network learns."""
+"""Points -> the counts that the encoder learns; the head map, which counting draws too, is in the core."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# Counting redraws heads as it learned them, so the map's definition lies in the core.
 from engine.head_map import cells_of
-from engine.head_map import head_map as head_map
 
 
 def block_counts(points: np.ndarray, height: int, width: int, stride: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 from unittest import mock
@@ -44,9 +45,9 @@ class PlainBackend(Backend):
         (x_0,) = self.run("decoder", {"features": features, "x_t": x_t, "t": times})
         return x_0
 
+    @abstractmethod
     def run(self, program: str, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
         """The outputs of one of the graphs."""
-        raise NotImplementedError
 
     def infer_all(self, work: Iterable[Work]) -> Generator[TileMaps, None, None]:
         yield from infer_as_batch(self, list(work))

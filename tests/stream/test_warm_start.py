@@ -13,10 +13,10 @@ from PIL import Image
 import engine
 from engine.backends.base import Backend, Start
 from engine.errors import BackendError
+from engine.head_map import head_map
 from engine.sampler import initial_noise
 from engine.schedule import alpha_sigma
 from engine.stream.warm_start import WarmSettings, WarmStart, plan_warm_start
-from engine.training.targets import head_map
 
 PICTURE = Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pedestrians.jpg"
 

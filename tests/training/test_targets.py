@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.training.targets import block_counts, head_map
+from engine.head_map import head_map
+from engine.training.targets import block_counts
 
 SIZES = [(1, 1), (1, 9), (5, 3), (16, 16), (33, 20)]
 
