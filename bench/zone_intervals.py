@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 import engine
 from engine.training.dataset import Sample, find_samples
-from engine.zone_layout import ZoneLayout
-from engine.zones import count_zones
+from engine.zones.layout import ZoneLayout
+from engine.zones.members import count_zones
 
 GRIDS = (1, 2, 3, 4, 6)
 

@@ -19,8 +19,8 @@ from engine.maps import TileMaps
 from engine.preprocess import Tile, plan_tiles
 from engine.result import CountResult
 from engine.stopwatch import Stopwatch
-from engine.zone_layout import ZoneLayout
-from engine.zones import count_sides, count_zones
+from engine.zones.layout import ZoneLayout
+from engine.zones.members import count_sides, count_zones
 
 # Pictures with a side below this many pixels are counted with a warning.
 _SMALL_SIDE = 64

@@ -21,7 +21,7 @@ from engine.stream.live import Patience
 from engine.stream.opening import StreamOptions, open_source
 from engine.stream.pipeline import CountStream, FrameReader, count_frames
 from engine.stream.warm_start import plan_warm_start
-from engine.zone_inputs import Zones, as_layout
+from engine.zones.inputs import Zones, as_layout
 
 
 class CrowdCounter:
@@ -98,7 +98,7 @@ class CrowdCounter:
                 keeps no picture, so ``plot`` takes one.
             color: "rgb" or "bgr", the channel order of arrays.
             steps, samples: override the counter's own for this call.
-            zones: polygons in pixels, by name, a :class:`engine.zone_layout.ZoneLayout` (fractions, lines), or the
+            zones: polygons in pixels, by name, a :class:`engine.zones.layout.ZoneLayout` (fractions, lines), or the
                 path of its JSON file; ``result.zones`` and ``result.lines`` have the people in each.
             stream: that an array on the GPU is written in, if its library does not tell (PyCUDA does not): a handle,
                 or a stream of PyCUDA, CuPy or PyTorch. It is waited for on the GPU.

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from engine.lettering import DARK, LIGHT, Plate, fit
-from engine.zone_drawing import Box, LineMark, ZoneMark, draw_zones
+from engine.zones.drawing import Box, LineMark, ZoneMark, draw_zones
 
 # Anchors of viridis, at equal distances: perceptually uniform, and readable with every colour blindness.
 _VIRIDIS = (

@@ -16,9 +16,9 @@ from PIL import Image
 from engine.errors import ConfigError, EngineError
 from engine.images import load_image
 from engine.overlay import count_texts, crowding, draw_overlay, heat_of_heads
-from engine.zone_drawing import line_marks, zone_marks
-from engine.zone_layout import ZoneLayout
-from engine.zones import zone_interval
+from engine.zones.drawing import line_marks, zone_marks
+from engine.zones.layout import ZoneLayout
+from engine.zones.members import zone_interval
 
 if TYPE_CHECKING:
     import supervision
@@ -95,7 +95,7 @@ class CountResult:
 
     @property
     def zone_intervals(self) -> dict[str, tuple[int, int]]:
-        """(low, high) of the people in each zone (:func:`engine.zones.zone_interval`)."""
+        """(low, high) of the people in each zone (:func:`engine.zones.members.zone_interval`)."""
         return {name: zone_interval(people, self.count, self.interval) for name, people in self.zones.items()}
 
     def plot(

@@ -8,8 +8,8 @@ import numpy as np
 
 from engine.result import CountResult
 from engine.stream.frame import FrameResult
-from engine.zone_layout import ZoneLayout
-from engine.zones import count_sides, count_zones
+from engine.zones.layout import ZoneLayout
+from engine.zones.members import count_sides, count_zones
 
 
 def counted_frame(

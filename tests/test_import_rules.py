@@ -12,9 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 CORE = {
     "bundle", "canvas", "config", "counting", "cubins", "decode", "errors", "graph_check", "head_map", "images",
-    "lettering", "manifest", "maps", "occupancy", "ordered_map", "overlay", "pixels", "preprocess", "processes",
-    "program", "result", "sampler", "schedule", "stages", "stopwatch", "telemetry", "zone_drawing", "zone_inputs",
-    "zone_layout", "zones", "_core",
+    "lettering", "manifest", "maps", "ordered_map", "overlay", "pixels", "preprocess", "processes", "program",
+    "result", "sampler", "schedule", "stages", "stopwatch", "telemetry", "zones", "_core",
 }  # fmt: skip
 HEAVY = {
     "torch", "triton", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "onnx", "onnxruntime", "scipy", "safetensors",
@@ -27,7 +26,7 @@ def _layer(path: Path) -> str:
     if parts[0] == "engine":
         if parts[1] == "backends" and len(parts) > 2:
             return f"backends.{parts[2]}"
-        return "core" if len(parts) == 2 and parts[1] in CORE else parts[1]
+        return "core" if parts[1] in CORE else parts[1]
     return parts[0]
 
 

@@ -1,4 +1,4 @@
-"""Random training crops: scale, position, flip and colour."""
+"""Random training crops: scale, position, flip, colour, and two pictures joined in one."""
 
 from __future__ import annotations
 
@@ -21,19 +21,24 @@ class AugmentConfig:
 
     Attributes:
         scale: smallest and largest zoom, drawn log-uniformly.
+        aspect: smallest and largest ratio of the horizontal to the vertical zoom, drawn log-uniformly.
         contrast, gamma, channel_gain: smallest and largest factor.
         brightness: largest shift of pixels in [0, 1].
         grey: probability of a grey picture.
         negatives: probability that a crop is a synthetic picture without people.
+        joined: probability that a crop is made of two, side by side or one above the other (CutMix with whole
+            edges: Yun et al. 2019), so that a place cannot be told by its surroundings.
     """
 
     scale: tuple[float, float] = (0.6, 1.7)
-    contrast: tuple[float, float] = (0.7, 1.3)
-    gamma: tuple[float, float] = (0.8, 1.25)
-    channel_gain: tuple[float, float] = (0.92, 1.08)
-    brightness: float = 0.15
-    grey: float = 0.1
+    aspect: tuple[float, float] = (0.85, 1.18)
+    contrast: tuple[float, float] = (0.6, 1.5)
+    gamma: tuple[float, float] = (0.65, 1.5)
+    channel_gain: tuple[float, float] = (0.85, 1.18)
+    brightness: float = 0.2
+    grey: float = 0.15
     negatives: float = 0.05
+    joined: float = 0.3
 
 
 def random_crop(
@@ -65,15 +70,32 @@ def random_crop(
     )
 
 
+def join_crops(
+    first: tuple[np.ndarray, ...], second: tuple[np.ndarray, ...], rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """One crop with its targets, the left or upper part from ``first``, the rest from ``second``.
+
+    The border lies between two blocks, somewhere in the middle half, so that every array is cut exactly.
+    """
+    blocks, across = first[-1].shape[0], bool(rng.random() < 0.5)
+    border = int(rng.integers(blocks // 4, blocks - blocks // 4 + 1))
+    joined = []
+    for one, other in zip(first, second, strict=True):
+        axis, cut = one.ndim - 1 if across else one.ndim - 2, border * one.shape[-1] // blocks
+        joined.append(np.concatenate([np.split(one, [cut], axis)[0], np.split(other, [cut], axis)[1]], axis))
+    return tuple(joined)
+
+
 def _cut(
     image: np.ndarray, points: np.ndarray, size: int, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     height, width = image.shape[:2]
-    scale = np.exp(rng.uniform(*np.log(config.scale)))
+    zoom, stretch = np.exp(rng.uniform(*np.log(config.scale))), np.exp(rng.uniform(*np.log(config.aspect)) / 2)
+    scale = np.array([zoom * stretch, zoom / stretch])
     reach = size / scale
-    left, top = rng.uniform(0, max(width - reach, 0)), rng.uniform(0, max(height - reach, 0))
-    right, bottom = min(left + reach, width), min(top + reach, height)
-    target = max(round((right - left) * scale), 1), max(round((bottom - top) * scale), 1)
+    left, top = rng.uniform(0, max(width - reach[0], 0)), rng.uniform(0, max(height - reach[1], 0))
+    right, bottom = min(left + reach[0], width), min(top + reach[1], height)
+    target = max(round((right - left) * scale[0]), 1), max(round((bottom - top) * scale[1]), 1)
     # Only the pixels under the crop are handed to Pillow; its box is relative to them.
     x, y = int(left), int(top)
     region = Image.fromarray(image[y : int(np.ceil(bottom)), x : int(np.ceil(right))])

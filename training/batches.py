@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from engine.config import ModelConfig
 from engine.images import load_image
-from engine.training.augment import AugmentConfig, random_crop
+from engine.training.augment import AugmentConfig, join_crops, random_crop
 from engine.training.dataset import Sample
 from engine.training.negatives import empty_picture
 
@@ -47,10 +47,14 @@ class CrowdBatches:
         rng = np.random.default_rng((self.seed, number))
         crops = []
         for _ in range(self.batch):
-            image, points = self._draw(rng)
-            crops.append(random_crop(image, points, self.model, self.augment, rng))
+            crop = self._crop(rng)
+            crops.append(join_crops(crop, self._crop(rng), rng) if rng.random() < self.augment.joined else crop)
         pixels, heads, counts = (torch.from_numpy(np.stack(x)) for x in zip(*crops, strict=True))
         return pixels.contiguous(memory_format=torch.channels_last), heads, counts
+
+    def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        image, points = self._draw(rng)
+        return random_crop(image, points, self.model, self.augment, rng)
 
     def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         if rng.random() < self.augment.negatives:

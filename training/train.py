@@ -140,7 +140,7 @@ def train(
     start: str | Path | None = None,
     progress: bool = True,
 ) -> Path:
-    """Train on ``samples``; keep ``last.pt`` and, by the map loss on ``held_out``, ``best.pt``.
+    """Train on ``samples``; keep ``last.pt`` and, by its :func:`validate` score on ``held_out``, ``best.pt``.
 
     Args:
         resume: go on from ``out/last.pt``, if there is one, as if the run had not stopped.
@@ -185,7 +185,7 @@ def train(
 def _report(run: TrainingRun, held_out: list[Sample], losses: list[dict[str, float]]) -> None:
     scores = validate(run.average, run.config.model, held_out, run.device) if held_out else {}
     # Without held-out pictures the last weights are the ones to keep.
-    score = scores.get("map", -run.iteration)
+    score = scores.get("score", -run.iteration)
     improved = score <= run.best
     run.best = min(run.best, score)
     run.save("last.pt")

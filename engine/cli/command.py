@@ -27,7 +27,7 @@ from engine.cli.outputs import (
 from engine.errors import ConfigError, EngineError, ImageError
 
 if TYPE_CHECKING:
-    from engine.zone_layout import ZoneLayout
+    from engine.zones.layout import ZoneLayout
 
 CounterFactory = Callable[..., Any]
 

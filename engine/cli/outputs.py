@@ -17,7 +17,7 @@ from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from engine.result import CountResult
-    from engine.zone_layout import ZoneLayout
+    from engine.zones.layout import ZoneLayout
 
 STDOUT = "-"
 CSV_COLUMNS = ("file", "count", "low", "high", "width", "height")

@@ -8,14 +8,14 @@ import sys
 from typing import IO, Any
 
 from engine.cli.outputs import STDOUT, printable
-from engine.occupancy import OccupancyLog
 from engine.outputs.frames import RateMeter
 from engine.outputs.page import LivePage
 from engine.outputs.painter import FramePainter
 from engine.outputs.records import FrameCsv, JsonLines, MapFolder
 from engine.outputs.video import VideoWriter
 from engine.stream.frame import FrameResult
-from engine.zone_layout import TOTAL, ZoneLayout
+from engine.zones.layout import TOTAL, ZoneLayout
+from engine.zones.occupancy import OccupancyLog
 
 # Of a saved video, if nobody says.
 _RATE = 25.0

@@ -10,7 +10,7 @@ from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from engine.result import CountResult
-    from engine.zone_layout import ZoneLayout
+    from engine.zones.layout import ZoneLayout
 
 
 def add_arguments(parser: argparse.ArgumentParser, alerts: bool) -> None:
@@ -36,8 +36,8 @@ def read_layout(options: argparse.Namespace) -> ZoneLayout:
         ConfigError: something in it is not valid, or there twice.
     """
     # Here, so that --help loads no array library.
-    from engine.zone_inputs import as_layout, parse_alert, parse_shape
-    from engine.zone_layout import ZoneLayout
+    from engine.zones.inputs import as_layout, parse_alert, parse_shape
+    from engine.zones.layout import ZoneLayout
 
     read = as_layout(options.zones)
     zones = _by_name(map(parse_shape, options.zone), read.zones)

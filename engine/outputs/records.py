@@ -12,7 +12,7 @@ from typing import IO
 from engine.errors import ConfigError
 from engine.outputs.frames import CountedFrame
 from engine.result import CountResult
-from engine.zone_layout import ZoneLayout
+from engine.zones.layout import ZoneLayout
 
 
 class JsonLines:

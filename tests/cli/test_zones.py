@@ -11,7 +11,7 @@ import pytest
 
 import engine
 from engine.cli import main
-from engine.zone_inputs import load_layout
+from engine.zones.inputs import load_layout
 
 PICTURE = Path(__file__).parent.parent.parent / "examples" / "pictures" / "images" / "pedestrians.jpg"
 

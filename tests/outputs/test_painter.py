@@ -8,7 +8,7 @@ from stream_frames import counted_frame
 
 from engine.errors import ConfigError
 from engine.outputs.painter import FramePainter, note_texts
-from engine.zone_layout import ZoneLayout
+from engine.zones.layout import ZoneLayout
 
 LAYOUT = ZoneLayout.from_dict({"zones": {"box": [[100, 100], [220, 100], [220, 200], [100, 200]]},
                                "lines": {"door": [[250, 20], [250, 220]]}})  # fmt: skip

@@ -14,7 +14,7 @@ from stream_frames import counted_frame
 from engine.errors import ConfigError
 from engine.outputs.frames import RateMeter
 from engine.outputs.records import FrameCsv, JsonLines, MapFolder
-from engine.zone_layout import ZoneLayout
+from engine.zones.layout import ZoneLayout
 
 LAYOUT = ZoneLayout.from_dict(
     {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.result import CountResult
-from engine.zones import count_zones
+from engine.zones.members import count_zones
 
 # It is in the dev extra; users of a smaller install have no use for this test.
 sv = pytest.importorskip("supervision", reason="supervision is not installed; it is in the extra 'dev'")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from engine.config import ModelConfig
-from engine.training.augment import AugmentConfig, random_crop
+from engine.training.augment import AugmentConfig, join_crops, random_crop
 
 MODEL = ModelConfig(crop_size=64)
 PLAIN = AugmentConfig(
-    scale=(1, 1), contrast=(1, 1), gamma=(1, 1), channel_gain=(1, 1), brightness=0, grey=0
+    scale=(1, 1), aspect=(1, 1), contrast=(1, 1), gamma=(1, 1), channel_gain=(1, 1), brightness=0, grey=0
 )  # fmt: skip
 NOBODY = np.zeros((0, 2), np.float32)
 
@@ -91,6 +93,40 @@ def test_a_small_picture_is_padded_with_zeros_and_not_enlarged():
         assert inside[:, :30, :40].all() or inside[:, :30, -40:].all()
         assert counts.sum() == 2
         assert (heads == 1).sum() == 2
+
+
+def test_the_aspect_stretches_one_side_against_the_other():
+    config = dataclasses.replace(PLAIN, aspect=(1.44, 1.44))
+    points = np.float32([[20, 20], [40, 20], [20, 40]])
+    rng = np.random.default_rng(0)
+    _, heads, counts = random_crop(np.zeros((50, 50, 3), np.uint8), points, ModelConfig(crop_size=96), config, rng)
+    rows, columns = np.nonzero(heads == 1)
+    # 20 pixels become 20 * 1.2 across and 20 / 1.2 down: 12 and 8.3 cells of 2 pixels.
+    assert np.ptp(columns) == 12
+    assert np.ptp(rows) == 8
+    assert counts.sum() == 3
+
+
+def test_joined_crops_are_cut_at_one_border_between_blocks():
+    size, rng = 128, np.random.default_rng(3)
+    shapes = (3, size, size), (size // 2, size // 2), (size // 16, size // 16)
+    ones, twos = ([np.full(shape, value, np.float32) for shape in shapes] for value in (1, 2))
+    borders = set()
+    for _ in range(60):
+        joined = join_crops(tuple(ones), tuple(twos), rng)
+        assert [x.shape for x in joined] == list(shapes)
+        assert [x.dtype for x in joined] == [np.float32] * 3
+        blocks = joined[2]
+        across = bool((blocks[0] == blocks).all())
+        line = blocks[0] if across else blocks[:, 0]
+        border = int((line == 1).sum())
+        assert (line[:border] == 1).all()
+        for array in joined:
+            # The same border in every array, at its own resolution.
+            spread = np.repeat(np.repeat(blocks, array.shape[-1] // len(blocks), 0), array.shape[-1] // len(blocks), 1)
+            np.testing.assert_array_equal(array, np.broadcast_to(spread, array.shape))
+        borders.add((across, border))
+    assert borders == {(across, border) for across in (False, True) for border in range(2, 7)}
 
 
 def test_heads_outside_the_crop_are_dropped():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from engine.errors import ConfigError
 from engine.result import CountResult
-from engine.zone_layout import TOTAL, Alert
+from engine.zones.layout import TOTAL, Alert
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw
 
 import engine
 from engine.errors import ConfigError
-from engine.zone_inputs import as_layout, load_layout
-from engine.zone_layout import ZoneLayout
-from engine.zones import count_sides, count_zones, zone_interval
+from engine.zones.inputs import as_layout, load_layout
+from engine.zones.layout import ZoneLayout
+from engine.zones.members import count_sides, count_zones, zone_interval
 
 SQUARE = [(0, 0), (6, 0), (6, 6), (0, 6)]
 
@@ -169,7 +169,7 @@ def test_polygons_that_are_none_are_refused(polygon: Any) -> None:
     assert len(str(caught.value)) < 300
 
 
-PICTURE = Path(__file__).parent.parent / "examples" / "pictures" / "images" / "pedestrians.jpg"
+PICTURE = Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pedestrians.jpg"
 
 
 def test_pictures_and_batches_are_counted_by_zone(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from engine.errors import ConfigError
-from engine.zone_inputs import as_layout, load_layout, parse_alert, parse_shape
-from engine.zone_layout import Alert, Shape, ZoneLayout
+from engine.zones.inputs import as_layout, load_layout, parse_alert, parse_shape
+from engine.zones.layout import Alert, Shape, ZoneLayout
 
 SQUARE = [(0, 0), (6, 0), (6, 6), (0, 6)]
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from engine.errors import ConfigError
-from engine.zone_layout import EXAMPLE, FRACTIONS, PIXELS, Alert, Shape, ZoneLayout
-from engine.zones import Polygon
+from engine.zones.layout import EXAMPLE, FRACTIONS, PIXELS, Alert, Shape, ZoneLayout
+from engine.zones.members import Polygon
 
 # Of a file; a thousand zones of a hundred corners fit.
 _MAX_BYTES = 4 << 20

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from engine.lettering import DARK, LIGHT, Colour, Plate, fit, spell
-from engine.zone_layout import ZoneLayout
+from engine.zones.layout import ZoneLayout
 
 # Okabe and Ito's colours for every colour vision, less those that a dark rim would hide (black and blue), green, which
 # the heat layer has, and vermilion, which is for alerts.

@@ -11,7 +11,7 @@ from PIL import Image
 
 from engine.lettering import DARK, GOOD_FONT, LIGHT, SMALLEST_FONT, Plate, fit, spell
 from engine.overlay import colormap, count_texts, draw_overlay
-from engine.zone_drawing import ALERT, PALETTE, LineMark, ZoneMark, draw_zones
+from engine.zones.drawing import ALERT, PALETTE, LineMark, ZoneMark, draw_zones
 
 BOX = np.array([(60, 50), (260, 50), (260, 190), (60, 190)], float)
 # Machado, Oliveira and Fernandes 2009, severity 1: linear RGB as people without one kind of cone see it.

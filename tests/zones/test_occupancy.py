@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError
-from engine.occupancy import AlertEvent, AlertSwitch, Occupancy, OccupancyLog
 from engine.result import CountResult
-from engine.zone_layout import Alert
+from engine.zones.layout import Alert
+from engine.zones.occupancy import AlertEvent, AlertSwitch, Occupancy, OccupancyLog
 
 
 def result(count: int, **zones: int) -> CountResult:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import ConfigError
-from engine.zones import MAX_CORNERS, Polygon, check_shape
+from engine.zones.members import MAX_CORNERS, Polygon, check_shape
 
 # Names the whole picture, where a zone's name is expected.
 TOTAL = "total"
