@@ -30,7 +30,7 @@ class StreamOutputs:
     def __init__(self, options: argparse.Namespace, layout: ZoneLayout):
         self._log, self._rate, self._frames = OccupancyLog(layout.alerts), RateMeter(), 0
         self._writes_text = not options.quiet and STDOUT not in (options.json, options.csv)
-        self._quiet = options.quiet
+        self._quiet, self._warned = options.quiet, list[str]()
         self._records: list[JsonLines | FrameCsv] = []
         self._maps = MapFolder(options.save_maps) if options.save_maps is not None else None
         self._video = self._page = None
@@ -66,8 +66,12 @@ class StreamOutputs:
             self._page.publish(lambda: self._shown.draw(frame, rate, alerts), status)
         if self._writes_text:
             print(printable(_text(frame)), flush=True)
-        for warning in () if self._quiet else frame.to_dict()["warnings"]:
-            _say(f"{frame.timestamp:.2f} s: warning: {warning}")
+        warnings = frame.to_dict()["warnings"]
+        # What holds for frame after frame is said once.
+        for warning in () if self._quiet else warnings:
+            if warning not in self._warned:
+                _say(f"{frame.timestamp:.2f} s: warning: {warning}")
+        self._warned = warnings
 
     def summary(self, dropped: int) -> str:
         """What was counted, in one line."""

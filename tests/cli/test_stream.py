@@ -71,6 +71,11 @@ def crowd(*arguments: Any, numbers: tuple[int, ...] = (3, 5, 4), end: BaseExcept
     return main(["stream", *map(str, arguments)], counter_factory=factory)
 
 
+def test_a_warning_is_said_when_it_begins_to_hold(capsys) -> None:
+    assert crowd("match.mp4", numbers=(5, 5, 5, 4, 5)) == 0
+    assert capsys.readouterr().err.count("it was dark") == 2
+
+
 def test_a_line_for_each_frame_and_a_summary(capsys) -> None:
     assert crowd("match.mp4") == 0
     out, err = capsys.readouterr()

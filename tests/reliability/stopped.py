@@ -26,6 +26,8 @@ import engine
 from engine import cli
 from engine.bundle import add_files
 from engine.cli import command, doctor
+from engine.stream.opening import StreamOptions, open_source
+from engine.stream.pipeline import CountStream, FrameReader, count_frames
 
 PICTURES = 6
 OLD = "old\n"
@@ -43,6 +45,12 @@ class StandIn:
 
     def count(self, img: Any, **_: object) -> Any:
         return self.result
+
+    def stream(self, source: Any, **_: object) -> CountStream:
+        """The frames are read by the thread that reads them in earnest."""
+        reader = FrameReader(open_source(source, StreamOptions()))
+        plan: Any = None
+        return CountStream(reader, count_frames(reader, plan, None, lambda images, _: (self.result for _ in images)))
 
 
 def prepare(folder: Path) -> None:
@@ -79,6 +87,9 @@ def trials(name: str, folder: Path) -> Trial:
         import scipy.optimize  # noqa: F401
 
         return crowd("eval", data, "--json", out / "eval.json", "--quiet")
+    if name == "stream":
+        outputs = ("--csv", out / "frames.csv", "--json", out / "frames.jsonl", "--save-maps", out / "maps")
+        return crowd("stream", data / "images", *outputs, "--save", out / "counted.mp4")
     if name == "doctor":
         doctor._try_count = lambda backend: backend
         return crowd("doctor", "--json")
@@ -170,7 +181,7 @@ def run_trials(name: str, number: int, count: int, folder: Path) -> list[dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", choices=["count", "eval", "doctor", "export", "bundle"])
+    parser.add_argument("command", choices=["count", "eval", "stream", "doctor", "export", "bundle"])
     parser.add_argument("folder", type=Path, help="an empty folder to work in")
     parser.add_argument("--signal", type=int, default=signal.SIGINT)
     parser.add_argument("--trials", type=int, default=20)

@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,7 +20,7 @@ from engine.bundle import load_bundle
 from engine.errors import BundleError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are forked and signalled")
-COMMANDS = ["count", "eval", "doctor", "export"]
+COMMANDS = ["count", "eval", "stream", "doctor", "export"]
 
 
 def _outcomes(name: str, number: int, trials: int, folder: Path) -> list[dict[str, Any]]:
@@ -71,13 +72,25 @@ def test_killed_additions_to_a_bundle(tmp_path: Path, long_run: bool) -> None:
         assert (bundle.versions == {"maker": "1"}) == (added == [True, True])
 
 
+def _lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n")
+
+
 def _assert_whole(folder: Path) -> None:
     """Every file that is not hidden is as it was before, or complete."""
     for file in folder.rglob("*"):
         hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
         if hidden or file.is_dir() or "bundle" in file.relative_to(folder).parts or file.read_bytes() == OLD.encode():
             continue
-        if file.suffix == ".csv":
+        if file.name == "frames.csv":
+            # Grows frame by frame; the header may be all there is.
+            assert len(list(csv.DictReader(file.read_text().splitlines()))) <= PICTURES
+        elif file.suffix == ".jsonl":
+            assert [json.loads(line)["index"] for line in file.read_text().splitlines()] == list(range(_lines(file)))
+        elif file.suffix == ".mp4":
+            with av.open(str(file)) as video:
+                assert 0 < sum(1 for _ in video.decode(video=0)) <= PICTURES
+        elif file.suffix == ".csv":
             assert len(list(csv.DictReader(file.read_text().splitlines()))) == PICTURES
         elif file.suffix == ".json":
             assert len(json.loads(file.read_text())) > 0
