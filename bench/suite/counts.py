@@ -48,6 +48,11 @@ class Counters:
         """All but those that only some groups take."""
         return tuple(label for label in self._makers if label not in (*COMPILED, *EAGER_BATCH))
 
+    @property
+    def engine_labels(self) -> tuple[str, ...]:
+        """Our own variants: the other runtimes are not timed where each count takes seconds."""
+        return tuple(self.variants)
+
     def __getitem__(self, label: str) -> engine.CrowdCounter:
         """The counter.
 

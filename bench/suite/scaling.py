@@ -18,7 +18,7 @@ from suite.peaks import crowd_map
 from suite.plan import Plan
 from suite.same_model import default_steps
 
-_WIDTHS = (320, 480, 640, 960, 1280, 1920)
+_WIDTHS = (576, 800, 1280, 1920, 2560, 4608)  # of 4:3 pictures: a quarter of a megapixel to 16
 _STEPS = (1, 2, 3, 5, 10, 20)
 _BATCHES = (1, 2, 4, 8, 16)
 _PEOPLE = (10, 30, 100, 300, 1000, 3000)

@@ -70,7 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"crowd {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_count(commands)
-    _add_counter_options(stream.add_arguments(_add_command(commands, "stream", *stream.TEXTS)))
+    # The frames of a stream are of one size.
+    _add_counter_options(stream.add_arguments(_add_command(commands, "stream", *stream.TEXTS)), "latency")
     _add_eval(commands)
     _add_command(
         commands, "export", "turn a training checkpoint into a bundle", "crowd export runs/default/model.pt my-bundle"
@@ -123,7 +124,7 @@ def _add_eval(commands: Any) -> None:
     evaluate.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-def _add_counter_options(parser: argparse.ArgumentParser) -> None:
+def _add_counter_options(parser: argparse.ArgumentParser, performance: str = "balanced") -> None:
     parser.add_argument("--model", default="default", help='"default" or the path of a bundle')
     parser.add_argument("--samples", type=int, default=1, help="noise samples to average (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
@@ -133,6 +134,12 @@ def _add_counter_options(parser: argparse.ArgumentParser) -> None:
         "--compute-type", default="default", help="default, float32, bfloat16, float16 or int8 (default: default)"
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 is all cores (default: 0)")
+    parser.add_argument(
+        "--performance",
+        default=performance,
+        help="on a CPU: balanced, latency (compiles for each size of picture) or throughput (a picture of a stream on "
+        "each core) (default: %(default)s)",
+    )
 
 
 def _run(arguments: list[str], counter_factory: CounterFactory | None) -> int:
@@ -166,6 +173,7 @@ def _make_counter(options: argparse.Namespace, factory: CounterFactory, steps: i
         samples=options.samples,
         seed=options.seed,
         cpu_threads=options.threads,
+        performance=options.performance,
     )
 
 

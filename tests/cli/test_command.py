@@ -90,11 +90,11 @@ def test_one_line_per_picture(pictures, capsys):
 
 
 def test_options_reach_the_counter(pictures):
-    assert (
-        crowd("count", pictures, "--steps", 4, "--threads", 2, "--backend", "torch", "--seed", 7, "--samples", 3) == 0
-    )
+    numbers = ("--steps", 4, "--threads", 2, "--seed", 7, "--samples", 3)
+    assert crowd("count", pictures, *numbers, "--backend", "torch", "--performance", "latency") == 0
     expected = {"model": "default", "device": "auto", "backend": "torch", "compute_type": "default"}
-    assert StandInCounter.last.options == expected | {"steps": 4, "samples": 3, "seed": 7, "cpu_threads": 2}
+    expected |= {"steps": 4, "samples": 3, "seed": 7, "cpu_threads": 2, "performance": "latency"}
+    assert StandInCounter.last.options == expected
 
 
 def test_standard_input(monkeypatch, capsys):

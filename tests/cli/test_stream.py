@@ -101,6 +101,8 @@ def test_options_reach_the_counter(capsys) -> None:
     options = counter.stream_options
     assert (options["fps"], options["live"], options["warm_start"], options["timeout"]) == (5, False, True, 3)
     assert (counter.options["steps"], counter.options["samples"]) == (2, 4)
+    # Frames are of one size, so models made for it pay.
+    assert counter.options["performance"] == "latency"
     assert capsys.readouterr() == ("", "")
 
 
