@@ -18,6 +18,8 @@ from suite.summary import SCALING, size_of
 
 _ROOT = Path(__file__).parents[1]
 _OURS, _THEIRS, _OTHER = "#c2410c", "#475569", "#94a3b8"
+# Times the fastest, from which on a way is named and not drawn.
+_SLOW = 8
 _MARKERS = {"PyTorch float32": "o", "OpenVINO float32": "s", "OpenVINO bfloat16": "D"}
 
 
@@ -97,9 +99,9 @@ def draw_kernels(results: Results) -> Any:
         rows = results.find(name)
         largest = max(rows, key=lambda row: ((row.width or 0) * (row.height or 0), row.people or 0)).case
         rows = sorted((row for row in rows if row.case == largest), key=lambda row: -row.p50)
-        _dots(axis, rows, [f"{row.p50:.3g} ms" + (f", {row.roof:.0f} % of roof" if row.roof else "") for row in rows])
+        _dots(axis, rows, [_ms(row) + (f", {row.roof:.0f} % of roof" if row.roof else "") for row in rows])
         axis.set(title=f"{name}, {largest}", xlabel="milliseconds (logarithmic)", xscale="log")
-        axis.set_xlim(min(row.p20 for row in rows) / 2, max(row.p80 for row in rows) * 6)
+        axis.set_xlim(min(row.p20 for row in rows) / 2, max(row.p80 for row in rows) * 12)
         _plain_ticks(axis.xaxis)
     _sign(figure, results)
     return figure
@@ -115,6 +117,9 @@ def draw_counts(results: Results) -> Any:
     # Most ways ran at the model's own steps.
     case = max(cases, key=cases.count)
     rows = sorted((row for row in rows if row.case == case), key=lambda row: -row.p50)
+    # Bars of a few ways that are very slow would hide what the others differ in.
+    slow = [row for row in rows if row.p50 > _SLOW * rows[-1].p50]
+    rows = rows[len(slow) :]
     figure, axis = plt.subplots(figsize=(9, 0.42 * len(rows) + 1.4), layout="constrained")
     starts = [0.0] * len(rows)
     stages = list(dict.fromkeys(row.case.partition(": ")[2] for row in results.find("stage")))
@@ -125,8 +130,9 @@ def draw_counts(results: Results) -> Any:
         axis.barh([row.way for row in rows], widths, left=starts, color=shade, label=stage)
         starts = [start + width for start, width in zip(starts, widths, strict=True)]
     for row, end in zip(rows, starts, strict=True):
-        axis.annotate(f" {row.p50:.4g} ms", (max(end, row.p50), row.way), va="center", fontsize=8)
-    axis.set(title=f"One count, {case}", xlabel="milliseconds")
+        axis.annotate(f" {_ms(row)}", (max(end, row.p50), row.way), va="center", fontsize=8)
+    left_out = "".join(f"; not drawn: {row.way}, {_ms(row)}" for row in slow)
+    axis.set(title=f"One count, {case}", xlabel=f"milliseconds{left_out}")
     axis.margins(x=0.15)
     axis.legend(fontsize=7, frameon=False)
     _sign(figure, results)
@@ -158,6 +164,10 @@ def draw_scaling(results: Results) -> Any:
     axes[0][0].set_ylabel("milliseconds")
     _sign(figure, results)
     return figure
+
+
+def _ms(row: Row) -> str:
+    return f"{row.p50:.3g} ms" if row.p50 < 1000 else f"{row.p50:.0f} ms"
 
 
 def _dots(axis: Any, rows: Sequence[Row], texts: Sequence[str]) -> None:

@@ -61,6 +61,7 @@ class VideoWriter:
         self._size = (0, 0)
         self._first: float | None = None
         self._last_pts = -1
+        self._pictures = 0
         self._closed = False
 
     def write(self, picture: np.ndarray, timestamp: float) -> None:
@@ -82,6 +83,7 @@ class VideoWriter:
         frame = self._av.VideoFrame.from_ndarray(picture, format="rgb24")
         frame.pts, frame.time_base = self._pts(timestamp), Fraction(1, _TICKS)
         self._encode(frame)
+        self._pictures += 1
 
     def close(self) -> None:
         """Complete the video, which then has its name; without a picture there is no file. Closing twice is harmless.
@@ -92,7 +94,8 @@ class VideoWriter:
         """
         if self._closed:
             return
-        if self._container is None:
+        # Not by the container: a first picture that was interrupted has opened it, and there may be no file yet.
+        if not self._pictures:
             self.discard()
             return
         try:

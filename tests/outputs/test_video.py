@@ -141,6 +141,25 @@ def test_a_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("written", [0, 1])
+def test_an_interrupted_picture_is_left_out(written: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Ctrl-C met, the video is completed with the pictures before it; of none there is no file."""
+    writer = VideoWriter(tmp_path / "out.mp4")
+    black = np.zeros((16, 16, 3), np.uint8)
+    for number in range(written):
+        writer.write(black, number)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_encode", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            writer.write(black, written)
+    writer.close()
+    assert [x.name for x in tmp_path.iterdir()] == ["out.mp4"] * written
+
+
+def interrupt(_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_without_a_frame_there_is_no_file(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     path.write_bytes(b"old")
