@@ -33,15 +33,22 @@ def run() -> NoReturn:
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     sys.unraisablehook = _interrupt_again
-    status: int | str | None = _INTERRUPTED
     try:
-        status = main()
-    except SystemExit as stop:
-        status = stop.code
-    finally:
+        status = _main_status()
         # There is nothing left to interrupt, and what ends the interpreter would print tracebacks.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        # In the moment between the end of main and the line above.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        status = _INTERRUPTED
     sys.exit(_flushed(status))
+
+
+def _main_status() -> int | str | None:
+    try:
+        return main()
+    except SystemExit as stop:
+        return stop.code
 
 
 def _interrupt_again(lost: Any) -> None:

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from engine import cli
 from engine.cli import main
 from engine.cli.inputs import find_pictures
 from engine.cli.outputs import plan_targets
@@ -126,3 +127,21 @@ def test_ctrl_c_ends_with_130_and_one_line(slow_process):
     slow_process.send_signal(signal.SIGINT)
     assert slow_process.stderr.read() == b"crowd: interrupted\n"
     assert slow_process.wait() == 130
+
+
+def test_ctrl_c_after_the_command_has_ended_is_quiet_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the moment before the signal is ignored."""
+    calls = []
+
+    def late(*arguments: object) -> None:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "main", lambda: 0)
+    monkeypatch.setattr(signal, "signal", late)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    with pytest.raises(SystemExit) as stop:
+        cli.run()
+    assert stop.value.code == 130
+    assert calls == [(signal.SIGINT, signal.SIG_IGN)] * 2
