@@ -61,3 +61,16 @@ def test_the_bundle_is_small_and_calibrated() -> None:
     bundle = load_bundle("default")
     assert sum(file.stat().st_size for file in bundle.path.iterdir()) <= 16 * 2**20
     assert {1, 2, 3} <= bundle.counting.keys()
+
+
+def test_int8_finds_the_same_people() -> None:
+    """Where float32 and int8 differ at all, it is by a head at the threshold."""
+    results = []
+    for compute_type in ("float32", "int8"):
+        with engine.CrowdCounter(backend="openvino", compute_type=compute_type) as counter:
+            results.append(counter.count(PICTURES / "images" / "pedestrians.jpg"))
+    exact, quantised = results
+    assert abs(quantised.count - exact.count) <= 1
+    assert np.abs(quantised.heatmap - exact.heatmap).max() < 0.25
+    distances = np.linalg.norm(exact.points[:, None] - quantised.points[None], axis=2).min(axis=1)
+    assert (distances < 8).sum() >= exact.count - 1
