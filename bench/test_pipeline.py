@@ -15,6 +15,8 @@ from suite.same_model import default_steps
 _SIZES = {(640, 480): 6.0, (1024, 768): 12.0, (1920, 1080): 10.0, (3840, 2160): 10.0}
 _STEPS = (1, 2, 5, 10)
 _BATCHES = {1: 3.0, 4: 6.0, 16: 6.0, 32: 6.0}
+# Seconds a call from which on a way is left out, and named with its time.
+_SLOWEST = 4.0
 # Pixels a call from which on our own variants alone are timed.
 _MANY_PIXELS = 4_000_000
 
@@ -38,7 +40,7 @@ def step_cases(plan: Plan) -> list[Case]:
 def _count_case(plan: Plan, size: tuple[int, int], steps: int, seconds: float, more: tuple[str, ...] = ()) -> Case:
     labels = (*_labels(plan, size, 1), *more)
     make = functools.partial(count_group, shared_counters(plan), labels, *size, steps)
-    budget = plan.budget(seconds, least=3, slowest=8.0)
+    budget = plan.budget(seconds, least=3, slowest=_SLOWEST)
     return Case(f"count {size[0]}x{size[1]}, {steps} steps", make, labels, budget)
 
 
@@ -49,7 +51,7 @@ def batch_cases(plan: Plan) -> list[Case]:
     for batch, seconds in batches.items():
         labels = (*_labels(plan, size, batch), *EAGER_BATCH)
         make = functools.partial(batch_group, shared_counters(plan), labels, batch, *size, default_steps())
-        cases.append(Case(f"batch of {batch}", make, labels, plan.budget(seconds, least=2, slowest=8.0)))
+        cases.append(Case(f"batch of {batch}", make, labels, plan.budget(seconds, least=2, slowest=_SLOWEST)))
     return cases
 
 

@@ -77,12 +77,25 @@ def peer_group(plan: Plan, size: tuple[int, int]) -> Group:
     return Group("crowd counter", f"{width}x{height}", ways, check, settings, figures)
 
 
+@functools.lru_cache(maxsize=1)
+def _network(name: str) -> Any:
+    from suite.networks import build
+
+    return build(name)
+
+
+@functools.lru_cache(maxsize=1)
+def _converted(name: str, shape: tuple[int, ...]) -> Any:
+    import openvino as ov
+    import torch
+
+    return ov.convert_model(_network(name), example_input=torch.zeros(shape), input=list(shape))
+
+
 def _forward(name: str, image: np.ndarray) -> Any:
     import torch
 
-    from suite.networks import build
-
-    network, tensor = build(name), torch.from_numpy(image)
+    network, tensor = _network(name), torch.from_numpy(image)
 
     def call() -> np.ndarray:
         with torch.inference_mode():
@@ -93,20 +106,16 @@ def _forward(name: str, image: np.ndarray) -> Any:
 
 def _openvino(name: str, how: str, image: np.ndarray, threads: int) -> Any:
     import openvino as ov
-    import torch
-
-    from suite.networks import build
 
     core, compute_type = ov.Core(), how.split()[1]
     if compute_type == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise MissingError("this CPU has no bfloat16 instructions")
-    model = ov.convert_model(build(name), example_input=torch.from_numpy(image), input=list(image.shape))
     options = {
         "INFERENCE_PRECISION_HINT": {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16}[compute_type],
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
     }
-    compiled = core.compile_model(model, "CPU", options)
+    compiled = core.compile_model(_converted(name, image.shape), "CPU", options)
     return lambda: compiled([image], share_inputs=True)[0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -124,6 +125,21 @@ def test_a_short_run_leaves_checkpoints_and_a_log_and_can_go_on(samples, tmp_pat
     errors = [scores[f"density/{sample.part}"] / max(len(sample.points), 1) for sample in samples]
     assert scores["score"] == pytest.approx(scores["map"] * np.mean(errors))
     assert ModelConfig(**torch.load(best, weights_only=True)["config"]["model"]) == MODEL
+
+
+def test_joined_crops_are_of_two_pictures(tmp_path):
+    crowd = []
+    for part, level in (("part_A", 255), ("part_B", 0)):
+        Image.new("RGB", (80, 80), (level,) * 3).save(tmp_path / f"{part}.png")
+        crowd.append(Sample(tmp_path / f"{part}.png", np.zeros((0, 2), np.float32), part))
+    plain = AugmentConfig((1, 1), (1, 1), (1, 1), (1, 1), (1, 1), brightness=0, grey=0, negatives=0)
+    mixed = []
+    for joined in (0, 1):
+        pixels, _, _ = CrowdBatches(crowd, MODEL, dataclasses.replace(plain, joined=joined), 100).make(0)
+        mixed.append(sum(len(crop.unique()) > 1 for crop in pixels))
+    # Of two draws, half are of different pictures.
+    assert mixed[0] == 0
+    assert 30 < mixed[1] < 70
 
 
 def test_every_part_is_drawn_as_often_as_the_others(samples):
