@@ -14,11 +14,11 @@ from suite.same_model import default_steps
 
 _SIZES = {(640, 480): 6.0, (1024, 768): 12.0, (1920, 1080): 10.0, (3840, 2160): 10.0}
 _STEPS = (1, 2, 5, 10)
-_BATCHES = {1: 3.0, 4: 6.0, 16: 6.0, 32: 6.0}
-# Seconds a call from which on a way is left out, and named with its time.
-_SLOWEST = 4.0
+_BATCHES = {1: 3.0, 4: 5.0, 32: 5.0}
 # Pixels a call from which on our own variants alone are timed.
 _MANY_PIXELS = 4_000_000
+# Seconds a call from which on a way is left out, and named with its time: of few pixels, and of many.
+_SLOWEST = 2.0, 6.0
 
 
 def size_cases(plan: Plan) -> list[Case]:
@@ -31,16 +31,24 @@ def size_cases(plan: Plan) -> list[Case]:
 
 
 def step_cases(plan: Plan) -> list[Case]:
-    """Other numbers of steps."""
+    """Other numbers of steps, with the usual use of the cores."""
     if plan.quick:
         return [_count_case(plan, (160, 128), 1, 1.0)]
-    return [_count_case(plan, (1024, 768), steps, 5.0) for steps in _STEPS if steps != default_steps()]
+    left_out = ("latency", "throughput")
+    return [_count_case(plan, (1024, 768), steps, 5.0, (), left_out) for steps in _STEPS if steps != default_steps()]
 
 
-def _count_case(plan: Plan, size: tuple[int, int], steps: int, seconds: float, more: tuple[str, ...] = ()) -> Case:
-    labels = (*_labels(plan, size, 1), *more)
+def _count_case(
+    plan: Plan,
+    size: tuple[int, int],
+    steps: int,
+    seconds: float,
+    more: tuple[str, ...] = (),
+    left_out: tuple[str, ...] = ("throughput",),
+) -> Case:
+    labels = (*_labels(plan, size, 1, left_out), *more)
     make = functools.partial(count_group, shared_counters(plan), labels, *size, steps)
-    budget = plan.budget(seconds, least=3, slowest=_SLOWEST)
+    budget = plan.budget(seconds, least=3, slowest=_slowest(size, 1))
     return Case(f"count {size[0]}x{size[1]}, {steps} steps", make, labels, budget)
 
 
@@ -49,16 +57,26 @@ def batch_cases(plan: Plan) -> list[Case]:
     size, batches = ((96, 64), {2: 1.0}) if plan.quick else ((640, 480), _BATCHES)
     cases = []
     for batch, seconds in batches.items():
-        labels = (*_labels(plan, size, batch), *EAGER_BATCH)
+        labels = (*_labels(plan, size, batch, ()), *EAGER_BATCH)
         make = functools.partial(batch_group, shared_counters(plan), labels, batch, *size, default_steps())
-        cases.append(Case(f"batch of {batch}", make, labels, plan.budget(seconds, least=2, slowest=_SLOWEST)))
+        budget = plan.budget(seconds, least=2, slowest=_slowest(size, batch))
+        cases.append(Case(f"batch of {batch}", make, labels, budget))
     return cases
 
 
-def _labels(plan: Plan, size: tuple[int, int], batch: int) -> tuple[str, ...]:
+def _labels(plan: Plan, size: tuple[int, int], batch: int, left_out: tuple[str, ...]) -> tuple[str, ...]:
+    """What runs here, without the uses of the cores that do not matter for the case."""
     counters = shared_counters(plan)
-    many = size[0] * size[1] * batch > _MANY_PIXELS
-    return counters.engine_labels if many else counters.plain_labels
+    labels = counters.engine_labels if _is_large(size, batch) else counters.plain_labels
+    return tuple(label for label in labels if not label.endswith(left_out))
+
+
+def _slowest(size: tuple[int, int], batch: int) -> float:
+    return _SLOWEST[_is_large(size, batch)]
+
+
+def _is_large(size: tuple[int, int], batch: int) -> bool:
+    return size[0] * size[1] * batch > _MANY_PIXELS
 
 
 @pytest.mark.groups(cases=size_cases)

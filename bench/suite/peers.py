@@ -29,7 +29,7 @@ def peer_case(plan: Plan) -> Case:
     ours = [f"crowd-engine, {steps} steps" for steps in _STEPS]
     size = (128, 96) if plan.quick else (1024, 768)
     make = functools.partial(peer_group, plan, size)
-    return Case("crowd counters", make, (*networks, *ours), plan.budget(30.0, least=3, slowest=20.0))
+    return Case("crowd counters", make, (*networks, *ours), plan.budget(30.0, least=2, slowest=20.0))
 
 
 def peer_group(plan: Plan, size: tuple[int, int]) -> Group:
