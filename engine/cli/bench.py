@@ -8,11 +8,10 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.cli.machine import read_cpu, read_versions
-from engine.cli.outputs import check_output_file, printable
+from engine.cli.outputs import check_output_file, open_whole, printable
 from engine.config import check_range
 from engine.errors import ConfigError
 
@@ -64,7 +63,8 @@ def run(options: argparse.Namespace) -> int:
             times = interleave(bench.stints(), options.seconds, least=3, progress=progress)
     print(_report(bench, times, image))
     if options.json is not None:
-        Path(options.json).write_text(json.dumps(_data(bench, times, image), indent=1) + "\n", encoding="utf-8")
+        with open_whole(options.json) as file:
+            file.write(json.dumps(_data(bench, times, image), indent=1) + "\n")
     return _FAILED if bench.refused or not times else _OK
 
 

@@ -20,10 +20,10 @@ def _result(count: int = 20, shift: float = 0.0) -> SimpleNamespace:
 
 @pytest.fixture
 def counters(monkeypatch):
-    """Stand-ins by variant: what each counts; one that is not listed does not run."""
+    """Stand-ins by variant: what each counts; one that is not listed does not run. Ctrl-C comes in a counter's call."""
     made: dict[str, SimpleNamespace] = {}
 
-    def install(results: dict[str, SimpleNamespace]) -> dict[str, SimpleNamespace]:
+    def install(results: dict[str, SimpleNamespace], interrupted: int = 0) -> dict[str, SimpleNamespace]:
         def counter(self, model="default", **options):
             if str(self) not in results:
                 raise BackendError(f"{self} is not on this machine")
@@ -31,6 +31,8 @@ def counters(monkeypatch):
 
             def count(image, steps):
                 stand_in.calls += 1
+                if stand_in.calls == interrupted:
+                    raise KeyboardInterrupt
                 return results[str(self)]
 
             stand_in.count = count
@@ -79,6 +81,18 @@ def test_what_agrees_is_timed_and_what_does_not_is_named(counters, capsys, tmp_p
     assert (data["reference"], data["width"], data["height"]) == ("torch float32", 32, 24)
     assert list(data["refused"]) == ["openvino bfloat16, 3 steps"]
     assert all(0 <= row["p20_ms"] <= row["p50_ms"] <= row["p80_ms"] for row in data["rows"])
+
+
+@pytest.mark.parametrize("call", [1, 2, 4])
+def test_ctrl_c_closes_what_was_loaded_and_leaves_the_old_file(counters, capsys, tmp_path, call):
+    made = counters({"torch float32": _result(), "openvino float32": _result()}, interrupted=call)
+    (tmp_path / "times.json").write_text("old")
+    assert _bench("--json", tmp_path / "times.json", "--steps", 3) == 130
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1] == "crowd: interrupted"
+    assert all(x.closed for x in made.values())
+    assert [(x.name, x.read_text()) for x in tmp_path.iterdir()] == [("times.json", "old")]
 
 
 def test_without_the_reference_the_first_that_runs_is_it(counters, capsys):
