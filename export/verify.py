@@ -60,7 +60,7 @@ class Tolerance:
 TOLERANCES = {
     "float32": Tolerance(step=1e-4, final=1e-3, peaks=0.0),
     "float16": Tolerance(step=1e-2, final=5e-2, peaks=0.02),
-    "bfloat16": Tolerance(step=1e-1, final=2e-1, peaks=0.05),
+    "bfloat16": Tolerance(step=5e-2, final=2e-1, peaks=0.05),
     "int8": Tolerance(step=2e-1, final=5e-1, peaks=0.1),
 }
 # What a picture's largest value is taken for at least: of next to nothing, every error would be a large share.
@@ -248,9 +248,7 @@ class _Comparison:
         rows = [_compare(name, quantity, ours, theirs, tolerance.step) for quantity, ours, theirs in pairs]
         rows.append(_compare(name, "final map", final, self._final, tolerance.final))
         counts = [np.array([len(self._peaks(heatmap))]) for heatmap in (final, self._final)]
-        # Of a few people, one more or less is already a large share.
-        share = max(tolerance.peaks, 1 / max(int(counts[1][0]), 1)) if tolerance.peaks else 0.0
-        return [*rows, _compare(name, "peaks", counts[0], counts[1], share)]
+        return [*rows, _compare(name, "peaks", counts[0], counts[1], tolerance.peaks)]
 
     def _peaks(self, heatmap: np.ndarray) -> np.ndarray:
         return reference.find_peaks(heatmap, self._bundle.rule(self._steps).low)[0]
