@@ -15,7 +15,7 @@ import pytest
 from suite import summary
 from suite.ceilings import Ceilings, measure_ceilings
 from suite.footprint import disk_rows
-from suite.groups import Budget, Case, Measured, measure
+from suite.groups import Budget, Case, Measured, hopeless, measure
 from suite.machine import anchor, describe, devices
 from suite.plan import Plan
 from suite.results import Results, timed_row, write
@@ -58,6 +58,8 @@ class Suite:
         self.results = Results(describe(), self.quick)
         self._anchor = anchor()
         self._measured: dict[int, Measured] = {}
+        # Ways of counting that are left out from now on, and why.
+        self._hopeless: dict[str, str] = {}
         self._ceilings: Ceilings | None = None
         self.started = time.monotonic()
         self._seconds = 60.0 * config.option.minutes
@@ -86,7 +88,12 @@ class Suite:
             start = time.monotonic()
             self.results.anchors.append(self._anchor())
             group = case.make()
-            self._measured[id(case)] = measured = measure(group, labels, budget)
+            left_out = {label: self._hopeless[label] for label in labels if label in self._hopeless}
+            measured = measure(group, [label for label in labels if label not in left_out], budget)
+            measured = dataclasses.replace(measured, missing={**measured.missing, **left_out})
+            self._measured[id(case)] = measured
+            if group.name == "count":
+                self._hopeless |= hopeless(measured)
             for label, timing in measured.timings.items():
                 columns = {**group.settings, **group.figures(label, timing)}
                 row = timed_row(group.name, group.case, label, timing, **columns)

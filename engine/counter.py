@@ -31,8 +31,9 @@ class CrowdCounter:
         model: "default" for the shipped model, or the path of a bundle.
         device: "auto" (the GPU where everything for backend "tensorrt" is there), "cpu", "cuda" or "cuda:N".
         backend: "auto", "openvino", "tensorrt" or "torch".
-        compute_type: "default" (the fastest floating-point type of this machine), "float32", "bfloat16",
-            "float16" or "int8" (on a CPU; the fastest of all where it has AVX-512 VNNI or AMX).
+        compute_type: "default", "float32", "bfloat16", "float16" or "int8" (CPUs alone). The default is the fastest
+            that the model has and the machine has instructions for; on a CPU int8 with VNNI, else bfloat16 with
+            AVX512_BF16 or AMX, else float32.
         steps: denoising steps; None takes the model's own default.
         samples: noise samples that are averaged; more than one also gives the interval.
         seed: of the noise. Same seed, same picture: bit-identical result.

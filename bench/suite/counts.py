@@ -85,9 +85,15 @@ def shared_counters(plan: Plan) -> Counters:
 
 @functools.lru_cache(maxsize=8)
 def picture(width: int, height: int) -> np.ndarray:
-    """The sample picture, scaled: uint8 [height, width, 3]."""
+    """The sample picture: uint8 [height, width, 3].
+
+    It is scaled to at most 1024x768, and its mirror images fill the rest: larger, its heads would have sizes that no
+    crowd's have.
+    """
+    scaled = min(width, 1024), min(height, 768)
     with Image.open(_SAMPLE) as image:
-        return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
+        pixels = np.asarray(image.convert("RGB").resize(scaled, Image.Resampling.BICUBIC))
+    return np.pad(pixels, ((0, height - scaled[1]), (0, width - scaled[0]), (0, 0)), mode="symmetric")
 
 
 def pictures(number: int, width: int, height: int) -> list[np.ndarray]:

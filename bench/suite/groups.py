@@ -143,5 +143,18 @@ def measure(group: Group, labels: Sequence[str], budget: Budget) -> Measured:
     return Measured(group, timings, refused, missing)
 
 
+def hopeless(measured: Measured, ratio: float = 20.0) -> dict[str, str]:
+    """Ways that are not worth the time in larger cases, and why: the fastest takes ``ratio`` times less."""
+    if not measured.timings:
+        return {}
+    medians = {label: timing.percentile(50) for label, timing in measured.timings.items()}
+    fastest = min(medians.values())
+    return {
+        label: f"it took {median / fastest:.0f} times as long as the fastest at {measured.group.case}"
+        for label, median in medians.items()
+        if median > ratio * fastest
+    }
+
+
 # Milliseconds from which on a call is not repeated to find out how long it takes.
 _LONG = 500.0

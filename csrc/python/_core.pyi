@@ -99,3 +99,6 @@ def preprocess(
     Raises:
         ValueError: an array of another type, shape or layout, arrays of two types, or arrays that overlap.
     """
+
+def has_int8_dot() -> bool:
+    """Whether this processor multiplies and sums bytes in one instruction (VNNI); False where that is not known."""

@@ -8,4 +8,5 @@ PYBIND11_MODULE(_core, module) {
   crowd::python::register_ddim_update(module);
   crowd::python::register_find_peaks(module);
   crowd::python::register_preprocess(module);
+  crowd::python::register_processor(module);
 }

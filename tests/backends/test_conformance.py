@@ -23,6 +23,7 @@ PICTURE = Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pede
 VARIANTS = [
     ("openvino", "float32"),
     ("openvino", "bfloat16"),
+    ("openvino", "int8"),
     ("torch", "bfloat16"),
     pytest.param(("tensorrt", "float16"), marks=pytest.mark.gpu),
     pytest.param(("tensorrt", "bfloat16"), marks=pytest.mark.gpu),
@@ -88,7 +89,8 @@ def test_final_map_points_and_count(names, steps) -> None:
     with engine.CrowdCounter(backend=name, compute_type=compute_type) as counter:
         ours = counter.count(PICTURE, steps=steps)
     assert np.abs(ours.heatmap - theirs.heatmap).mean() < tolerance.heatmap
-    assert abs(ours.count - theirs.count) <= tolerance.count * theirs.count
+    allowed = round(tolerance.count * theirs.count)
+    assert abs(ours.count - theirs.count) <= allowed
     distances = np.linalg.norm(ours.points[:, None] - theirs.points[None], axis=2)
     matched = (distances.min(axis=0) < 2).sum()
-    assert matched >= (1 - tolerance.count) * theirs.count
+    assert matched >= theirs.count - allowed

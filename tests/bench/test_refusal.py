@@ -11,7 +11,7 @@ import pytest
 from suite import attention, ddim, peaks
 from suite.attention import AttentionShape, attention_group
 from suite.ddim import ddim_group
-from suite.groups import Budget, Group, MissingError, Way, WrongResultError, measure
+from suite.groups import Budget, Group, Measured, MissingError, Way, WrongResultError, hopeless, measure
 from suite.peaks import peaks_group
 
 from engine import _core
@@ -126,6 +126,16 @@ def test_the_others_are_timed_when_one_is_wrong_missing_slow_or_fails():
     assert found.missing["missing"] == "no such library"
     assert "61.0 s" in found.missing["slow"]
     assert closed == ["right", "wrong", "slow"]
+
+
+def test_ways_that_take_many_times_as_long_are_known_afterwards():
+    ways = {
+        name: lambda length=length: Way(lambda: 1, lambda times: length * times)
+        for name, length in {"fast": 5.0, "slow": 95.0, "hopeless": 105.0}.items()
+    }
+    found = measure(Group("g", "64x48", ways, lambda label, output: None), list(ways), BUDGET)
+    assert hopeless(found) == {"hopeless": "it took 21 times as long as the fastest at 64x48"}
+    assert hopeless(Measured(found.group, {}, {}, {})) == {}
 
 
 # A plugin that breaks the kernel before the suite sees it.

@@ -13,6 +13,7 @@ import torch
 from suite import networks
 from suite.accuracy import our_errors, summarise
 from suite.ceilings import Ceilings, measure_ceilings
+from suite.counts import picture
 from suite.peers import RUNTIMES, peer_case
 from suite.plan import Plan
 from suite.published import PUBLISHED
@@ -109,6 +110,14 @@ def test_errors_come_from_the_rows_of_eval(tmp_path):
     known, source = our_errors(SimpleNamespace(digest="d3", accuracy={}), file)
     assert known == {}
     assert "not measured" in source
+
+
+def test_larger_pictures_have_more_people_not_larger_ones():
+    small, large = picture(1024, 768), picture(2100, 1600)
+    assert large.shape == (1600, 2100, 3)
+    assert np.array_equal(large[:768, :1024], small)
+    assert np.array_equal(large[:768, 1024:2048], small[:, ::-1])
+    assert picture(100, 70).shape == (70, 100, 3)
 
 
 def test_exponents_of_known_powers():

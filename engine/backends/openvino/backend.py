@@ -181,18 +181,19 @@ def count_cores() -> int:
 
 
 def _resolve_type(bundle: Bundle, compute_type: str, native_bfloat16: bool) -> str:
+    stages = (stage for program in bundle.programs.values() for stage in program.stages)
+    without_int8 = [x.graph for x in stages if isinstance(x, SegmentStage) and "int8" not in x.typed]
     if compute_type == "default":
+        if _core.has_int8_dot() and not without_int8:
+            return "int8"
         return "bfloat16" if native_bfloat16 else "float32"
     if compute_type not in _PRECISIONS:
         raise BackendError(f"backend 'openvino' computes in {', '.join(_PRECISIONS)}, got {compute_type!r}")
     if compute_type == "bfloat16" and not native_bfloat16:
         raise BackendError("this CPU has no bfloat16 instructions; use compute_type='float32' or 'default'")
-    if compute_type == "int8":
-        stages = (stage for program in bundle.programs.values() for stage in program.stages)
-        missing = [x.graph for x in stages if isinstance(x, SegmentStage) and "int8" not in x.typed]
-        if missing:
-            raise BackendError(
-                f"{bundle.path} has no int8 variant of {', '.join(missing)}; use compute_type='default', or a bundle "
-                "that was exported with one"
-            )
+    if compute_type == "int8" and without_int8:
+        raise BackendError(
+            f"{bundle.path} has no int8 variant of {', '.join(without_int8)}; use compute_type='default', or put one "
+            "in: crowd export quantize"
+        )
     return compute_type

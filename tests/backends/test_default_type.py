@@ -1,0 +1,30 @@
+"""What "default" computes in on a CPU: the fastest type that the processor and the bundle have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import engine
+from engine import _core
+from engine.backends.openvino import backend
+from engine.cli.machine import parse_cpuinfo
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+@pytest.mark.skipif(not CPUINFO.is_file(), reason="only Linux lists the processor's instructions")
+def test_int8_instructions_are_found_where_the_system_lists_them() -> None:
+    _, features = parse_cpuinfo(CPUINFO.read_text())
+    assert _core.has_int8_dot() == bool({"avx512_vnni", "avx_vnni"} & set(features))
+
+
+@pytest.mark.parametrize("quantised", [True, False], ids=["int8-bundle", "float-bundle"])
+@pytest.mark.parametrize("vnni", [True, False])
+def test_int8_is_taken_where_the_processor_and_the_bundle_have_it(vnni, quantised, gpu_bundle, monkeypatch) -> None:
+    monkeypatch.setattr(backend._core, "has_int8_dot", lambda: vnni)
+    with engine.CrowdCounter("default" if quantised else gpu_bundle.path, backend="openvino") as counter:
+        chosen = counter._open_backend().compute_type
+    native = "BF16" in backend.ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert chosen == ("int8" if vnni and quantised else "bfloat16" if native else "float32")
