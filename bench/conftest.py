@@ -98,7 +98,7 @@ class Suite:
                 columns = {**group.settings, **group.figures(label, timing)}
                 row = timed_row(group.name, group.case, label, timing, **columns)
                 self.results.rows.append(summary.with_roof(row, self))
-                self.results.rows += group.more_rows(label, timing)
+                self.results.rows += [summary.with_roof(more, self) for more in group.more_rows(label, timing)]
             name = f"{group.name} {group.case}"
             self.results.refused |= {f"{name}: {label}": why for label, why in measured.refused.items()}
             self.results.left_out |= {f"{name}: {label}": why for label, why in measured.missing.items()}

@@ -11,6 +11,7 @@ from suite.footprint import process_cases
 from suite.groups import Case
 from suite.plan import Plan
 from suite.same_model import default_steps
+from suite.segments import segment_cases
 
 _SIZES = {(640, 480): 6.0, (1024, 768): 12.0, (1920, 1080): 10.0, (3840, 2160): 10.0}
 _STEPS = (1, 2, 5, 10)
@@ -48,7 +49,7 @@ def _count_case(
 ) -> Case:
     labels = (*_labels(plan, size, 1, left_out), *more)
     make = functools.partial(count_group, shared_counters(plan), labels, *size, steps)
-    budget = plan.budget(seconds, least=3, slowest=_slowest(size, 1))
+    budget = plan.budget(seconds, least=2 if _is_large(size, 1) else 3, slowest=_slowest(size, 1))
     return Case(f"count {size[0]}x{size[1]}, {steps} steps", make, labels, budget)
 
 
@@ -91,6 +92,11 @@ def test_steps(timed: Callable[[], None]) -> None:
 
 @pytest.mark.groups(cases=batch_cases)
 def test_batches(timed: Callable[[], None]) -> None:
+    timed()
+
+
+@pytest.mark.groups(cases=segment_cases)
+def test_segments(timed: Callable[[], None]) -> None:
     timed()
 
 

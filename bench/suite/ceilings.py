@@ -61,11 +61,16 @@ class Ceilings:
         25.0
         >>> Ceilings(fma=100.0, copies={1000: 10.0}).roof(25.0, 8.0, 2000, "float32")
         80.0
+
+        Without a rate of bytes, of the one roof.
+
+        >>> Ceilings(fma=100.0).roof(25.0, 0.0, 0.0, "float32")
+        25.0
         """
-        flops, bandwidth = self.flops(dtype), self.bandwidth(nbytes)
-        if bandwidth is None or (gflops and flops is None):
+        flops, bandwidth = self.flops(dtype), self.bandwidth(nbytes) if gbps else None
+        if (gbps and bandwidth is None) or (gflops and flops is None):
             return None
-        return 100 * max(gbps / bandwidth, gflops / flops if flops else 0.0)
+        return 100 * max(gbps / bandwidth if bandwidth else 0.0, gflops / flops if flops else 0.0)
 
 
 def measure_ceilings(seconds: float, threads: int, largest: int = 1 << 28) -> Ceilings:
@@ -86,12 +91,12 @@ def measure_ceilings(seconds: float, threads: int, largest: int = 1 << 28) -> Ce
             return None
 
     fma = attempt("FMA loop", functools.partial(_fma_loop, threads))
-    dots = {dtype: attempt(f"{dtype} dot", functools.partial(_dot, dtype, seconds / 4)) for dtype in _DOT_TYPES}
+    dots = {dtype: attempt(f"{dtype} dot", functools.partial(_dot, dtype, seconds / 6)) for dtype in _DOT_TYPES}
     copies = {size: _copy(size, seconds / 8) for size in _COPIES if size <= largest}
     return Ceilings(fma, {dtype: rate for dtype, rate in dots.items() if rate}, copies, missing)
 
 
-_DOT_TYPES = ("float32", "bfloat16")
+_DOT_TYPES = ("float32", "bfloat16", "int8")
 
 
 def _fma_loop(threads: int) -> float:
@@ -113,9 +118,15 @@ def _fma_loop(threads: int) -> float:
 def _dot(dtype: str, seconds: float) -> float:
     import torch
 
-    a, b = torch.randn(2, _DOT, _DOT).to(getattr(torch, dtype))
-    out = torch.empty_like(a)
-    stint = wall(lambda: torch.mm(a, b, out=out))
+    if dtype == "int8":
+        if not hasattr(torch, "_int_mm"):
+            raise MissingError("this PyTorch has no product of int8 matrices")
+        a, b = torch.randint(-100, 100, (2, _DOT, _DOT), dtype=torch.int8)
+        multiply, out = torch._int_mm, torch.empty(_DOT, _DOT, dtype=torch.int32)
+    else:
+        a, b = torch.randn(2, _DOT, _DOT).to(getattr(torch, dtype))
+        multiply, out = torch.mm, torch.empty_like(a)
+    stint = wall(lambda: multiply(a, b, out=out))
     (timing,) = interleave({dtype: stint}, seconds, least=3).values()
     return 2 * _DOT**3 / min(timing.samples) / 1e6
 

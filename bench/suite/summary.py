@@ -30,11 +30,11 @@ def ceiling_rows(ceilings: Ceilings) -> list[Row]:
 
 def with_roof(row: Row, suite: Suite) -> Row:
     """The row with its share of the roof, where it has rates of the CPU."""
-    if row.gbps is None or "cuda" in row.way:
+    if (row.gbps is None and row.gflops is None) or "cuda" in row.way:
         return row
-    nbytes = row.gbps * row.p50 * 1e6
-    dtype = "bfloat16" if "bfloat16" in row.way else "float32"
-    roof = suite.ceilings.roof(row.gflops or 0.0, row.gbps, nbytes, dtype)
+    dtype = next((x for x in ("bfloat16", "int8") if x in row.way), "float32")
+    gbps = row.gbps or 0.0
+    roof = suite.ceilings.roof(row.gflops or 0.0, gbps, gbps * row.p50 * 1e6, dtype)
     return dataclasses.replace(row, roof=roof)
 
 

@@ -18,6 +18,8 @@ from engine.errors import BackendError
 
 _log = logging.getLogger("engine")
 
+# Pieces of code that a model keeps: those of some eight sizes of picture.
+_MOST_GENERATED = 500
 # Models for one size that are kept: those of some four sizes of picture.
 _MOST_SIZED = 24
 Shapes = tuple[tuple[int, ...], ...]
@@ -53,6 +55,8 @@ class SegmentModels:
             "INFERENCE_NUM_THREADS": threads,
             # Else every inference on one thread, of whatever caller, computes on the same core.
             "ENABLE_CPU_PINNING": threads > 1,
+            # A model for all sizes keeps what it generated for each, some 4 MB in all, up to 5,000 pieces by default.
+            "CPU_RUNTIME_CACHE_CAPACITY": _MOST_GENERATED,
         }
         encoder, decoder = bundle.programs["encoder"], bundle.programs["decoder"]
         # All ends of the programs but the features, which go from one to the other.
