@@ -90,21 +90,28 @@ def _plain_ticks(axis: Any) -> None:
 
 
 def draw_kernels(results: Results) -> Any:
-    """Each way's time on the largest shape of each kernel, with its share of the roof."""
-    names = [name for name in ("criss_cross_attention", "ddim_update", "find_peaks") if results.find(name)]
-    if not names:
+    """Each way's time on the largest shape of each kernel, and that of each segment, with its share of the roof."""
+    names = ("criss_cross_attention", "ddim_update", "find_peaks", "segment")
+    drawn = {name: _largest(results.find(name)) for name in names if results.find(name)}
+    if not drawn:
         return None
-    figure, axes = plt.subplots(len(names), 1, figsize=(9, 2.6 * len(names)), layout="constrained", squeeze=False)
-    for axis, name in zip(axes[:, 0], names, strict=True):
-        rows = results.find(name)
-        largest = max(rows, key=lambda row: ((row.width or 0) * (row.height or 0), row.people or 0)).case
-        rows = sorted((row for row in rows if row.case == largest), key=lambda row: -row.p50)
+    heights = [0.8 + 0.3 * len(rows) for rows in drawn.values()]
+    figure, axes = plt.subplots(
+        len(drawn), 1, figsize=(9, sum(heights)), layout="constrained", squeeze=False, height_ratios=heights
+    )
+    for axis, (name, rows) in zip(axes[:, 0], drawn.items(), strict=True):
         _dots(axis, rows, [_ms(row) + (f", {row.roof:.0f} % of roof" if row.roof else "") for row in rows])
-        axis.set(title=f"{name}, {largest}", xlabel="milliseconds (logarithmic)", xscale="log")
+        axis.set(title=f"{name}, {rows[0].case}", xlabel="milliseconds (logarithmic)", xscale="log")
         axis.set_xlim(min(row.p20 for row in rows) / 2, max(row.p80 for row in rows) * 12)
         _plain_ticks(axis.xaxis)
     _sign(figure, results)
     return figure
+
+
+def _largest(rows: Sequence[Row]) -> list[Row]:
+    """Those of the case with the most pixels and people, the slowest first."""
+    case = max(rows, key=lambda row: ((row.width or 0) * (row.height or 0), row.people or 0)).case
+    return sorted((row for row in rows if row.case == case), key=lambda row: -row.p50)
 
 
 def draw_counts(results: Results) -> Any:

@@ -15,8 +15,9 @@ import numpy as np
 Stint = Callable[[int], float]
 
 # Shorter stints are repeated until they last this long, in ms: a clock and a call cost about 1e-4 ms.
-_SHORTEST = 5.0
-# Calls up to this long, in ms, are run once untimed at each turn: others have used the caches since.
+_SHORTEST = 10.0
+# Calls up to this long, in ms, are first run as often untimed at each turn: others have used the caches since, and
+# threads that slept take some milliseconds to come up to speed.
 _LONGEST_LEAD = 50.0
 # Seconds between turns, in which the threads of the one before stop spinning.
 _PAUSE = 0.002
@@ -98,7 +99,7 @@ def interleave(
             for name in order.sample(list(stints), len(stints)):
                 time.sleep(_PAUSE)
                 if lengths[name] <= _LONGEST_LEAD:
-                    stints[name](1)
+                    stints[name](repeats[name])
                 samples[name].append(stints[name](repeats[name]) / repeats[name])
             gc.collect()
     finally:

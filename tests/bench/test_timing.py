@@ -42,10 +42,10 @@ def test_short_calls_are_repeated_and_given_per_call():
     ways = Ways(short=0.01, long=60.0)
     found = interleave(ways.stints(), seconds=0.001, least=2, most=2)
     assert found["short"].samples == pytest.approx((0.01, 0.01))
-    assert max(times for name, times in ways.calls if name == "short") == 500
-    # Each turn of the short one is led by an untimed call; the long one pays none.
+    assert max(times for name, times in ways.calls if name == "short") == 1000
+    # Each turn of the short one is led by as many untimed calls; the long one pays none.
     assert [times for name, times in ways.calls if name == "long"] == [1, 1, 1, 1]
-    assert [times for name, times in ways.calls if name == "short"] == [1, 1, 1, 500, 1, 500]
+    assert [times for name, times in ways.calls if name == "short"] == [1, 1, 1000, 1000, 1000, 1000]
 
 
 def test_known_lengths_are_not_measured_again():
