@@ -8,16 +8,16 @@ from pathlib import Path
 
 import torch
 
-from engine.config import ModelConfig
+from engine.config import CountingRule, ModelConfig
 from engine.errors import ConfigError, EngineError
 from engine.model.checkpoint import load_network, save_model
 from engine.training.augment import AugmentConfig
 from engine.training.batches import CrowdBatches
-from engine.training.calibrate import calibrate
+from engine.training.calibrate import LEAST_PICTURES, calibrate
 from engine.training.compare import compare_decoders, table
 from engine.training.dataset import Sample, find_samples
 from engine.training.recipe import read_recipe
-from engine.training.start import start_model, start_network
+from engine.training.start import start_counting, start_model, start_network
 from engine.training.train import TrainConfig, train
 
 _DATA_HELP = "folder in ShanghaiTech's layout, or with images/ and points.json or points.csv beside it"
@@ -87,11 +87,11 @@ def main(arguments: list[str] | None = None) -> None:
         if options.command == "train":
             config = _config(options)
             best = train(config, train_on, held_out, options.out, options.device, options.resume, options.start)
-            _calibrate(best, held_out, options.out / "model.pt")
+            _calibrate(best, held_out, options.out / "model.pt", start_counting(options.start) if options.start else {})
         elif options.command == "compare":
             _compare(options.start, options.iterations, train_on, held_out)
         else:
-            _calibrate(options.checkpoint, held_out, options.out)
+            _calibrate(options.checkpoint, held_out, options.out, {})
     except EngineError as error:
         raise SystemExit(f"error: {error}") from error
 
@@ -127,8 +127,17 @@ def _compare(start: str, iterations: int, train_on: list[Sample], held_out: list
     print(table(compare_decoders(start_network(start, batches), train_on, held_out, config)))
 
 
-def _calibrate(checkpoint: Path, held_out: list[Sample], out: Path) -> None:
-    network = load_network(checkpoint)
+def _calibrate(checkpoint: Path, held_out: list[Sample], out: Path, known: dict[int, CountingRule]) -> None:
+    """Write the model with a rule fitted on the held-out pictures; where they are too few, with the ``known`` one."""
+    network, few = load_network(checkpoint), len(held_out) < LEAST_PICTURES
+    if few:
+        reason = f"too few held-out pictures to calibrate on ({len(held_out)} of {LEAST_PICTURES})"
+        what = "the counting rule that it started from is kept" if known else "expect counts and intervals to be off"
+        print(f"{reason}: {what}")
+    if few and known:
+        save_model(network, {number: dataclasses.asdict(rule) for number, rule in known.items()}, out)
+        print(f"model: {out}")
+        return
     fits = calibrate(network, network.config, held_out)
     for number, fit in fits.items():
         errors = ", ".join(f"MAE {part} {error:.1f}" for part, error in fit.errors.items())

@@ -27,6 +27,8 @@ THRESHOLDS = np.round(np.arange(0.10, 0.82, 0.02), 2)
 STEPS = (1, 2, 3, 5, 10)
 # Share of pictures whose true count may lie outside the interval.
 MISSED = 0.1
+# Held-out pictures that such an interval takes: of fewer, the outermost ratios claim less.
+LEAST_PICTURES = 19
 # Share of pictures that are warned of, in each of two ways, although they are like the held-out ones.
 UNFAMILIAR = 0.02
 

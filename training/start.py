@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from engine.bundle import MANIFEST_FILE, WEIGHTS_FILE, Bundle, load_bundle
-from engine.config import ModelConfig
-from engine.model.checkpoint import load_network
+from engine.config import CountingRule, ModelConfig
+from engine.model.checkpoint import load_network, load_state
 from engine.model.layers import ConvNorm, channels_last, fold_norms
 from engine.model.network import CrowdNetwork
 from engine.training.batches import CrowdBatches
@@ -26,6 +26,13 @@ def is_bundle(start: str | Path) -> bool:
 def start_model(start: str | Path) -> ModelConfig:
     """Shape of the network that :func:`start_network` gives; the same arguments and errors."""
     return load_bundle(start).model if is_bundle(start) else load_network(Path(start)).config
+
+
+def start_counting(start: str | Path) -> dict[int, CountingRule]:
+    """Counting rules of ``start`` by number of steps; none of a checkpoint that was not calibrated."""
+    if is_bundle(start):
+        return load_bundle(start).counting
+    return {number: CountingRule(**rule) for number, rule in load_state(Path(start)).get("counting", {}).items()}
 
 
 def start_network(start: str | Path, batches: CrowdBatches) -> CrowdNetwork:

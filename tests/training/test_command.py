@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -42,7 +43,11 @@ def recipe(tmp_path):
 
 def test_a_recipe_is_trained_and_calibrated(folder, recipe, tmp_path, capsys):
     main(["train", str(folder), "--recipe", str(recipe), "--out", str(tmp_path / "run"), "--learning-rate", "1e-4"])
-    assert "9 pictures to train on, 1 held out" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "9 pictures to train on, 1 held out" in printed
+    assert (
+        "1 held-out pictures are few to calibrate on (19 are enough): expect counts and intervals to be off" in printed
+    )
     state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     assert state["iteration"] == 2
     assert (state["config"]["learning_rate"], state["config"]["model"]) == (1e-4, dataclasses.asdict(SMALL))
@@ -50,10 +55,29 @@ def test_a_recipe_is_trained_and_calibrated(folder, recipe, tmp_path, capsys):
     assert model["counting"].keys() == {1, 2, 3, 5, 10}
     again = ["--start", str(tmp_path / "run" / "model.pt"), "--iterations", "1", "--batch", "1"]
     main(["train", str(folder), "--out", str(tmp_path / "more"), *again])
+    # One picture says nothing against the rule that was there.
+    assert "the counting rule that it started from is kept" in capsys.readouterr().out
+    assert torch.load(tmp_path / "more" / "model.pt", weights_only=True)["counting"] == model["counting"]
     more = torch.load(tmp_path / "more" / "last.pt", weights_only=True)
     assert more["config"]["model"] == dataclasses.asdict(SMALL)
     main(["calibrate", str(tmp_path / "more" / "best.pt"), str(folder), "--out", str(tmp_path / "model.pt")])
     assert (tmp_path / "model.pt").is_file()
+
+
+def test_enough_pictures_are_calibrated_on_whatever_was_there(folder, recipe, tmp_path, capsys):
+    main(["train", str(folder), "--recipe", str(recipe), "--out", str(tmp_path / "run")])
+    old = torch.load(tmp_path / "run" / "model.pt", weights_only=True)["counting"]
+    points = json.loads((folder / "points.json").read_text())
+    for number in range(1, 19):
+        name = f"gate_{number}5.png"
+        shutil.copy(folder / "images" / "gate_5.png", folder / "images" / name)
+        points[name] = points["gate_5.png"]
+    (folder / "points.json").write_text(json.dumps(points))
+    again = ["--start", str(tmp_path / "run" / "model.pt"), "--iterations", "1", "--batch", "1"]
+    capsys.readouterr()
+    main(["train", str(folder), "--out", str(tmp_path / "more"), *again])
+    assert "few" not in capsys.readouterr().out
+    assert torch.load(tmp_path / "more" / "model.pt", weights_only=True)["counting"] != old
 
 
 def test_minutes_on_the_command_line_end_a_recipe_that_goes_by_iterations(folder, recipe, tmp_path):
