@@ -45,9 +45,7 @@ def test_a_recipe_is_trained_and_calibrated(folder, recipe, tmp_path, capsys):
     main(["train", str(folder), "--recipe", str(recipe), "--out", str(tmp_path / "run"), "--learning-rate", "1e-4"])
     printed = capsys.readouterr().out
     assert "9 pictures to train on, 1 held out" in printed
-    assert (
-        "1 held-out pictures are few to calibrate on (19 are enough): expect counts and intervals to be off" in printed
-    )
+    assert "too few held-out pictures to calibrate on (1 of 19): expect counts and intervals to be off" in printed
     state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     assert state["iteration"] == 2
     assert (state["config"]["learning_rate"], state["config"]["model"]) == (1e-4, dataclasses.asdict(SMALL))
@@ -70,13 +68,13 @@ def test_enough_pictures_are_calibrated_on_whatever_was_there(folder, recipe, tm
     points = json.loads((folder / "points.json").read_text())
     for number in range(1, 19):
         name = f"gate_{number}5.png"
-        shutil.copy(folder / "images" / "gate_5.png", folder / "images" / name)
-        points[name] = points["gate_5.png"]
+        shutil.copy(folder / "images" / "gate_11.png", folder / "images" / name)
+        points[name] = points["gate_11.png"]
     (folder / "points.json").write_text(json.dumps(points))
     again = ["--start", str(tmp_path / "run" / "model.pt"), "--iterations", "1", "--batch", "1"]
     capsys.readouterr()
     main(["train", str(folder), "--out", str(tmp_path / "more"), *again])
-    assert "few" not in capsys.readouterr().out
+    assert "too few" not in capsys.readouterr().out
     assert torch.load(tmp_path / "more" / "model.pt", weights_only=True)["counting"] != old
 
 
