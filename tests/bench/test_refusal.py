@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from suite import attention, ddim, peaks
+from suite import attention, ddim, groups, peaks
 from suite.attention import AttentionShape, attention_group
 from suite.ddim import ddim_group
 from suite.groups import Budget, Group, Measured, MissingError, Way, WrongResultError, hopeless, measure
@@ -126,6 +127,14 @@ def test_the_others_are_timed_when_one_is_wrong_missing_slow_or_fails():
     assert found.missing["missing"] == "no such library"
     assert "61.0 s" in found.missing["slow"]
     assert closed == ["right", "wrong", "slow"]
+
+
+def test_a_way_whose_first_call_alone_is_slow_is_timed(monkeypatch):
+    monkeypatch.setattr(groups, "_LONG", 0.0)
+    ways = {"compiles": lambda: Way(lambda: time.sleep(0.02), lambda times: 1.0 * times)}
+    found = measure(Group("g", "c", ways, lambda label, output: None), ["compiles"], Budget(0.01, slowest=0.01))
+    assert found.timings["compiles"].percentile(50) == 1.0
+    assert not found.missing
 
 
 def test_ways_that_take_many_times_as_long_are_known_afterwards():
