@@ -42,7 +42,7 @@ class CrowdCounter:
             folder.
         performance: how backend "openvino" uses the cores. "balanced": all of them on one picture at a time.
             "latency": the same, with models compiled for each size of picture when it first comes (some tenths of a
-            second), which then count it about a tenth faster; the last four sizes are kept. "throughput": one core
+            second), which then count it up to a quarter faster; the last four sizes are kept. "throughput": one core
             for each of many pictures, those of :meth:`count_batch` or of several threads. The result of one counter
             is the same whoever asks; from one of these to another it may differ in the last digits.
 
