@@ -35,13 +35,13 @@ def segment_cases(plan: Plan) -> list[Case]:
 def _segment_group(plan: Plan, variants: dict[str, Variant], size: tuple[int, int]) -> Group:
     counters, image, steps = shared_counters(plan), picture(*size), default_steps()
     expected = counters[str(REFERENCE)].count(image, steps=steps)
-    seen: dict[str, list[_Record]] = {}
+    seen: dict[str, list[Record]] = {}
 
     def make(label: str) -> Way:
         counter, records = counters[str(variants[label])], seen.setdefault(label, [])
 
         def call() -> engine.CountResult:
-            records.append(_Record())
+            records.append(Record())
             with records[-1].watching():
                 return counter.count(image, steps=steps)
 
@@ -65,7 +65,7 @@ def _segment_group(plan: Plan, variants: dict[str, Variant], size: tuple[int, in
     return Group("segments", case, ways, check, {"width": size[0], "height": size[1], "steps": steps}, more_rows=rows)
 
 
-class _Record:
+class Record:
     """Milliseconds in each segment during one count, all of its runs together, and how often it ran."""
 
     def __init__(self) -> None:

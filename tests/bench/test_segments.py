@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from suite.segments import _Record, multiply_adds
+from suite.segments import Record, multiply_adds
 
 import engine
 
@@ -36,7 +36,7 @@ def test_multiply_adds_are_those_of_the_network(compute_type):
     picture = np.zeros((96, 128, 3), np.uint8)
     with engine.CrowdCounter(backend="torch") as counter:
         expected = _layers(counter._open_backend()._denoiser.network, picture)
-    record = _Record()
+    record = Record()
     with engine.CrowdCounter(compute_type=compute_type, performance="latency", steps=2) as counter:
         with record.watching():
             counter.count(picture)
