@@ -84,6 +84,7 @@ struct LineAttention {
   static constexpr Index kLanes = S::kLanes;
   static constexpr Index kPanel = S::kPanelVectors * kLanes;
   static constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+  static constexpr int kRowsAtOnce = 4;
   // No maximum yet: below every logit, and finite so that differences are never NaN.
   static constexpr float kNoMaximum = std::numeric_limits<float>::lowest();
 
@@ -158,19 +159,28 @@ struct LineAttention {
     }
   }
 
-  // Makes weights exp(score - maximum) of a row of scores; returns their sum. `maximum` never falls.
-  CROWD_SIMD float exponentiate(const float* scores, Word* weights, float& maximum) const {
-    auto largest = S::set(maximum);
-    for (Index j = 0; j < width; j += kLanes) largest = S::max(S::load(scores + j), largest);
-    maximum = S::reduce_max(largest);
-    const auto peak = S::set(maximum);
-    auto sum = S::set(0.0f);
+  // Makes weights exp(score - maximum) of rows of scores, and their sums. The maxima never fall. Several rows
+  // at once, because each waits for its own maximum and sum.
+  template <int Rows>
+  CROWD_SIMD void exponentiate(const float* scores, Word* weights, float* maxima, float* sums) const {
+    typename S::Vector peaks[Rows], totals[Rows];
+    for (int r = 0; r < Rows; ++r) peaks[r] = S::set(maxima[r]);
     for (Index j = 0; j < width; j += kLanes) {
-      const auto weight = S::exp(S::sub(S::load(scores + j), peak));
-      sum = S::add(sum, weight);
-      S::store_weights(weights + j / S::kPerWord, weight);
+      for (int r = 0; r < Rows; ++r) peaks[r] = S::max(S::load(scores + r * width + j), peaks[r]);
     }
-    return S::reduce_sum(sum);
+    for (int r = 0; r < Rows; ++r) {
+      maxima[r] = S::reduce_max(peaks[r]);
+      peaks[r] = S::set(maxima[r]);
+      totals[r] = S::set(0.0f);
+    }
+    for (Index j = 0; j < width; j += kLanes) {
+      for (int r = 0; r < Rows; ++r) {
+        const auto weight = S::exp(S::sub(S::load(scores + r * width + j), peaks[r]));
+        totals[r] = S::add(totals[r], weight);
+        S::store_weights(weights + (r * width + j) / S::kPerWord, weight);
+      }
+    }
+    for (int r = 0; r < Rows; ++r) sums[r] = S::reduce_sum(totals[r]);
   }
 
   template <bool Second>
@@ -188,16 +198,26 @@ struct LineAttention {
       // The pixel itself is counted in the second pass.
       if (!Second) row[first + r] = kMinusInfinity;
     }
+    float largest[kBlockRows], sums[kBlockRows];
+    for (Index r = 0; r < rows; ++r) {
+      largest[r] = Second ? line.maximum[(first + r) * line.state_step] : kNoMaximum;
+    }
+    Index done = 0;
+    for (; done + kRowsAtOnce <= rows; done += kRowsAtOnce) {
+      exponentiate<kRowsAtOnce>(scratch.scores + done * width, weights + done * weight_stride, largest + done,
+                                sums + done);
+    }
+    for (; done < rows; ++done) {
+      exponentiate<1>(scratch.scores + done * width, weights + done * weight_stride, largest + done,
+                      sums + done);
+    }
     for (Index r = 0; r < rows; ++r) {
       float& maximum = line.maximum[(first + r) * line.state_step];
       float& sum = line.sum[(first + r) * line.state_step];
-      const float before = Second ? maximum : kNoMaximum;
-      float largest = before;
-      const float row_sum = exponentiate(scratch.scores + r * width, weights + r * weight_stride, largest);
-      keep[r] = Second ? S::first(S::exp(S::set(before - largest))) : 0.0f;
-      norm[r] = Second ? 1.0f / (keep[r] * sum + row_sum) : 0.0f;
-      maximum = largest;
-      sum = row_sum;
+      keep[r] = Second ? S::first(S::exp(S::set(maximum - largest[r]))) : 0.0f;
+      norm[r] = Second ? 1.0f / (keep[r] * sum + sums[r]) : 0.0f;
+      maximum = largest[r];
+      sum = sums[r];
     }
     multiply<S>(static_cast<const Word*>(weights), weight_stride, rows,
                 Packed<S>{static_cast<const Word*>(scratch.v), whole(line.channels), pairs},
