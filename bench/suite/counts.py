@@ -126,7 +126,7 @@ def count_group(counters: Counters, labels: Sequence[str], width: int, height: i
         return Way(call)
 
     def stages(label: str, timing: Timing) -> list[Row]:
-        # As many as were timed; those before warmed up.
+        # As many as were timed, of the last calls: more were made to warm up.
         seen = timings[label][-len(timing.samples) :]
         names = [name for name in seen[0] if name != "total"]
         return [

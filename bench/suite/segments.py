@@ -99,13 +99,8 @@ def multiply_adds(models: Any, stage: SegmentStage, shapes: Shapes) -> int:
     Args:
         models: of the OpenVINO backend: :class:`engine.backends.openvino.models.SegmentModels`.
     """
-    from engine.backends.openvino.graph import lay_channels_last
-
-    model = models._read(stage)
-    lay_channels_last(model, models._public)
-    model.reshape(dict(zip(stage.inputs, map(list, shapes), strict=True)))
     total = 0
-    for node in model.get_ordered_ops():
+    for node in models.read_for_size(stage, shapes).get_ordered_ops():
         if node.get_type_name() in ("Convolution", "MatMul"):
             weights = node.input_value(1).get_shape()  # [O, I, h, w], or [O, I] or [I, O]
             channels = weights[0] if len(weights) == 4 else node.get_output_shape(0)[-1]

@@ -82,14 +82,18 @@ class SegmentModels:
         key = stage.graph, shapes
         with self._lock:
             if key not in self._sized:
-                model = self._read(stage)
-                lay_channels_last(model, self._public)
-                model.reshape(dict(zip(stage.inputs, map(list, shapes), strict=True)))
-                self._sized[key] = self._compile(stage, model)
+                self._sized[key] = self._compile(stage, self.read_for_size(stage, shapes))
             self._sized.move_to_end(key)
             while len(self._sized) > _MOST_SIZED:
                 self._sized.popitem(last=False)
             return self._sized[key]
+
+    def read_for_size(self, stage: SegmentStage, shapes: Shapes) -> ov.Model:
+        """What :meth:`for_size` compiles."""
+        model = self._read(stage)
+        lay_channels_last(model, self._public)
+        model.reshape(dict(zip(stage.inputs, map(list, shapes), strict=True)))
+        return model
 
     def _file(self, stage: SegmentStage) -> str:
         return stage.typed[self._precision.variant] if self._precision.variant else stage.graph
