@@ -64,6 +64,20 @@ def test_a_head_stays_on_its_pixel(scale, size):
     assert seen > 20
 
 
+@pytest.mark.parametrize(("overhang", "least", "most"), [(0.0, 0.0, 0.2), (0.75, 0.6, 1.0)])
+def test_with_an_overhang_the_border_is_seen_as_often_as_the_middle(overhang, least, most):
+    """Far crowds touch the upper border, and without one a crop of 64 out of 192 rows seldom starts there."""
+    config, rng = dataclasses.replace(PLAIN, overhang=overhang), np.random.default_rng(2)
+    # Every row has its own grey.
+    rows = np.broadcast_to(np.arange(192, dtype=np.uint8)[:, None, None], (192, 64, 3))
+    seen = np.zeros(192)
+    for _ in range(2000):
+        pixels, _, _ = random_crop(rows, NOBODY, MODEL, config, rng)
+        seen[np.round((pixels[0, :, 32] * MODEL.pixel_std + MODEL.pixel_mean) * 255).astype(int)] += 1
+    border, middle = seen[[*range(16), *range(176, 192)]].mean(), seen[80:112].mean()
+    assert least < border / middle < most
+
+
 def test_both_directions_of_the_flip_occur_and_the_head_follows():
     point = np.float32([[10, 30]])
     image = with_marks(64, 64, point)

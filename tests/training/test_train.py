@@ -132,7 +132,16 @@ def test_joined_crops_are_of_two_pictures(tmp_path):
     for part, level in (("part_A", 255), ("part_B", 0)):
         Image.new("RGB", (80, 80), (level,) * 3).save(tmp_path / f"{part}.png")
         crowd.append(Sample(tmp_path / f"{part}.png", np.zeros((0, 2), np.float32), part))
-    plain = AugmentConfig((1, 1), (1, 1), (1, 1), (1, 1), (1, 1), brightness=0, grey=0, negatives=0)
+    plain = AugmentConfig(
+        scale=(1, 1),
+        aspect=(1, 1),
+        contrast=(1, 1),
+        gamma=(1, 1),
+        channel_gain=(1, 1),
+        brightness=0,
+        grey=0,
+        negatives=0,
+    )
     mixed = []
     for joined in (0, 1):
         pixels, _, _ = CrowdBatches(crowd, MODEL, dataclasses.replace(plain, joined=joined), 100).make(0)
