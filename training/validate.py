@@ -23,14 +23,14 @@ def validate(
 
     Returns:
         ``map``: weighted squared error of the head map from one step at t = 1, averaged over pictures;
-        ``density/<part>``: mean absolute error of the encoder's count;
+        ``density/<part>``: mean absolute error of the encoder's count; ``ratio/<part>``: its sum over the true one;
         ``score``: ``map`` times the mean of the parts' count errors, each relative to the part's mean count (at
         least 1). Weights are chosen by it: the map alone improves long after the counts have begun to over-fit.
     """
     foreground = LossConfig().foreground
     map_errors: list[float] = []
-    count_errors: dict[str, list[float]] = {}
-    truths: dict[str, list[int]] = {}
+    expected: dict[str, list[float]] = {}
+    true: dict[str, list[int]] = {}
     for sample in samples:
         pixels = torch.from_numpy(to_input(load_image(sample.image), model)).to(device)
         height, width = (side // model.map_stride for side in pixels.shape[2:])
@@ -41,9 +41,14 @@ def validate(
             x_0 = network.decoder(features, noise, torch.ones(1, device=device))
         heatmap = (network.unfold(x_0)[0, 0] / model.map_scale + 1) / 2
         map_errors.append(float(((1 + foreground * heads) * (heatmap - heads).square()).mean()))
-        count_errors.setdefault(sample.part, []).append(abs(float(density.sum()) - len(sample.points)))
-        truths.setdefault(sample.part, []).append(len(sample.points))
-    maes = {part: float(np.mean(errors)) for part, errors in sorted(count_errors.items())}
-    relative = float(np.mean([mae / max(float(np.mean(truths[part])), 1.0) for part, mae in maes.items()]))
+        expected.setdefault(sample.part, []).append(float(density.sum()))
+        true.setdefault(sample.part, []).append(len(sample.points))
+    scores, relative = {}, []
+    for part in sorted(true):
+        # Parts of empty pictures alone have no mean to compare with.
+        mean = max(float(np.mean(true[part])), 1.0)
+        mae = float(np.abs(np.subtract(expected[part], true[part])).mean())
+        scores |= {f"density/{part}": mae, f"ratio/{part}": float(np.mean(expected[part])) / mean}
+        relative.append(mae / mean)
     error = float(np.mean(map_errors))
-    return {"score": error * relative, "map": error} | {f"density/{part}": mae for part, mae in maes.items()}
+    return {"score": error * float(np.mean(relative)), "map": error} | scores
