@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-# The Gaussian's reach in cells of the head map; exp(-3^2 / 2) = 0.01 at its edge.
-_RADIUS = 3
-_OFFSETS = np.arange(-_RADIUS, _RADIUS + 1)
-_KERNEL = np.exp(-(_OFFSETS[:, None] ** 2 + _OFFSETS**2) / 2.0).astype(np.float32)
+# The peak's reach in cells of the head map; exp(-3^2 / 2) = 0.01 at its edge. KERNEL is the whole of it.
+RADIUS = 3
+_OFFSETS = np.arange(-RADIUS, RADIUS + 1)
+KERNEL = np.exp(-(_OFFSETS[:, None] ** 2 + _OFFSETS**2) / 2.0).astype(np.float32)
 
 
 def head_map(points: np.ndarray, height: int, width: int, stride: int) -> np.ndarray:
@@ -22,13 +22,13 @@ def head_map(points: np.ndarray, height: int, width: int, stride: int) -> np.nda
         float32 [height, width] in [0, 1]: max over heads of a Gaussian of sigma = 1 cell, centred on
         the head's cell (CenterNet's target; a maximum keeps close heads apart where a sum merges them).
     """
-    padded = np.zeros((height + 2 * _RADIUS, width + 2 * _RADIUS), np.float32)
+    padded = np.zeros((height + 2 * RADIUS, width + 2 * RADIUS), np.float32)
     if len(points):
         column, row = cells_of(points, height, width, stride)
-        rows = row[:, None, None] + _RADIUS + _OFFSETS[:, None]
-        columns = column[:, None, None] + _RADIUS + _OFFSETS
-        np.maximum.at(padded, (rows, columns), _KERNEL)
-    return padded[_RADIUS : _RADIUS + height, _RADIUS : _RADIUS + width]
+        rows = row[:, None, None] + RADIUS + _OFFSETS[:, None]
+        columns = column[:, None, None] + RADIUS + _OFFSETS
+        np.maximum.at(padded, (rows, columns), KERNEL)
+    return padded[RADIUS : RADIUS + height, RADIUS : RADIUS + width]
 
 
 def cells_of(points: np.ndarray, height: int, width: int, stride: int) -> tuple[np.ndarray, np.ndarray]:

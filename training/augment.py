@@ -1,7 +1,8 @@
-"""Random training crops: scale, position, flip, colour, and two pictures joined in one."""
+"""Random training crops: scale, position, flip and colour."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,9 +30,6 @@ class AugmentConfig:
         brightness: largest shift of pixels in [0, 1].
         grey: probability of a grey picture.
         negatives: probability that a crop is a synthetic picture without people.
-        joined: probability that a crop is made of two, side by side or one above the other (CutMix with whole
-            edges: Yun et al. 2019), so that a place cannot be told by its surroundings. With 0.3 and stronger colours
-            the counts of whole pictures were far too high (docs/model_card.md), so it is off.
     """
 
     scale: tuple[float, float] = (0.6, 1.7)
@@ -43,7 +41,82 @@ class AugmentConfig:
     brightness: float = 0.15
     grey: float = 0.1
     negatives: float = 0.05
-    joined: float = 0.0
+
+
+@dataclass(frozen=True)
+class Crop:
+    """What is done to one picture.
+
+    Attributes:
+        left, top, right, bottom: the part taken, in pixels of the picture; not whole ones.
+        width, height: of that part in the crop, which is filled up with zeros on the right and below.
+        scale: horizontal and vertical zoom.
+        grey, contrast, brightness, gamma, gains: changes of colour, in this order.
+        mirrored: left and right are exchanged, the zeros included.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    width: int
+    height: int
+    scale: tuple[float, float]
+    grey: bool
+    contrast: float
+    brightness: float
+    gamma: float
+    gains: tuple[float, ...]
+    mirrored: bool
+
+    def place(self, points: np.ndarray, size: int) -> np.ndarray:
+        """Those of ``points`` [N, 2] that lie in the crop, float32, in its pixels."""
+        inside = ((points >= [self.left, self.top]) & (points < [self.right, self.bottom])).all(axis=1)
+        placed = ((points[inside] - [self.left, self.top]) * self.scale).astype(np.float32)
+        if self.mirrored:
+            # The last pixel's mirror image is the first: x -> S - 1 - x for centres, just under S - x for points.
+            placed[:, 0] = np.nextafter(np.float32(size), np.float32(0)) - placed[:, 0]
+        return placed
+
+    def colours(self, model: ModelConfig) -> np.ndarray:
+        """The network's input for every level of every channel: float32 [3, 256].
+
+        One table per channel does contrast, brightness, gamma, gain and normalisation in one look-up.
+        """
+        levels = np.arange(256, dtype=np.float32) / 255
+        levels = (levels - 0.5) * self.contrast + 0.5
+        levels = np.clip(levels + self.brightness, 0, 1) ** self.gamma
+        gains = np.array(self.gains, np.float32)[:, None]
+        return ((levels * gains - model.pixel_mean) / model.pixel_std).astype(np.float32)
+
+
+def draw_crop(height: int, width: int, size: int, config: AugmentConfig, rng: np.random.Generator) -> Crop:
+    """A random crop of ``size`` x ``size`` pixels from a picture of ``height`` x ``width``."""
+    zoom, stretch = np.exp(rng.uniform(*np.log(config.scale))), np.exp(rng.uniform(*np.log(config.aspect)) / 2)
+    scale = zoom * stretch, zoom / stretch
+    left, top = _start(width, size / scale[0], config, rng), _start(height, size / scale[1], config, rng)
+    right, bottom = min(left + size / scale[0], width), min(top + size / scale[1], height)
+    return Crop(
+        left,
+        top,
+        right,
+        bottom,
+        width=min(max(round((right - left) * scale[0]), 1), size),
+        height=min(max(round((bottom - top) * scale[1]), 1), size),
+        scale=scale,
+        grey=bool(rng.random() < config.grey),
+        contrast=rng.uniform(*config.contrast),
+        brightness=rng.uniform(-config.brightness, config.brightness),
+        gamma=rng.uniform(*config.gamma),
+        gains=tuple(rng.uniform(*config.channel_gain, 3)),
+        mirrored=bool(rng.random() < 0.5),
+    )
+
+
+def _start(length: int, part: float, config: AugmentConfig, rng: np.random.Generator) -> float:
+    """Where a crop begins that takes ``part`` of ``length`` pixels."""
+    room, beyond = max(length - part, 0), config.overhang * part
+    return min(max(rng.uniform(-beyond, room + beyond), 0), room)
 
 
 def random_crop(
@@ -60,69 +133,28 @@ def random_crop(
         float32 [S/2, S/2]; head counts float32 [S/16, S/16].
     """
     size = model.crop_size
-    crop, points = _cut(image, points, size, config, rng)
-    pixels = np.zeros((size, size, 3), np.float32)
-    pixels[: crop.shape[0], : crop.shape[1]] = _recolour(crop, model, config, rng)
-    if rng.random() < 0.5:
-        pixels = pixels[:, ::-1]
-        # The last pixel's mirror image is the first: x -> S - 1 - x for centres, just under S - x for points.
-        points = np.stack([np.nextafter(np.float32(size), np.float32(0)) - points[:, 0], points[:, 1]], axis=1)
+    height, width = image.shape[:2]
+    crop = draw_crop(height, width, size, config, rng)
+    pixels = np.zeros((3, size, size), np.float32)
+    cut, colours = _cut(image, crop), crop.colours(model)
+    for channel in range(3):
+        pixels[channel, : crop.height, : crop.width] = colours[channel][cut[..., channel]]
+    if crop.mirrored:
+        pixels = np.ascontiguousarray(pixels[:, :, ::-1])
+    placed = crop.place(points, size)
     cells, blocks = size // model.map_stride, size // COUNT_STRIDE
     return (
-        np.ascontiguousarray(pixels.transpose(2, 0, 1)),
-        head_map(points, cells, cells, model.map_stride),
-        block_counts(points, blocks, blocks, COUNT_STRIDE),
+        pixels,
+        head_map(placed, cells, cells, model.map_stride),
+        block_counts(placed, blocks, blocks, COUNT_STRIDE),
     )
 
 
-def join_crops(
-    first: tuple[np.ndarray, ...], second: tuple[np.ndarray, ...], rng: np.random.Generator
-) -> tuple[np.ndarray, ...]:
-    """One crop with its targets, the left or upper part from ``first``, the rest from ``second``.
-
-    The border lies between two blocks, somewhere in the middle half, so that every array is cut exactly.
-    """
-    blocks, across = first[-1].shape[0], bool(rng.random() < 0.5)
-    border = int(rng.integers(blocks // 4, blocks - blocks // 4 + 1))
-    joined = []
-    for one, other in zip(first, second, strict=True):
-        axis, cut = one.ndim - 1 if across else one.ndim - 2, border * one.shape[-1] // blocks
-        joined.append(np.concatenate([np.split(one, [cut], axis)[0], np.split(other, [cut], axis)[1]], axis))
-    return tuple(joined)
-
-
-def _cut(
-    image: np.ndarray, points: np.ndarray, size: int, config: AugmentConfig, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    height, width = image.shape[:2]
-    zoom, stretch = np.exp(rng.uniform(*np.log(config.scale))), np.exp(rng.uniform(*np.log(config.aspect)) / 2)
-    scale = np.array([zoom * stretch, zoom / stretch])
-    reach = size / scale
-    left, top = _start(width, reach[0], config, rng), _start(height, reach[1], config, rng)
-    right, bottom = min(left + reach[0], width), min(top + reach[1], height)
-    target = max(round((right - left) * scale[0]), 1), max(round((bottom - top) * scale[1]), 1)
+def _cut(image: np.ndarray, crop: Crop) -> np.ndarray:
+    """The picture's part, resized, perhaps in grey: uint8 [height, width, 3]."""
     # Only the pixels under the crop are handed to Pillow; its box is relative to them.
-    x, y = int(left), int(top)
-    region = Image.fromarray(image[y : int(np.ceil(bottom)), x : int(np.ceil(right))])
-    box = (left - x, top - y, min(right - x, region.width), min(bottom - y, region.height))
-    crop = np.asarray(region.resize((min(target[0], size), min(target[1], size)), Image.Resampling.BILINEAR, box=box))
-    inside = (points >= [left, top]).all(axis=1) & (points < [right, bottom]).all(axis=1)
-    return crop, ((points[inside] - [left, top]) * scale).astype(np.float32)
-
-
-def _start(length: int, part: float, config: AugmentConfig, rng: np.random.Generator) -> float:
-    """Where a crop begins that takes ``part`` of ``length`` pixels."""
-    room, beyond = max(length - part, 0), config.overhang * part
-    return float(np.clip(rng.uniform(-beyond, room + beyond), 0, room))
-
-
-def _recolour(crop: np.ndarray, model: ModelConfig, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
-    if rng.random() < config.grey:
-        crop = np.repeat(crop.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
-    levels = np.arange(256, dtype=np.float32) / 255
-    levels = (levels - 0.5) * rng.uniform(*config.contrast) + 0.5
-    levels = np.clip(levels + rng.uniform(-config.brightness, config.brightness), 0, 1) ** rng.uniform(*config.gamma)
-    gains = rng.uniform(*config.channel_gain, 3).astype(np.float32)
-    # One table per channel does contrast, brightness, gamma, gain and normalisation in one look-up.
-    tables = ((levels[:, None] * gains - model.pixel_mean) / model.pixel_std).astype(np.float32)
-    return np.stack([tables[:, c][crop[..., c]] for c in range(3)], axis=2)
+    x, y = int(crop.left), int(crop.top)
+    region = Image.fromarray(image[y : math.ceil(crop.bottom), x : math.ceil(crop.right)])
+    box = crop.left - x, crop.top - y, min(crop.right - x, region.width), min(crop.bottom - y, region.height)
+    cut = np.asarray(region.resize((crop.width, crop.height), Image.Resampling.BILINEAR, box=box))
+    return np.repeat(cut.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2) if crop.grey else cut

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,12 +14,12 @@ from tqdm import tqdm
 
 from engine.config import ModelConfig
 from engine.images import load_image
-from engine.training.augment import AugmentConfig, join_crops, random_crop
+from engine.training.augment import AugmentConfig, random_crop
 from engine.training.dataset import Sample
 from engine.training.negatives import empty_picture
 
 
-class CrowdBatches:
+class Batches(ABC):
     """Random crops of ``samples``; batch number ``i`` depends on the seed and ``i`` alone.
 
     Pictures are kept decoded in memory. Parts of the data set are drawn equally often, whatever
@@ -26,40 +27,23 @@ class CrowdBatches:
     """
 
     def __init__(
-        self,
-        samples: list[Sample],
-        model: ModelConfig,
-        augment: AugmentConfig,
-        batch: int,
-        seed: int = 0,
-        workers: int = 2,
+        self, samples: list[Sample], model: ModelConfig, augment: AugmentConfig, batch: int, seed: int, workers: int
     ):
-        self.model, self.augment, self.batch, self.seed = model, augment, batch, seed
-        self.workers = workers
-        images = [load_image(s.image) for s in tqdm(samples, desc="decode", unit="image", leave=False)]
+        self.model, self.augment, self.batch, self.seed, self.workers = model, augment, batch, seed, workers
+        self.images = [load_image(s.image) for s in tqdm(samples, desc="decode", unit="image", leave=False)]
+        self.points = [s.points for s in samples]
         parts = sorted({s.part for s in samples})
-        self.parts = [
-            [(image, s.points) for image, s in zip(images, samples, strict=True) if s.part == part] for part in parts
-        ]
+        self._parts = [[i for i, s in enumerate(samples) if s.part == part] for part in parts]
 
+    @abstractmethod
     def make(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Batch ``number``: pixels [B, 3, S, S], head maps [B, S/2, S/2], counts [B, S/16, S/16]."""
-        rng = np.random.default_rng((self.seed, number))
-        crops = []
-        for _ in range(self.batch):
-            crop = self._crop(rng)
-            crops.append(join_crops(crop, self._crop(rng), rng) if rng.random() < self.augment.joined else crop)
-        pixels, heads, counts = (torch.from_numpy(np.stack(x)) for x in zip(*crops, strict=True))
-        return pixels.contiguous(memory_format=torch.channels_last), heads, counts
 
-    def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        image, points = self._draw(rng)
-        return random_crop(image, points, self.model, self.augment, rng)
-
-    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, rng: np.random.Generator) -> int | None:
+        """Index of a random picture, or None for one without people."""
         if rng.random() < self.augment.negatives:
-            return empty_picture(self.model.crop_size, rng), np.zeros((0, 2), np.float32)
-        part = self.parts[rng.integers(len(self.parts))]
+            return None
+        part = self._parts[rng.integers(len(self._parts))]
         return part[rng.integers(len(part))]
 
     def iterate(self, first: int) -> Generator[tuple[Tensor, Tensor, Tensor], None, None]:
@@ -76,3 +60,32 @@ class CrowdBatches:
             finally:
                 for future in ahead:
                     future.cancel()
+
+
+class CrowdBatches(Batches):
+    """Batches that Pillow makes on the CPU, some 200 crops a second and core; endless pictures without people."""
+
+    def __init__(
+        self,
+        samples: list[Sample],
+        model: ModelConfig,
+        augment: AugmentConfig,
+        batch: int,
+        seed: int = 0,
+        workers: int = 2,
+    ):
+        super().__init__(samples, model, augment, batch, seed, workers)
+
+    def make(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """See :meth:`Batches.make`."""
+        rng = np.random.default_rng((self.seed, number))
+        crops = [self._crop(rng) for _ in range(self.batch)]
+        pixels, heads, counts = (torch.from_numpy(np.stack(x)) for x in zip(*crops, strict=True))
+        return pixels.contiguous(memory_format=torch.channels_last), heads, counts
+
+    def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        index = self.draw(rng)
+        if index is None:
+            empty = empty_picture(self.model.crop_size, rng)
+            return random_crop(empty, np.zeros((0, 2), np.float32), self.model, self.augment, rng)
+        return random_crop(self.images[index], self.points[index], self.model, self.augment, rng)

@@ -47,8 +47,8 @@ def crowd_loss(
     counts: Tensor,
     times: np.ndarray,
     noise: Tensor,
-) -> tuple[Tensor, dict[str, float]]:
-    """Loss of one batch, and its parts for the log.
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of one batch, and its parts for the log, still on the device: reading one waits for all before it.
 
     Args:
         pixels: [B, 3, S, S], normalised.
@@ -72,7 +72,7 @@ def crowd_loss(
     region_loss = _poisson(rate, counts, 4) + _poisson(rate, counts, rate.shape[-1])
     total = config.map_weight * map_loss + config.block_weight * block_loss + config.region_weight * region_loss
     parts = {"map": map_loss, "block": block_loss, "region": region_loss}
-    return total, {name: float(value.detach()) for name, value in parts.items()}
+    return total, {name: value.detach() for name, value in parts.items()}
 
 
 def _poisson(rate: Tensor, counts: Tensor, size: int) -> Tensor:

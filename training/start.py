@@ -12,7 +12,7 @@ from engine.config import CountingRule, ModelConfig
 from engine.model.checkpoint import load_network, load_state
 from engine.model.layers import ConvNorm, channels_last, fold_norms
 from engine.model.network import CrowdNetwork
-from engine.training.batches import CrowdBatches
+from engine.training.batches import Batches
 
 # Batches that the statistics of the batch norms are taken from.
 _BATCHES = 12
@@ -35,7 +35,7 @@ def start_counting(start: str | Path) -> dict[int, CountingRule]:
     return {number: CountingRule(**rule) for number, rule in load_state(Path(start)).get("counting", {}).items()}
 
 
-def start_network(start: str | Path, batches: CrowdBatches) -> CrowdNetwork:
+def start_network(start: str | Path, batches: Batches) -> CrowdNetwork:
     """The network of a checkpoint or bundle, ready to be trained on.
 
     Args:
@@ -52,7 +52,7 @@ def start_network(start: str | Path, batches: CrowdBatches) -> CrowdNetwork:
 
 
 @torch.no_grad()
-def unfold_norms(folded: CrowdNetwork, batches: CrowdBatches) -> CrowdNetwork:
+def unfold_norms(folded: CrowdNetwork, batches: Batches) -> CrowdNetwork:
     """A network with batch norms that computes what ``folded`` does.
 
     Export folds every norm into its convolution; without norms, training on is slow and touchy. So each
@@ -90,7 +90,7 @@ def _conv_norms(network: nn.Module) -> list[tuple[str, ConvNorm]]:
     return [(name, layer) for name, layer in network.named_modules() if isinstance(layer, ConvNorm)]
 
 
-def _output_statistics(folded: CrowdNetwork, batches: CrowdBatches) -> dict[str, tuple[Tensor, Tensor]]:
+def _output_statistics(folded: CrowdNetwork, batches: Batches) -> dict[str, tuple[Tensor, Tensor]]:
     """Mean and variance [C] of every norm's input, without the convolution's bias."""
     sums: dict[str, list[Tensor]] = {}
 
@@ -107,7 +107,7 @@ def _output_statistics(folded: CrowdNetwork, batches: CrowdBatches) -> dict[str,
         hook(name, layer.conv)
     channels_last(folded)
     for number in range(_BATCHES):
-        pixels, heads, _ = batches.make(number)
+        pixels, heads, _ = (x.cpu() for x in batches.make(number))
         features, _ = folded.encoder(pixels)
         # From the clean map to pure noise: all that the decoder is trained on.
         clean = (2 * folded.fold(heads[:, None]) - 1) * folded.config.map_scale

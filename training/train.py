@@ -20,8 +20,9 @@ from engine.model.checkpoint import load_state, save_whole
 from engine.model.layers import channels_last
 from engine.model.network import CrowdNetwork
 from engine.training.augment import AugmentConfig
-from engine.training.batches import CrowdBatches
+from engine.training.batches import Batches, CrowdBatches
 from engine.training.dataset import Sample
+from engine.training.device_batches import DeviceBatches
 from engine.training.losses import LossConfig, crowd_loss, draw_times
 from engine.training.start import start_model, start_network
 from engine.training.validate import validate
@@ -72,13 +73,14 @@ class TrainingRun:
             return min(self.iteration / self.config.iterations, 1.0)
         return min(self.seconds / (60 * self.config.minutes), 1.0)
 
-    def step(self, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
-        """One optimiser step; returns the parts of the loss."""
+    def step(self, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+        """One optimiser step; returns the parts of the loss, as :func:`crowd_loss` does."""
         config = self.config
         rng = np.random.default_rng((config.seed, self.iteration, 1))
         pixels, heads, counts = (x.to(self.device, non_blocking=True) for x in batch)
         size, latent = config.model.crop_size // 8, config.model.latent_channels
-        noise = torch.from_numpy(rng.standard_normal((len(pixels), latent, size, size), np.float32)).to(self.device)
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**63)))
+        noise = torch.randn((len(pixels), latent, size, size), generator=generator, device=self.device)
         times = draw_times(len(pixels), config.loss, rng)
         with torch.autocast(self.device.type, torch.bfloat16):
             loss, parts = crowd_loss(self.network, config.model, config.loss, pixels, heads, counts, times, noise)
@@ -154,13 +156,13 @@ def train(
     resume = resume and (out / "last.pt").is_file()
     if start:
         config = dataclasses.replace(config, model=start_model(start))
-    batches = CrowdBatches(samples, config.model, config.augment, config.batch, config.seed)
+    batches = make_batches(samples, config, device)
     run = TrainingRun(config, out, device, start_network(start, batches) if start and not resume else None)
     if resume:
         run.load(out / "last.pt")
     bar = tqdm(total=100, unit="%", disable=not progress, desc="train")
     next_validation = run.seconds + 60 * config.validate_every
-    losses: list[dict[str, float]] = []
+    losses: list[dict[str, Tensor]] = []
     clock = time.perf_counter()
     for batch in batches.iterate(run.iteration):
         run.network.train()
@@ -182,7 +184,13 @@ def train(
     return out / "best.pt"
 
 
-def _report(run: TrainingRun, held_out: list[Sample], losses: list[dict[str, float]]) -> None:
+def make_batches(samples: list[Sample], config: TrainConfig, device: str) -> Batches:
+    """Batches made where the network is: on a GPU, or by Pillow in threads beside it on a CPU."""
+    settings = samples, config.model, config.augment, config.batch, config.seed
+    return CrowdBatches(*settings) if torch.device(device).type == "cpu" else DeviceBatches(*settings, device)
+
+
+def _report(run: TrainingRun, held_out: list[Sample], losses: list[dict[str, Tensor]]) -> None:
     scores = validate(run.average, run.config.model, held_out, run.device) if held_out else {}
     # Without held-out pictures the last weights are the ones to keep.
     score = scores.get("score", -run.iteration)
@@ -191,7 +199,7 @@ def _report(run: TrainingRun, held_out: list[Sample], losses: list[dict[str, flo
     run.save("last.pt")
     if improved:
         run.save("best.pt")
-    mean = {name: float(np.mean([x[name] for x in losses])) for name in losses[0]}
+    mean = {name: float(torch.stack([x[name] for x in losses]).mean()) for name in losses[0]}
     row = {
         "iteration": run.iteration,
         "minutes": round(run.seconds / 60, 2),

@@ -43,7 +43,8 @@ def validate(
         map_errors.append(float(((1 + foreground * heads) * (heatmap - heads).square()).mean()))
         expected.setdefault(sample.part, []).append(float(density.sum()))
         true.setdefault(sample.part, []).append(len(sample.points))
-    scores, relative = {}, []
+    scores: dict[str, float] = {}
+    relative = []
     for part in sorted(true):
         # Parts of empty pictures alone have no mean to compare with.
         mean = max(float(np.mean(true[part])), 1.0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.config import ModelConfig
-from engine.training.augment import AugmentConfig, join_crops, random_crop
+from engine.training.augment import AugmentConfig, random_crop
 
 MODEL = ModelConfig(crop_size=64)
 PLAIN = AugmentConfig(
@@ -119,28 +119,6 @@ def test_the_aspect_stretches_one_side_against_the_other():
     assert np.ptp(columns) == 12
     assert np.ptp(rows) == 8
     assert counts.sum() == 3
-
-
-def test_joined_crops_are_cut_at_one_border_between_blocks():
-    size, rng = 128, np.random.default_rng(3)
-    shapes = (3, size, size), (size // 2, size // 2), (size // 16, size // 16)
-    ones, twos = ([np.full(shape, value, np.float32) for shape in shapes] for value in (1, 2))
-    borders = set()
-    for _ in range(60):
-        joined = join_crops(tuple(ones), tuple(twos), rng)
-        assert [x.shape for x in joined] == list(shapes)
-        assert [x.dtype for x in joined] == [np.float32] * 3
-        blocks = joined[2]
-        across = bool((blocks[0] == blocks).all())
-        line = blocks[0] if across else blocks[:, 0]
-        border = int((line == 1).sum())
-        assert (line[:border] == 1).all()
-        for array in joined:
-            # The same border in every array, at its own resolution.
-            spread = np.repeat(np.repeat(blocks, array.shape[-1] // len(blocks), 0), array.shape[-1] // len(blocks), 1)
-            np.testing.assert_array_equal(array, np.broadcast_to(spread, array.shape))
-        borders.add((across, border))
-    assert borders == {(across, border) for across in (False, True) for border in range(2, 7)}
 
 
 def test_heads_outside_the_crop_are_dropped():

@@ -1,0 +1,149 @@
+"""Training batches made on a GPU, from pictures that stay there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.config import ModelConfig
+from engine.head_map import KERNEL, RADIUS, cells_of
+from engine.training.augment import COUNT_STRIDE, AugmentConfig, Crop, draw_crop
+from engine.training.batches import Batches
+from engine.training.dataset import Sample
+from engine.training.negatives import empty_picture
+
+# Pictures without people, made once: one takes as long as two crops.
+_EMPTY_PICTURES = 256
+
+
+class DeviceBatches(Batches):
+    """The crops of :class:`CrowdBatches`, made of all pictures at once on ``device``.
+
+    A batch is the same to within a level of a pixel's 255, but for pictures without people, of which there are
+    only so many here. Resizing is two products of matrices with Pillow's own filter, so that one formula covers
+    position, zoom, aspect, mirroring and the zeros past the picture.
+    """
+
+    def __init__(
+        self,
+        samples: list[Sample],
+        model: ModelConfig,
+        augment: AugmentConfig,
+        batch: int,
+        seed: int = 0,
+        device: str | torch.device = "cuda",
+        workers: int = 2,
+    ):
+        super().__init__(samples, model, augment, batch, seed, workers)
+        self.device = torch.device(device)
+        rng = np.random.default_rng(seed)
+        self._people = len(self.images)
+        self.images += [empty_picture(model.crop_size, rng) for _ in range(_EMPTY_PICTURES if augment.negatives else 0)]
+        self.points += [np.zeros((0, 2), np.float32)] * (len(self.images) - self._people)
+        sizes = np.array([image.shape[:2] for image in self.images])
+        self._heights, self._widths = sizes.T
+        self._starts = np.concatenate([[0], np.cumsum(sizes.prod(axis=1))])[:-1]
+        # All pixels one after the other, [N, 3].
+        self._pixels = torch.from_numpy(np.concatenate([x.reshape(-1, 3) for x in self.images])).to(self.device)
+        self._kernel = torch.from_numpy(KERNEL).to(self.device)
+
+    @torch.no_grad()
+    def make(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """See :meth:`Batches.make`; on the device."""
+        rng = np.random.default_rng((self.seed, number))
+        size = self.model.crop_size
+        chosen, crops, points = [], [], []
+        for _ in range(self.batch):
+            index = self.draw(rng)
+            if index is None:
+                index = self._people + int(rng.integers(_EMPTY_PICTURES))
+            crop = draw_crop(int(self._heights[index]), int(self._widths[index]), size, self.augment, rng)
+            chosen.append(index)
+            crops.append(crop)
+            points.append(crop.place(self.points[index], size))
+        pixels = self._recolour(self._cut(np.array(chosen), crops), crops)
+        return pixels.contiguous(memory_format=torch.channels_last), self._head_maps(points), self._counts(points)
+
+    def _to_device(self, values: Sequence | np.ndarray, dtype: type) -> Tensor:
+        return torch.from_numpy(np.asarray(values, dtype)).to(self.device, non_blocking=True)
+
+    def _cut(self, chosen: np.ndarray, crops: list[Crop]) -> Tensor:
+        """The resized parts of the pictures: float32 [B, 3, S, S], whole levels 0 .. 255, -1 past the picture."""
+        box = np.array([(c.left, c.top, c.right, c.bottom) for c in crops])
+        first, end = np.floor(box[:, :2]).astype(np.int64), np.ceil(box[:, 2:]).astype(np.int64)
+        sides = end - first
+        spans = first[:, :, None] + np.arange(sides.max())
+        columns, rows = (
+            # Past the last pixel that one again, whose weights are zero.
+            self._to_device(np.minimum(spans[:, axis, : sides[:, axis].max()], length[chosen, None] - 1), np.int64)
+            for axis, length in enumerate((self._widths, self._heights))
+        )
+        starts, widths = (self._to_device(x[chosen, None], np.int64) for x in (self._starts, self._widths))
+        region = self._pixels[(starts + rows * widths)[:, :, None] + columns[:, None, :]]  # [B, H, W, 3]
+        region = region.permute(0, 3, 1, 2).float()
+        across, down = (
+            self._filters(box[:, axis] - first[:, axis], box[:, axis + 2] - first[:, axis], sides[:, axis], count)
+            for axis, count in enumerate(([c.width for c in crops], [c.height for c in crops]))
+        )
+        mirrored = self._to_device([c.mirrored for c in crops], np.bool_)[:, None, None]
+        across = torch.where(mirrored, across.flip(1), across)
+        # Whole levels after each direction, as Pillow has them.
+        wide = _levels(region @ across.transpose(1, 2)[:, None])
+        cut = _levels(down[:, None] @ wide)
+        inside = (down.sum(2) > 0)[:, None, :, None] & (across.sum(2) > 0)[:, None, None, :]
+        return torch.where(inside, cut, -1.0)
+
+    def _filters(self, start: np.ndarray, stop: np.ndarray, sides: np.ndarray, count: list[int]) -> Tensor:
+        """Weights of source pixels for each pixel of the crops: float32 [B, S, largest of ``sides``].
+
+        The pixels between ``start`` and ``stop`` of a side become ``count`` ones; as in Pillow, each is a triangle of
+        weights, wider where the picture shrinks.
+        """
+        first, step, side, number = (
+            self._to_device(x, np.float32)[:, None, None] for x in (start, (stop - start) / count, sides, count)
+        )
+        target = torch.arange(self.model.crop_size, device=self.device)[:, None]
+        source = torch.arange(int(sides.max()), device=self.device)
+        centre = first + (target + 0.5) * step
+        weights = (1 - (source + 0.5 - centre).abs() / step.clamp(min=1)).clamp(min=0)
+        weights = weights * (source < side) * (target < number)
+        return weights / weights.sum(2, keepdim=True).clamp(min=1e-6)
+
+    def _recolour(self, levels: Tensor, crops: list[Crop]) -> Tensor:
+        grey = self._to_device([c.grey for c in crops], np.bool_)[:, None, None, None]
+        levels = torch.where(grey, levels.mean(1, keepdim=True).floor(), levels)
+        tables = self._to_device(np.stack([c.colours(self.model) for c in crops]), np.float32)
+        colours = tables.gather(2, levels.clamp(min=0).long().flatten(2)).view_as(levels)
+        return torch.where(levels < 0, 0.0, colours)
+
+    def _head_maps(self, points: list[np.ndarray]) -> Tensor:
+        """:func:`engine.head_map.head_map` of every crop: the largest of 49 shifted copies of the heads' cells."""
+        cells = self.model.crop_size // self.model.map_stride
+        heads = torch.zeros((len(points), cells + 2 * RADIUS, cells + 2 * RADIUS), device=self.device)
+        crop, row, column = self._cells(points, cells, self.model.map_stride)
+        heads[crop, row + RADIUS, column + RADIUS] = 1
+        found = torch.zeros((len(points), cells, cells), device=self.device)
+        for y, weights in enumerate(self._kernel):
+            for x, weight in enumerate(weights):
+                torch.maximum(found, weight * heads[:, y : y + cells, x : x + cells], out=found)
+        return found
+
+    def _counts(self, points: list[np.ndarray]) -> Tensor:
+        blocks = self.model.crop_size // COUNT_STRIDE
+        crop, row, column = self._cells(points, blocks, COUNT_STRIDE)
+        places = (crop * blocks + row) * blocks + column
+        counts = torch.bincount(places, minlength=len(points) * blocks**2)
+        return counts.view(len(points), blocks, blocks).float()
+
+    def _cells(self, points: list[np.ndarray], cells: int, stride: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Crop, row and column of every head of a batch."""
+        column, row = cells_of(np.concatenate(points), cells, cells, stride)
+        crop = np.repeat(np.arange(len(points)), [len(x) for x in points])
+        return tuple(self._to_device(x, np.int64) for x in (crop, row, column))  # type: ignore[return-value]
+
+
+def _levels(values: Tensor) -> Tensor:
+    return (values + 0.5).floor()
