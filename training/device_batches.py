@@ -15,12 +15,12 @@ from engine.training.batches import Batches
 from engine.training.dataset import Sample
 from engine.training.negatives import empty_picture
 
-# Pictures without people, made once: one takes as long as two crops.
+# Pictures without people are made once, on the CPU, where one takes as long as two crops.
 _EMPTY_PICTURES = 256
 
 
 class DeviceBatches(Batches):
-    """The crops of :class:`CrowdBatches`, made of all pictures at once on ``device``.
+    """The crops of :class:`CrowdBatches`, a whole batch at once on ``device``, where all pictures are kept.
 
     A batch is the same to within a level of a pixel's 255, but for pictures without people, of which there are
     only so many here. Resizing is two products of matrices with Pillow's own filter, so that one formula covers
