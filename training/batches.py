@@ -27,7 +27,13 @@ class Batches(ABC):
     """
 
     def __init__(
-        self, samples: list[Sample], model: ModelConfig, augment: AugmentConfig, batch: int, seed: int, workers: int
+        self,
+        samples: list[Sample],
+        model: ModelConfig,
+        augment: AugmentConfig,
+        batch: int,
+        seed: int = 0,
+        workers: int = 2,
     ):
         self.model, self.augment, self.batch, self.seed, self.workers = model, augment, batch, seed, workers
         self.images = [load_image(s.image) for s in tqdm(samples, desc="decode", unit="image", leave=False)]
@@ -64,17 +70,6 @@ class Batches(ABC):
 
 class CrowdBatches(Batches):
     """Batches that Pillow makes on the CPU, some 200 crops a second and core; endless pictures without people."""
-
-    def __init__(
-        self,
-        samples: list[Sample],
-        model: ModelConfig,
-        augment: AugmentConfig,
-        batch: int,
-        seed: int = 0,
-        workers: int = 2,
-    ):
-        super().__init__(samples, model, augment, batch, seed, workers)
 
     def make(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """See :meth:`Batches.make`."""

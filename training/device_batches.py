@@ -34,10 +34,10 @@ class DeviceBatches(Batches):
         augment: AugmentConfig,
         batch: int,
         seed: int = 0,
-        device: str | torch.device = "cuda",
-        workers: int = 2,
+        *,
+        device: str,
     ):
-        super().__init__(samples, model, augment, batch, seed, workers)
+        super().__init__(samples, model, augment, batch, seed)
         self.device = torch.device(device)
         rng = np.random.default_rng(seed)
         self._people = len(self.images)

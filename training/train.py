@@ -187,7 +187,7 @@ def train(
 def make_batches(samples: list[Sample], config: TrainConfig, device: str) -> Batches:
     """Batches made where the network is: on a GPU, or by Pillow in threads beside it on a CPU."""
     settings = samples, config.model, config.augment, config.batch, config.seed
-    return CrowdBatches(*settings) if torch.device(device).type == "cpu" else DeviceBatches(*settings, device)
+    return CrowdBatches(*settings) if torch.device(device).type == "cpu" else DeviceBatches(*settings, device=device)
 
 
 def _report(run: TrainingRun, held_out: list[Sample], losses: list[dict[str, Tensor]]) -> None:
