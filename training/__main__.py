@@ -42,11 +42,12 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda (default: %(default)s)"
     )
+    run.add_argument("--compile", action="store_true", help="use torch.compile: faster steps after a minute's wait")
     run.add_argument("--iterations", type=int, help="length of the run; 0 to go by minutes")
     run.add_argument("--minutes", type=float, help=f"length of the run (default: {TrainConfig.minutes:g})")
     run.add_argument("--batch", type=int, help=f"crops per step (default: {TrainConfig.batch})")
     run.add_argument("--crop", type=int, help=f"pixels per side, a multiple of 32 (default: {ModelConfig.crop_size})")
-    run.add_argument("--learning-rate", type=float, help=f"of AdamW at its peak (default: {TrainConfig.learning_rate})")
+    run.add_argument("--learning-rate", type=float, help=f"at its peak (default: {TrainConfig.learning_rate})")
     run.add_argument("--scale", type=float, nargs=2, help=f"range of the zoom (default: {AugmentConfig.scale})")
     run.add_argument("--validate-every", type=float, help=f"minutes (default: {TrainConfig.validate_every:g})")
     run.add_argument("--seed", type=int, help=f"of weights, crops and noise (default: {TrainConfig.seed})")
@@ -86,7 +87,16 @@ def main(arguments: list[str] | None = None) -> None:
         _check_split(options, train_on, held_out)
         if options.command == "train":
             config = _config(options)
-            best = train(config, train_on, held_out, options.out, options.device, options.resume, options.start)
+            best = train(
+                config,
+                train_on,
+                held_out,
+                options.out,
+                device=options.device,
+                resume=options.resume,
+                start=options.start,
+                compiled=options.compile,
+            )
             _calibrate(best, held_out, options.out / "model.pt", start_counting(options.start) if options.start else {})
         elif options.command == "compare":
             _compare(options.start, options.iterations, train_on, held_out)
@@ -122,7 +132,8 @@ def _config(options: argparse.Namespace) -> TrainConfig:
 
 
 def _compare(start: str, iterations: int, train_on: list[Sample], held_out: list[Sample]) -> None:
-    config = TrainConfig(iterations=iterations, model=start_model(start))
+    # The settings of the model card's table.
+    config = TrainConfig(iterations=iterations, optimizer="adamw", learning_rate=1e-3, model=start_model(start))
     batches = CrowdBatches(train_on, config.model, config.augment, config.batch, config.seed)
     print(table(compare_decoders(start_network(start, batches), train_on, held_out, config)))
 

@@ -12,13 +12,14 @@ from torch import Tensor
 from tqdm import trange
 
 from engine.model.decoder import Decoder
+from engine.model.layers import channels_last
 from engine.model.network import CrowdNetwork
 from engine.schedule import alpha_sigma
 from engine.training.batches import CrowdBatches
 from engine.training.calibrate import fit_rule, read_pictures
 from engine.training.dataset import Sample
 from engine.training.losses import draw_times
-from engine.training.train import TrainConfig
+from engine.training.train import TrainConfig, make_optimizer
 from engine.training.validate import validate
 from engine.training.variants import CrossAttentionDecoder, RegressionDecoder
 
@@ -90,10 +91,7 @@ def table(rows: Sequence[Comparison]) -> str:
 
 
 def _train(networks: dict[str, CrowdNetwork], batches: CrowdBatches, config: TrainConfig) -> None:
-    optimizers = [
-        torch.optim.AdamW(n.decoder.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        for n in networks.values()
-    ]
+    optimizers = [make_optimizer(channels_last(n.decoder), config) for n in networks.values()]
     stream = batches.iterate(0)
     for number in trange(config.iterations, desc="compare", unit="step"):
         pixels, heads, _ = next(stream)
@@ -103,11 +101,10 @@ def _train(networks: dict[str, CrowdNetwork], batches: CrowdBatches, config: Tra
             for network, optimizer, loss in zip(
                 networks.values(), optimizers, _losses(networks, pixels, heads, config, number), strict=True
             ):
-                optimizer.param_groups[0]["lr"] = rate
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(network.decoder.parameters(), config.clip_norm)
-                optimizer.step()
+                optimizer.step(rate)
     stream.close()
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -17,6 +20,9 @@ from engine.training.negatives import empty_picture
 
 # Pictures without people are made once, on the CPU, where one takes as long as two crops.
 _EMPTY_PICTURES = 256
+
+# Threads that make batches ahead.
+_WORKERS = 2
 
 
 class DeviceBatches(Batches):
@@ -66,6 +72,20 @@ class DeviceBatches(Batches):
             points.append(crop.place(self.points[index], size))
         pixels = self._recolour(self._cut(np.array(chosen), crops), crops)
         return pixels.contiguous(memory_format=torch.channels_last), self._head_maps(points), self._counts(points)
+
+    def iterate(self, first: int) -> Generator[tuple[Tensor, Tensor, Tensor], None, None]:
+        """See :meth:`Batches.iterate`; a few batches are always being made ahead, beside the device's work."""
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            numbers = itertools.count(first)
+            ahead: deque[Future] = deque()
+            try:
+                while True:
+                    while len(ahead) < 2 * _WORKERS:
+                        ahead.append(pool.submit(self.make, next(numbers)))
+                    yield ahead.popleft().result()
+            finally:
+                for future in ahead:
+                    future.cancel()
 
     def _to_device(self, values: Sequence | np.ndarray, dtype: type) -> Tensor:
         return torch.from_numpy(np.asarray(values, dtype)).to(self.device, non_blocking=True)

@@ -20,7 +20,7 @@ def read_recipe(path: str | Path) -> TrainConfig:
     """The settings in ``path``; what it leaves out keeps its default.
 
     The file holds the fields of :class:`TrainConfig`, those of ``model``, ``loss`` and ``augment`` as objects:
-    ``{"iterations": 20000, "learning_rate": 0.001, "augment": {"scale": [0.6, 1.7]}}``.
+    ``{"iterations": 20000, "learning_rate": 0.003, "augment": {"scale": [0.6, 1.7]}}``.
 
     Raises:
         ConfigError: there is no such file, it is not JSON, or it names a setting that does not exist.
@@ -59,6 +59,10 @@ def _value(name: str, value: Any, default: Any, where: str) -> Any:
         if not isinstance(value, list) or len(value) != len(default) or not all(_is_number(x) for x in value):
             raise ConfigError(f"{where}: {name} must be {len(default)} numbers, got {value!r}")
         return tuple(value)
+    if isinstance(default, str):
+        if not isinstance(value, str):
+            raise ConfigError(f"{where}: {name} must be text like {default!r}, got {value!r}")
+        return value
     # bool is an int, and 1e4 is a float, even where JSON means a whole number.
     if not _is_number(value) or (isinstance(default, int) and value != int(value)):
         raise ConfigError(f"{where}: {name} must be a number like {default!r}, got {value!r}")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from engine.config import ModelConfig
+from engine.errors import ConfigError
 from engine.model.checkpoint import load_state, save_whole
 from engine.model.layers import channels_last
 from engine.model.network import CrowdNetwork
@@ -24,6 +25,7 @@ from engine.training.batches import Batches, CrowdBatches
 from engine.training.dataset import Sample
 from engine.training.device_batches import DeviceBatches
 from engine.training.losses import LossConfig, crowd_loss, draw_times
+from engine.training.optimizer import MuonAdamW
 from engine.training.start import start_model, start_network
 from engine.training.validate import validate
 
@@ -35,7 +37,9 @@ class TrainConfig:
     Attributes:
         iterations: length of the run. The learning rate falls to zero over it.
         minutes: length of the run where ``iterations`` is 0; a resumed run goes on from the minutes already spent.
-        batch, learning_rate, weight_decay, warmup: of AdamW; warm-up in iterations.
+        batch: crops in a step.
+        optimizer: "muon" for :class:`MuonAdamW`, or "adamw" for AdamW alone.
+        learning_rate, weight_decay, warmup: of the optimiser; warm-up in iterations.
         ema: decay of the averaged weights, which are the ones that are kept.
         validate_every: minutes between validations.
     """
@@ -43,7 +47,8 @@ class TrainConfig:
     iterations: int = 0
     minutes: float = 60.0
     batch: int = 16
-    learning_rate: float = 1e-3
+    optimizer: str = "muon"
+    learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     warmup: int = 300
     ema: float = 0.999
@@ -54,6 +59,10 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("muon", "adamw"):
+            raise ConfigError(f"optimizer must be 'muon' or 'adamw', got {self.optimizer!r}")
+
 
 class TrainingRun:
     """Everything that a checkpoint holds: weights, averaged weights, optimiser, progress."""
@@ -63,7 +72,7 @@ class TrainingRun:
         torch.manual_seed(config.seed)
         self.network = channels_last((network or CrowdNetwork(config.model)).to(self.device))
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(_decay_groups(self.network, config.weight_decay), config.learning_rate)
+        self.optimizer = make_optimizer(self.network, config)
         self.iteration, self.seconds, self.best = 0, 0.0, math.inf
 
     @property
@@ -85,12 +94,11 @@ class TrainingRun:
         with torch.autocast(self.device.type, torch.bfloat16):
             loss, parts = crowd_loss(self.network, config.model, config.loss, pixels, heads, counts, times, noise)
         warm = min(1.0, (self.iteration + 1) / config.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.progress))
-        self.optimizer.zero_grad(set_to_none=True)
+        rate = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.progress))
+        self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
-        self.optimizer.step()
+        self.optimizer.step(rate)
         self.iteration += 1
         self._update_average()
         return parts
@@ -126,12 +134,6 @@ class TrainingRun:
         self.iteration, self.seconds, self.best = state["iteration"], state["seconds"], state["best"]
 
 
-def _decay_groups(network: nn.Module, weight_decay: float) -> list[dict]:
-    matrices = [p for p in network.parameters() if p.ndim > 1]
-    vectors = [p for p in network.parameters() if p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-
-
 def train(
     config: TrainConfig,
     samples: list[Sample],
@@ -141,6 +143,7 @@ def train(
     resume: bool = False,
     start: str | Path | None = None,
     progress: bool = True,
+    compiled: bool = False,
 ) -> Path:
     """Train on ``samples``; keep ``last.pt`` and, by its :func:`validate` score on ``held_out``, ``best.pt``.
 
@@ -148,6 +151,8 @@ def train(
         resume: go on from ``out/last.pt``, if there is one, as if the run had not stopped.
         start: a checkpoint or bundle whose weights a new run starts from, instead of random ones; the network
             then has their shape, not that of ``config.model``.
+        compiled: run the network through ``torch.compile``: a quarter less time per step, after a minute's wait;
+            needs a C++ compiler.
 
     Returns:
         The path of ``best.pt``. ``log.jsonl`` beside it has one line per validation.
@@ -160,6 +165,9 @@ def train(
     run = TrainingRun(config, out, device, start_network(start, batches) if start and not resume else None)
     if resume:
         run.load(out / "last.pt")
+    if compiled:
+        run.network.encoder.compile()
+        run.network.decoder.compile()
     bar = tqdm(total=100, unit="%", disable=not progress, desc="train")
     next_validation = run.seconds + 60 * config.validate_every
     losses: list[dict[str, Tensor]] = []
@@ -182,6 +190,11 @@ def train(
             break
     bar.close()
     return out / "best.pt"
+
+
+def make_optimizer(network: nn.Module, config: TrainConfig) -> MuonAdamW:
+    """The optimiser that ``config`` asks for."""
+    return MuonAdamW(network, config.learning_rate, config.weight_decay, muon=config.optimizer == "muon")
 
 
 def make_batches(samples: list[Sample], config: TrainConfig, device: str) -> Batches:

@@ -105,3 +105,12 @@ def test_a_run_on_a_gpu_learns_a_fixed_batch(samples, tmp_path):
     run, batch = TrainingRun(config, tmp_path, "cuda"), batches.make(0)
     losses = [float(run.step(batch)["block"]) for _ in range(40)]
     assert np.mean(losses[-8:]) < 0.6 * np.mean(losses[:4])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_batches_made_ahead_come_in_order(samples, device):
+    batches = DeviceBatches(samples, MODEL, COLOURS, 3, seed=6, device=device)
+    stream = batches.iterate(first=4)
+    for number in range(4, 12):
+        assert torch.equal(next(stream)[0], batches.make(number)[0])
+    stream.close()

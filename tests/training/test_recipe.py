@@ -39,6 +39,8 @@ def test_what_is_left_out_keeps_its_default(tmp_path):
         ('{"batch": 1.5}', "batch must be a number like 16, got 1.5"),
         ('{"batch": true}', "batch must be a number like 16, got True"),
         ('{"augment": {"scale": [1]}}', "scale must be 2 numbers"),
+        ('{"optimizer": 1}', "optimizer must be text like 'muon', got 1"),
+        ('{"optimizer": "sgd"}', "optimizer must be 'muon' or 'adamw', got 'sgd'"),
     ],
 )
 def test_a_wrong_recipe_is_refused(tmp_path, text: str, message: str):

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from engine.config import ModelConfig
+from engine.model.checkpoint import load_network
 from engine.training.augment import AugmentConfig
 from engine.training.batches import CrowdBatches
 from engine.training.dataset import Sample
@@ -102,11 +103,11 @@ def test_batches_depend_on_their_number_and_seed_alone(samples, batches):
     assert not torch.equal(batches.make(0)[0], other.make(0)[0])
 
 
-def test_batches_made_ahead_come_in_order(batches):
-    ahead = batches.iterate(first=4)
+def test_batches_come_in_order(batches):
+    stream = batches.iterate(first=4)
     for number in (4, 5, 6):
-        assert torch.equal(next(ahead)[0], batches.make(number)[0])
-    ahead.close()
+        assert torch.equal(next(stream)[0], batches.make(number)[0])
+    stream.close()
 
 
 def test_a_short_run_leaves_checkpoints_and_a_log_and_can_go_on(samples, tmp_path):
@@ -126,6 +127,20 @@ def test_a_short_run_leaves_checkpoints_and_a_log_and_can_go_on(samples, tmp_pat
     for sample, error in zip(samples, errors, strict=True):  # of one picture each
         assert abs(scores[f"ratio/{sample.part}"] - 1) == pytest.approx(error)
     assert ModelConfig(**torch.load(best, weights_only=True)["config"]["model"]) == MODEL
+
+
+# PyTorch's own, of its compiler.
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore:The .grad attribute:UserWarning")
+def test_a_compiled_run_takes_the_same_steps(samples, tmp_path):
+    config = TrainConfig(iterations=2, batch=2, model=MODEL)
+    losses = []
+    for compiled in (False, True):
+        out = tmp_path / str(compiled)
+        best = train(config, samples, [], out, progress=False, compiled=compiled)
+        losses.append(json.loads((out / "log.jsonl").read_text())["train"])
+        load_network(best)  # The names of the weights are the same.
+    # bfloat16 is rounded elsewhere.
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
 
 
 def test_every_part_is_drawn_as_often_as_the_others(samples):

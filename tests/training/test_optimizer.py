@@ -1,0 +1,104 @@
+"""MuonAdamW against singular values and PyTorch's AdamW."""
+
+import pytest
+import torch
+from torch import nn
+
+from engine.model.layers import channels_last
+from engine.training.optimizer import MuonAdamW
+
+
+def network():
+    torch.manual_seed(5)
+    layers = nn.Conv2d(7, 13, 3), nn.BatchNorm2d(13), nn.Conv2d(13, 5, 1), nn.Linear(5, 3)
+    return channels_last(nn.Sequential(*layers))
+
+
+def fill_gradients(module, seed):
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator).to(
+            memory_format=torch.channels_last if parameter.ndim == 4 else torch.contiguous_format
+        )
+
+
+def values(module):
+    return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["0.weight", "2.weight"])
+def test_convolutions_step_by_the_orthogonal_factor_of_their_gradient(name):
+    module = network()
+    before = values(module)
+    fill_gradients(module, 1)
+    MuonAdamW(module, 1e-2, 0.0).step(1e-2)
+    step = (dict(module.named_parameters())[name] - before[name]).detach().flatten(1)  # [O, I h w]
+    left, _, right = torch.linalg.svd(dict(module.named_parameters())[name].grad.flatten(1), full_matrices=False)
+    # In the gradient's own axes the step is the same length everywhere, to what five Newton-Schulz iterations in
+    # bfloat16 leave, and straight.
+    turned = left.T @ step @ right.T / (-1e-2 * 0.2 * max(step.shape) ** 0.5)
+    assert turned.diagonal().min() > 0.6
+    assert turned.diagonal().max() < 1.3
+    assert (turned - turned.diagonal().diag()).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("muon", [True, False])
+def test_everything_else_steps_as_in_adamw(muon):
+    mine, theirs = network(), network()
+    optimizer = MuonAdamW(mine, 1e-2, 0.3, muon=muon)
+    rest = {name: p for name, p in theirs.named_parameters() if p.ndim != 4 or not muon}
+    matrices = [p for p in rest.values() if p.ndim > 1]
+    vectors = [p for p in rest.values() if p.ndim == 1]
+    oracle = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.3}, {"params": vectors, "weight_decay": 0.0}], lr=1e-2
+    )
+    for seed in range(3):
+        fill_gradients(mine, seed)
+        fill_gradients(theirs, seed)
+        optimizer.step(1e-2)
+        oracle.step()
+    for name, expected in rest.items():
+        torch.testing.assert_close(dict(mine.named_parameters())[name], expected, rtol=0, atol=0)
+
+
+def test_weight_decay_shrinks_convolutions():
+    plain, decayed = network(), network()
+    before = values(plain)["0.weight"]
+    for module, decay in (plain, 0.0), (decayed, 0.5):
+        fill_gradients(module, 1)
+        MuonAdamW(module, 1e-2, decay).step(1e-2)
+    torch.testing.assert_close(values(plain)["0.weight"] - values(decayed)["0.weight"], 0.5 * 1e-2 * before)
+
+
+def test_a_state_goes_on_as_if_nothing_had_happened():
+    whole, halves = network(), network()
+    optimizer = MuonAdamW(whole, 1e-2, 0.1)
+    first = MuonAdamW(halves, 1e-2, 0.1)
+    for seed in range(4):
+        fill_gradients(whole, seed)
+        optimizer.step(1e-2)
+    for seed in range(4):
+        if seed == 2:
+            state = first.state_dict()
+            first = MuonAdamW(halves, 1e-2, 0.1)
+            first.load_state_dict(state)
+        fill_gradients(halves, seed)
+        first.step(1e-2)
+    for a, b in zip(whole.parameters(), halves.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_gradients_are_forgotten_and_parameters_without_one_stay():
+    module = network()
+    optimizer = MuonAdamW(module, 1e-2, 0.1)
+    before = values(module)
+    fill_gradients(module, 1)
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in module.parameters())
+    optimizer.step(1e-2)
+    assert all(torch.equal(after, before[name]) for name, after in values(module).items())
+
+
+def test_weights_laid_out_otherwise_are_refused():
+    with pytest.raises(RuntimeError, match="view"):
+        MuonAdamW(nn.Sequential(nn.Conv2d(7, 13, 3)), 1e-2, 0.0)
