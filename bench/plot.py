@@ -13,6 +13,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from suite.accuracy import PEERS
 from suite.results import Results, Row, read
 from suite.summary import SCALING, size_of
 
@@ -40,7 +41,7 @@ def draw_all(results: Results, folder: Path) -> list[Path]:
 
 def draw_errors(results: Results) -> Any:
     """Mean absolute error against milliseconds, part A and part B."""
-    rows = results.find("crowd counter")
+    rows = results.find(PEERS)
     if not rows:
         return None
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
@@ -200,7 +201,7 @@ def _caption(results: Results) -> str:
 def table(results: Results) -> str:
     """The README's table in Markdown: errors and times by the number of steps."""
     lines = ["| steps | MAE A | MAE B | ms |", "|---|---|---|---|"]
-    for row in results.find("crowd counter"):
+    for row in results.find(PEERS):
         if row.way.startswith("crowd-engine"):
             errors = ("-" if x is None else f"{x:.1f}" for x in (row.mae_a, row.mae_b))
             lines.append(f"| {row.steps} | {' | '.join(errors)} | {row.p50:.0f} ({row.p20:.0f}-{row.p80:.0f}) |")

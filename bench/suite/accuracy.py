@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from engine.bundle import Bundle
 from engine.training.metrics import bootstrap_error, count_errors
+from suite.results import Row
 
 # Summary of the last evaluation, beside the result files.
 FILE = Path(__file__).parents[1] / "results" / "accuracy.json"
+
+# Group of the rows that hold crowd counters beside each other, ours by number of steps.
+PEERS = "crowd counter"
 
 
 def summarise(rows: list[dict[str, Any]], bundle: Bundle) -> dict[str, Any]:
@@ -33,6 +38,18 @@ def summarise(rows: list[dict[str, Any]], bundle: Bundle) -> dict[str, Any]:
                 "images": len(errors),
             }
     return {"model": bundle.digest, "name": bundle.name, "steps": steps}
+
+
+def with_errors(rows: list[Row], errors: Mapping[int, Mapping[str, float]]) -> list[Row]:
+    """``rows`` with these errors, by steps and part, in ours of :mod:`suite.peers`; all others stay as they are."""
+
+    def renewed(row: Row) -> Row:
+        if row.group != PEERS or row.steps is None:
+            return row
+        measured = errors.get(row.steps, {})
+        return replace(row, mae_a=measured.get("A"), mae_b=measured.get("B"))
+
+    return [renewed(row) for row in rows]
 
 
 def our_errors(bundle: Bundle, file: Path = FILE) -> tuple[dict[int, dict[str, float]], str]:

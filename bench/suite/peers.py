@@ -10,7 +10,7 @@ import numpy as np
 from engine.bundle import load_bundle
 from engine.cli.timing import Timing
 from engine.cli.variants import REFERENCE, disagreement
-from suite.accuracy import our_errors
+from suite.accuracy import PEERS, our_errors
 from suite.counts import limits, picture, shared_counters
 from suite.groups import Case, Group, MissingError, Way, WrongResultError
 from suite.plan import Plan
@@ -75,7 +75,7 @@ def peer_group(plan: Plan, size: tuple[int, int]) -> Group:
     labels = peer_case(plan).labels
     ways = {label: functools.partial(make, label) for label in labels}
     settings = {"width": width, "height": height, "batch": 1, "threads": plan.threads}
-    return Group("crowd counter", f"{width}x{height}", ways, check, settings, figures)
+    return Group(PEERS, f"{width}x{height}", ways, check, settings, figures)
 
 
 @functools.lru_cache(maxsize=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from suite import networks
-from suite.accuracy import our_errors, summarise
+from suite.accuracy import PEERS, our_errors, summarise, with_errors
 from suite.ceilings import Ceilings, measure_ceilings
 from suite.counts import picture
 from suite.peers import RUNTIMES, peer_case
@@ -110,6 +111,18 @@ def test_errors_come_from_the_rows_of_eval(tmp_path):
     known, source = our_errors(SimpleNamespace(digest="d3", accuracy={}), file)
     assert known == {}
     assert "not measured" in source
+
+
+def test_errors_measured_anew_replace_ours_alone():
+    def row(group, way, **columns):
+        return Row(group, "1024x768", way, "ms", 1.0, 2.0, 3.0, 5, 0.0, **columns)
+
+    ours = row(PEERS, "ours, 3 steps", steps=3, mae_a=90.0, mae_b=20.0)
+    one = row(PEERS, "ours, 1 step", steps=1, mae_a=91.0, mae_b=21.0)
+    other = row(PEERS, "CSRNet, torch float32", mae_a=68.2, mae_b=10.6)
+    count = row("count", "openvino int8", steps=3)
+    renewed = with_errors([ours, one, other, count], {3: {"A": 80.0, "B": 12.0}})
+    assert renewed == [replace(ours, mae_a=80.0, mae_b=12.0), replace(one, mae_a=None, mae_b=None), other, count]
 
 
 def test_larger_pictures_have_more_people_not_larger_ones():
