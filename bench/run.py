@@ -28,16 +28,12 @@ def main() -> int:
     """Run the command line; the exit status is that of the first part that failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="ShanghaiTech's folder; without it the errors measured last are used")
-    parser.add_argument(
-        "--errors",
-        action="store_true",
-        help="measure the errors of new weights alone; keep the times",
-    )
+    parser.add_argument("--errors", action="store_true", help="measure the errors of new weights alone; keep the times")
     parser.add_argument("--quick", action="store_true", help="the suite's checks alone, without errors and plots")
     parser.add_argument("--results", type=Path, default=_ROOT / "bench" / "results" / "cpu.json")
     options = parser.parse_args()
-    if options.errors and not options.data:
-        parser.error("--errors needs --data")
+    if options.errors and (options.quick or not options.data):
+        parser.error("--errors needs --data, and is the opposite of --quick")
     if options.quick:
         return _suite(["--quick"])
     if options.data and (failed := _measure_errors(options.data)):

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine.errors import ConfigError
+
 
 class MuonAdamW:
     """The optimiser of a network: its convolutions are stepped by Muon, its vectors and linear layers by AdamW.
@@ -52,6 +54,12 @@ class MuonAdamW:
         return {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the state of another run of the same network."""
+        """Take over the state of another run of the same network.
+
+        Raises:
+            ConfigError: that run had another optimiser.
+        """
+        if state.keys() != self._optimizers.keys():
+            raise ConfigError("the checkpoint's run had another optimiser: use that one, or --start from its weights")
         for name, optimizer in self._optimizers.items():
             optimizer.load_state_dict(state[name])

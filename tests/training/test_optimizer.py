@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from engine.errors import ConfigError
 from engine.model.layers import channels_last
 from engine.training.optimizer import MuonAdamW
 
@@ -86,6 +87,16 @@ def test_a_state_goes_on_as_if_nothing_had_happened():
         first.step(1e-2)
     for a, b in zip(whole.parameters(), halves.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("muon", [True, False])
+def test_the_state_of_another_optimizer_is_refused(muon):
+    module = network()
+    other = MuonAdamW(module, 1e-2, 0.1, muon=not muon).state_dict()
+    plain = torch.optim.AdamW(module.parameters()).state_dict()
+    for state in (other, plain):
+        with pytest.raises(ConfigError, match="another optimiser"):
+            MuonAdamW(module, 1e-2, 0.1, muon=muon).load_state_dict(state)
 
 
 def test_gradients_are_forgotten_and_parameters_without_one_stay():
