@@ -72,6 +72,7 @@ class CrowdBatches(Batches):
     def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         index = self.draw(rng)
         if index is None:
-            empty = empty_picture(self.model.crop_size, rng)
+            # Of a generator of its own, so that the crops after it do not depend on how it was made.
+            empty = empty_picture(self.model.crop_size, np.random.default_rng(rng.integers(2**63)))
             return random_crop(empty, np.zeros((0, 2), np.float32), self.model, self.augment, rng)
         return random_crop(self.images[index], self.points[index], self.model, self.augment, rng)

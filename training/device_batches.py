@@ -65,8 +65,9 @@ class DeviceBatches(Batches):
         for _ in range(self.batch):
             index = self.draw(rng)
             if index is None:
-                index = self._people + int(rng.integers(_EMPTY_PICTURES))
-            crop = draw_crop(int(self._heights[index]), int(self._widths[index]), size, self.augment, rng)
+                index = self._people + int(rng.integers(2**63)) % _EMPTY_PICTURES
+            height, width = int(self._heights[index]), int(self._widths[index])
+            crop = draw_crop(height, width, self.points[index], size, self.augment, rng)
             chosen.append(index)
             crops.append(crop)
             points.append(crop.place(self.points[index], size))

@@ -78,6 +78,26 @@ def test_with_an_overhang_the_border_is_seen_as_often_as_the_middle(overhang, le
     assert least < border / middle < most
 
 
+@pytest.mark.parametrize("head", [(0, 0), (150, 30), (299, 199)])
+def test_a_crop_in_focus_holds_a_head_at_any_place_in_it(head):
+    """One head in a large picture: crops laid anywhere seldom have it."""
+    points, rng = np.float32([head]), np.random.default_rng(3)
+    image, config = np.zeros((200, 300, 3), np.uint8), dataclasses.replace(PLAIN, scale=(0.7, 1.4))
+    crops = {}
+    for focus in (0.0, 0.5, 1.0):
+        chosen = dataclasses.replace(config, focus=focus)
+        crops[focus] = [random_crop(image, points, MODEL, chosen, rng)[1] for _ in range(400)]
+    share = {focus: np.mean([heads.max() == 1 for heads in found]) for focus, found in crops.items()}
+    assert share[1.0] == 1
+    assert share[0.0] < 0.5
+    assert share[0.5] == pytest.approx((share[0.0] + 1) / 2, abs=0.1)
+    # Not at one place of the crop: a head away from the border is found in all its quarters.
+    if head == (150, 30):
+        places = np.array([np.unravel_index(heads.argmax(), heads.shape) for heads in crops[1.0]])
+        quarters = {(int(row) // 16, int(column) // 16) for row, column in places}
+        assert quarters == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
 def test_both_directions_of_the_flip_occur_and_the_head_follows():
     point = np.float32([[10, 30]])
     image = with_marks(64, 64, point)
