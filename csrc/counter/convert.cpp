@@ -30,6 +30,20 @@ std::vector<Point> to_points(const Floats& array) {
   return points;
 }
 
+// Text of Python for bytes that name a file: as Python's own functions have it, whether they are UTF-8 or not.
+py::object to_file_name(const std::string& name) {
+  PyObject* text = PyUnicode_DecodeFSDefaultAndSize(name.data(), static_cast<py::ssize_t>(name.size()));
+  if (text == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(text);
+}
+
+// UTF-8, whatever the text holds: file names that are not UTF-8 are no proper Unicode in Python.
+std::string to_utf8(const py::str& text) {
+  PyObject* bytes = PyUnicode_AsEncodedString(text.ptr(), "utf-8", "backslashreplace");
+  if (bytes == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::bytes>(bytes);
+}
+
 py::dict to_zones(const std::map<std::string, std::vector<Point>>& zones) {
   py::dict polygons;
   for (const auto& [name, corners] : zones) {
@@ -44,7 +58,7 @@ py::dict to_zones(const std::map<std::string, std::vector<Point>>& zones) {
 
 py::dict to_arguments(const Options& options) {
   py::dict arguments;
-  arguments["model"] = options.model;
+  arguments["model"] = to_file_name(options.model);
   arguments["device"] = options.device;
   arguments["backend"] = options.backend;
   arguments["compute_type"] = options.compute_type;
@@ -52,7 +66,7 @@ py::dict to_arguments(const Options& options) {
   arguments["samples"] = options.samples;
   arguments["seed"] = options.seed;
   arguments["cpu_threads"] = options.cpu_threads;
-  if (!options.cache_dir.empty()) arguments["cache_dir"] = options.cache_dir;
+  if (!options.cache_dir.empty()) arguments["cache_dir"] = to_file_name(options.cache_dir);
   arguments["performance"] = options.performance;
   return arguments;
 }
@@ -63,6 +77,14 @@ py::dict to_arguments(const CountOptions& options) {
   arguments["samples"] = options.samples;
   if (!options.zones.empty()) arguments["zones"] = to_zones(options.zones);
   return arguments;
+}
+
+py::object to_path(const std::filesystem::path& path) {
+#ifdef _WIN32
+  return py::cast(path.native());
+#else
+  return to_file_name(path.native());
+#endif
 }
 
 py::array to_array(const Image& image) {
@@ -101,7 +123,7 @@ CountResult to_result(const py::object& result) {
 }
 
 Error to_error(const py::error_already_set& error) {
-  return Error(py::str(error.type().attr("__name__")), py::str(error.value()));
+  return Error(to_utf8(error.type().attr("__name__")), to_utf8(py::str(error.value())));
 }
 
 }  // namespace crowd

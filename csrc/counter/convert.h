@@ -3,6 +3,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <filesystem>
+
 #include "crowd/counter.h"
 
 // Between C++ and the engine's Python objects; all need the interpreter lock.
@@ -13,6 +15,9 @@ pybind11::dict to_arguments(const Options& options);
 
 // Keyword arguments of CrowdCounter.count.
 pybind11::dict to_arguments(const CountOptions& options);
+
+// What Python calls a file: text, or on Windows wide text, that opens it, even where its name is not UTF-8.
+pybind11::object to_path(const std::filesystem::path& path);
 
 // A NumPy array on the picture's own memory: uint8 [H, W, C], read-only.
 pybind11::array to_array(const Image& image);

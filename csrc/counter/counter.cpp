@@ -78,7 +78,7 @@ CountResult Counter::count(const Image& image, const CountOptions& options) cons
 }
 
 CountResult Counter::count(const std::filesystem::path& path, const CountOptions& options) const {
-  return engine().count([&] { return py::str(path.u8string()); }, options, Color::rgb);
+  return engine().count([&] { return to_path(path); }, options, Color::rgb);
 }
 
 CountResult Counter::count_encoded(const void* bytes, std::size_t size, const CountOptions& options) const {
