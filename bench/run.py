@@ -34,12 +34,16 @@ def main() -> int:
     options = parser.parse_args()
     if options.errors and (options.quick or not options.data):
         parser.error("--errors needs --data, and is the opposite of --quick")
+    options.results = options.results.resolve()
     if options.quick:
         return _suite(["--quick"])
     if options.data and (failed := _measure_errors(options.data)):
         return failed
     # A refused way fails the suite; the rest of its figures are still drawn.
+    before = _written(options.results)
     failed = 0 if options.errors else _suite(["--results", str(options.results)])
+    if failed and _written(options.results) == before:
+        return failed
     from plot import draw_all, table
 
     results = read(options.results)
@@ -52,6 +56,10 @@ def main() -> int:
     return failed
 
 
+def _written(file: Path) -> int | None:
+    return file.stat().st_mtime_ns if file.is_file() else None
+
+
 def _suite(arguments: list[str]) -> int:
     options = ["--benchmark-only", "--benchmark-columns=median,iqr,rounds", "-q", *arguments]
     return _python(["-m", "pytest", "bench", *options])
@@ -60,7 +68,7 @@ def _suite(arguments: list[str]) -> int:
 def _measure_errors(data: Path) -> int:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
-        chosen = ["--only-digit", _VALIDATION_DIGIT, "--steps", *_STEPS, "--json", str(file)]
+        chosen = ["--split", "train", "--only-digit", _VALIDATION_DIGIT, "--steps", *_STEPS, "--json", str(file)]
         failed = _python(["-m", "engine.cli.command", "eval", str(data.resolve()), *chosen])
         if not failed:
             summary = summarise(json.loads(file.read_text(encoding="utf-8")), load_bundle("default"))

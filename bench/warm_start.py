@@ -96,7 +96,7 @@ def sources(options: argparse.Namespace) -> Iterator[tuple[str, list[list[Shot]]
     for path in options.videos:
         frames = open_source(path, StreamOptions(fps=options.fps)).frames()
         yield path.name, [[Shot(frame.image, None) for frame in itertools.islice(frames, options.frames)]]
-    samples = [s for s in find_samples(options.stills) if options.only_digit in (None, s.number % 10)]
+    samples = [s for s in find_samples(options.stills, "train") if options.only_digit in (None, s.number % 10)]
     for part in sorted({sample.part for sample in samples}) if options.limit else ():
         stills = [sample for sample in samples if sample.part == part][: options.limit]
         for speed in options.speed:

@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("data", help="folder in ShanghaiTech's layout")
     parser.add_argument("--only-digit", type=int, help="pictures numbered ...D only")
     options = parser.parse_args()
-    samples = [s for s in find_samples(options.data) if options.only_digit in (None, s.number % 10)]
+    samples = [s for s in find_samples(options.data, "train") if options.only_digit in (None, s.number % 10)]
     with engine.CrowdCounter() as counter:
         for parts in GRIDS:
             held, width = measure(counter, samples, grid_of_zones(parts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +30,11 @@ def summarise(rows: list[dict[str, Any]], bundle: Bundle) -> dict[str, Any]:
     steps: dict[str, dict[str, Any]] = {}
     for number in sorted({row["steps"] or bundle.default_steps for row in rows}):
         mine = [row for row in rows if (row["steps"] or bundle.default_steps) == number]
-        for part in sorted({row["part"] for row in mine}):
-            true, predicted = ([row[key] for row in mine if row["part"] == part] for key in ("true", "predicted"))
+        for part in sorted({_letter(row["part"]) for row in mine}):
+            chosen = [row for row in mine if _letter(row["part"]) == part]
+            true, predicted = ([row[key] for row in chosen] for key in ("true", "predicted"))
             errors = [abs(a - b) for a, b in zip(true, predicted, strict=True)]
-            steps.setdefault(str(number), {})[_letter(part)] = {
+            steps.setdefault(str(number), {})[part] = {
                 "mae": round(count_errors(true, predicted).mae, 2),
                 "error": round(bootstrap_error(errors), 2),
                 "images": len(errors),
@@ -78,5 +80,6 @@ def _errors(steps: Mapping[str, Any]) -> dict[int, dict[str, float]]:
 
 
 def _letter(part: str) -> str:
-    """ "A" for "part_A" or "A"."""
-    return part.rpartition("_")[2].upper()
+    """ "A" for "part_A", "part_A_final" or "A"."""
+    found = re.search(r"part_([A-Za-z])(?![A-Za-z])", part)
+    return (found[1] if found else part).upper()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from engine import _core
-from engine.cli.timing import Timing
+from engine.cli.timing import Timing, wall
 from engine.kernels import reference
 from suite.checks import check_close
 from suite.gpu import gpu_attention
@@ -102,7 +102,7 @@ def _engine_bfloat16(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> Way:
         _core.criss_cross_attention(q, k, v, out)
     except (ValueError, TypeError) as error:
         raise MissingError(f"the C++ kernel does not take bfloat16: {error}") from error
-    return Way(call)
+    return Way(call, wall(lambda: _core.criss_cross_attention(q, k, v, out)))
 
 
 def _torch_way(formulation: str, dtype: str) -> Callable[..., Way]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,14 +120,18 @@ def count_group(counters: Counters, labels: Sequence[str], width: int, height: i
         counter, seen = counters[label], timings.setdefault(label, [])
 
         def call() -> engine.CountResult:
-            result = counter.count(image, steps=steps)
-            seen.append(dict(result.timings))
-            return result
+            return counter.count(image, steps=steps)
 
-        return Way(call)
+        def stint(times: int) -> float:
+            start = time.perf_counter()
+            found = [call().timings for _ in range(times)]
+            milliseconds = 1e3 * (time.perf_counter() - start)
+            seen.append({name: sum(x[name] for x in found) / times for name in found[0]})
+            return milliseconds
+
+        return Way(call, stint, records=True)
 
     def stages(label: str, timing: Timing) -> list[Row]:
-        # As many as were timed, of the last calls: more were made to warm up.
         seen = timings[label][-len(timing.samples) :]
         names = [name for name in seen[0] if name != "total"]
         return [

@@ -29,13 +29,16 @@ class Way:
 
     Attributes:
         call: computes it once and returns what is checked.
-        stint: times it where the clock of the host cannot; None times calls of ``call``.
+        stint: times it where the clock of the host cannot, or keeps more than the time; None times ``call``.
         close: frees what it holds.
+        records: ``stint`` keeps something of each of its calls, the last of which are those that are timed: what warms
+            them up is then ``call``.
     """
 
     call: Callable[[], Any]
     stint: Stint | None = None
     close: Callable[[], object] = lambda: None
+    records: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,8 @@ def measure(group: Group, labels: Sequence[str], budget: Budget) -> Measured:
                 lengths[label], stints[label] = length, way.stint or wall(way.call)
         timings = {}
         if stints:
-            timings = interleave(stints, budget.seconds, budget.least, budget.most, lengths=lengths)
+            leads = {label: wall(ready[label].call) for label in stints if ready[label].records}
+            timings = interleave(stints, budget.seconds, budget.least, budget.most, lengths=lengths, leads=leads)
     finally:
         for way in ready.values():
             way.close()

@@ -13,7 +13,7 @@ import numpy as np
 
 import engine
 from engine.bundle import SegmentStage
-from engine.cli.timing import Timing
+from engine.cli.timing import Timing, wall
 from engine.cli.variants import REFERENCE, Variant, disagreement
 from suite.counts import limits, picture, shared_counters
 from suite.groups import Case, Group, Way, WrongResultError
@@ -41,11 +41,14 @@ def _segment_group(plan: Plan, variants: dict[str, Variant], size: tuple[int, in
         counter, records = counters[str(variants[label])], seen.setdefault(label, [])
 
         def call() -> engine.CountResult:
-            records.append(Record())
-            with records[-1].watching():
-                return counter.count(image, steps=steps)
+            return counter.count(image, steps=steps)
 
-        return Way(call)
+        def stint(times: int) -> float:
+            records.append(Record(times))
+            with records[-1].watching():
+                return wall(call)(times)
+
+        return Way(call, stint, records=True)
 
     def check(label: str, output: Any) -> None:
         wrong = disagreement(output, expected, limits(label))
@@ -54,10 +57,17 @@ def _segment_group(plan: Plan, variants: dict[str, Variant], size: tuple[int, in
 
     def rows(label: str, timing: Timing) -> list[Row]:
         records = seen[label][-len(timing.samples) :]
+        last = records[-1]
         models = counters[str(variants[label])]._open_backend()._models  # type: ignore[attr-defined]
         return [
-            _row(case, f"{label}: {graph}", [x.milliseconds[graph] for x in records], runs, multiply_adds(models, *key))
-            for graph, (*key, runs) in records[-1].segments.items()
+            _row(
+                case,
+                f"{label}: {graph}",
+                [x.mean(graph) for x in records],
+                last.runs(graph),
+                multiply_adds(models, *key),
+            )
+            for graph, key in last.segments.items()
         ]
 
     case = f"{size[0]}x{size[1]}, {steps} steps"
@@ -66,11 +76,24 @@ def _segment_group(plan: Plan, variants: dict[str, Variant], size: tuple[int, in
 
 
 class Record:
-    """Milliseconds in each segment during one count, all of its runs together, and how often it ran."""
+    """What ran during some counts of one picture.
 
-    def __init__(self) -> None:
-        self.milliseconds: dict[str, float] = {}
-        self.segments: dict[str, tuple[SegmentStage, Shapes, int]] = {}
+    Attributes:
+        segments: by name, the stage and the shapes of its inputs.
+    """
+
+    def __init__(self, counts: int = 1) -> None:
+        self._counts = counts
+        self._milliseconds: dict[str, list[float]] = {}
+        self.segments: dict[str, tuple[SegmentStage, Shapes]] = {}
+
+    def mean(self, name: str) -> float:
+        """Milliseconds in a segment during one count, all of its runs together."""
+        return sum(self._milliseconds[name]) / self._counts
+
+    def runs(self, name: str) -> int:
+        """How often one count runs a segment."""
+        return len(self._milliseconds[name]) // self._counts
 
     def watching(self) -> Any:
         """A context in which segments report to this record."""
@@ -88,9 +111,8 @@ class Record:
 
     def _add(self, stage: SegmentStage, shapes: Shapes, milliseconds: float) -> None:
         name = stage.graph.removesuffix(".onnx")
-        runs = self.segments[name][2] if name in self.segments else 0
-        self.segments[name] = stage, shapes, runs + 1
-        self.milliseconds[name] = self.milliseconds.get(name, 0.0) + milliseconds
+        self.segments[name] = stage, shapes
+        self._milliseconds.setdefault(name, []).append(milliseconds)
 
 
 def multiply_adds(models: Any, stage: SegmentStage, shapes: Shapes) -> int:

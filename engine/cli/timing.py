@@ -72,6 +72,7 @@ def interleave(
     most: int = 50,
     progress: Callable[[float], object] = lambda share: None,
     lengths: Mapping[str, float] | None = None,
+    leads: Mapping[str, Stint] | None = None,
 ) -> dict[str, Timing]:
     """Time each of ``stints`` in every round, in an order that changes from round to round.
 
@@ -81,9 +82,10 @@ def interleave(
         least, most: rounds.
         progress: told after each round which share is done, from 0 to 1.
         lengths: milliseconds of one call, where they are known; they are measured otherwise.
+        leads: what is run untimed before a short stint, where it is not the stint itself.
     """
     start = time.perf_counter()
-    known = lengths or {}
+    known, leads = lengths or {}, leads or {}
     lengths = {name: max(known.get(name) or min(stint(1), stint(1)), 1e-6) for name, stint in stints.items()}
     repeats = {name: max(1, math.ceil(_SHORTEST / length)) for name, length in lengths.items()}
     samples: dict[str, list[float]] = {name: [] for name in stints}
@@ -99,7 +101,7 @@ def interleave(
             for name in order.sample(list(stints), len(stints)):
                 time.sleep(_PAUSE)
                 if lengths[name] <= _LONGEST_LEAD:
-                    stints[name](repeats[name])
+                    leads.get(name, stints[name])(repeats[name])
                 samples[name].append(stints[name](repeats[name]) / repeats[name])
             gc.collect()
     finally:

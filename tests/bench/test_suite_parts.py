@@ -96,7 +96,7 @@ def _eval_row(part, steps, true, predicted):
 
 def test_errors_come_from_the_rows_of_eval(tmp_path):
     bundle = SimpleNamespace(digest="d1", name="m", default_steps=3, accuracy={})
-    rows = [_eval_row("part_A", None, 100, 90), _eval_row("part_A", None, 10, 14), _eval_row("part_B", 1, 5, 5)]
+    rows = [_eval_row("part_A_final", None, 100, 90), _eval_row("part_A", None, 10, 14), _eval_row("part_B", 1, 5, 5)]
     summary = summarise(rows, bundle)
     assert summary["steps"]["3"]["A"]["mae"] == 7
     assert summary["steps"]["1"]["B"] == {"mae": 0.0, "error": 0.0, "images": 1}

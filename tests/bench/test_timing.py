@@ -48,6 +48,23 @@ def test_short_calls_are_repeated_and_given_per_call():
     assert [times for name, times in ways.calls if name == "short"] == [1, 1, 1000, 1000, 1000, 1000]
 
 
+def test_what_is_kept_of_each_stint_is_of_the_timed_ones_where_something_else_leads():
+    kept: list[int] = []
+    led: list[int] = []
+
+    def stint(times: int) -> float:
+        kept.append(times)
+        return 5.0 * times
+
+    def lead(times: int) -> float:
+        led.append(times)
+        return 0.0
+
+    found = interleave({"a": stint}, seconds=0.001, least=3, most=3, lengths={"a": 5.0}, leads={"a": lead})
+    assert kept == led == [2, 2, 2]
+    assert found["a"].samples == (5.0, 5.0, 5.0)
+
+
 def test_known_lengths_are_not_measured_again():
     ways = Ways(a=80.0)
     interleave(ways.stints(), seconds=0.001, least=2, most=2, lengths={"a": 80.0})
