@@ -21,10 +21,11 @@ def build_parser() -> argparse.ArgumentParser:
         description="Turn a checkpoint into a bundle that the engine loads.",
         epilog="To compare a bundle with PyTorch: crowd export verify BUNDLE. "
         "To add int8 convolutions: crowd export quantize BUNDLE DATA. "
+        "To add GPU kernels: crowd export cubins BUNDLE. "
         "To build its TensorRT engines as a check: crowd export tensorrt BUNDLE",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, help="file written by training, such as runs/default/best.pt")
+    parser.add_argument("checkpoint", type=Path, help="file written by training, such as runs/default/model.pt")
     parser.add_argument("out", type=Path, help="folder of the bundle; must not exist")
     parser.add_argument("--name", help="of the model; the folder's name by default")
     parser.add_argument("--steps", type=int, default=3, help="denoising steps when a caller names none")
@@ -149,7 +150,7 @@ def _quantize(words: list[str]) -> int:
     from engine.training.dataset import find_samples
 
     options = build_quantize_parser().parse_args(words)
-    pictures = choose_pictures(find_samples(options.data), options.exclude, options.pictures)
+    pictures = choose_pictures(find_samples(options.data, "train"), options.exclude, options.pictures)
     progress = sys.stderr.isatty()
     print(quantize_bundle(options.bundle, pictures, limit=options.limit, keep_float=options.float, progress=progress))
     return 0

@@ -42,7 +42,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         # torch.load and load_state_dict raise many types; all of them mean the same to the caller.
         raise ConfigError(
             f"{path}: not a checkpoint of this version ({type(error).__name__}: {error}); "
-            "expected a file that python -m engine.training wrote, such as best.pt"
+            "expected a file that python -m engine.training wrote, such as model.pt"
         ) from error
     return Checkpoint(prepare(network), rules, dict(state.get("accuracy", {})))
 

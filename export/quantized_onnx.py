@@ -134,7 +134,7 @@ class _Quantization:
         if tensor not in self._scales:
             return
         scale, steps = f"{tensor}.scale", f"{tensor}.int8"
-        self._add(numpy_helper.from_array(self._scales[tensor], scale))
+        self._add(numpy_helper.from_array(np.asarray(self._scales[tensor]), scale))
         self._add(helper.make_tensor(_ZERO, TensorProto.INT8, [], [0]))
         self._nodes += [
             helper.make_node("QuantizeLinear", [tensor, scale, _ZERO], [steps], f"{tensor}.quantize"),

@@ -20,15 +20,18 @@ from engine.training.recipe import read_recipe
 from engine.training.start import start_counting, start_model, start_network
 from engine.training.train import TrainConfig, train
 
-_DATA_HELP = "folder in ShanghaiTech's layout, or with images/ and points.json or points.csv beside it"
+_DATA_HELP = (
+    "folder in ShanghaiTech's layout, or with images/ and points.json or points.csv beside it; what lies in test_data/ "
+    "is left out"
+)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str = "python -m engine.training") -> argparse.ArgumentParser:
     """The command line's arguments."""
     parser = argparse.ArgumentParser(
-        prog="python -m engine.training",
+        prog=prog,
         description="Train the crowd counter on pictures with one point per head.",
-        epilog="Then: python -m engine.export OUT/model.pt my_bundle; crowd count --model my_bundle photo.jpg",
+        epilog="Then: crowd export OUT/model.pt my_bundle; crowd count --model my_bundle photo.jpg",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("train", help="train, then calibrate")
@@ -38,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--recipe", type=Path, help="JSON file of settings; the options below override it")
     run.add_argument("--start", help="checkpoint, bundle or 'default' whose weights to start from, for fine-tuning")
-    run.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
+    run.add_argument("--resume", action="store_true", help="go on from OUT/last.pt, which is not overwritten else")
     run.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda (default: %(default)s)"
     )
@@ -76,13 +79,13 @@ def split(samples: list[Sample], exclude: list[int], validate: list[int]) -> tup
     return [s for s in samples if s.number % 10 not in {*exclude, *validate}], held_out
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None, prog: str = "python -m engine.training") -> None:
     """Run the command line; errors of the engine end it with a message."""
-    options = build_parser().parse_args(arguments)
+    options = build_parser(prog).parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
-        train_on, held_out = split(find_samples(options.data), options.exclude, options.validate)
+        train_on, held_out = split(find_samples(options.data, "train"), options.exclude, options.validate)
         print(f"{len(train_on)} pictures to train on, {len(held_out)} held out")
         _check_split(options, train_on, held_out)
         if options.command == "train":

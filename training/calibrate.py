@@ -19,7 +19,7 @@ from engine.images import load_image
 from engine.maps import TileMaps, head_maps
 from engine.model.denoiser import TorchDenoiser
 from engine.model.network import CrowdNetwork
-from engine.preprocess import plan_tiles, to_input
+from engine.preprocess import Tile, to_input
 from engine.sampler import Latents, denoise, initial_noise
 from engine.training.dataset import Sample
 
@@ -114,7 +114,6 @@ def read_pictures(
     for sample in tqdm(samples, desc="calibrate", unit="image"):
         image = load_image(sample.image)
         height, width = image.shape[:2]
-        (tile,) = plan_tiles(height, width, max_pixels=height * width)
         with torch.autocast("cpu", torch.bfloat16):
             features, density = network.encoder(torch.from_numpy(to_input(image, model)))
             shape = (1, model.latent_channels, *features.shape[2:])
@@ -124,7 +123,7 @@ def read_pictures(
                 denoise(denoiser, features, latents, number, model.map_scale)
                 canvas = Canvas(height, width, model)
                 heatmap, spread = head_maps([latents.estimate.numpy()], [latents.change.numpy()], model)
-                canvas.paste(tile, TileMaps(heatmap, spread, density.numpy()[0, 0]))
+                canvas.paste(Tile.whole(height, width), TileMaps(heatmap, spread, density.numpy()[0, 0]))
                 maps = canvas.maps(has_spread=number > 1)
                 lowest = candidate_threshold(CountingRule(float(THRESHOLDS[0]), 1.0))
                 _, scores = _core.find_peaks(maps.heatmap, lowest)

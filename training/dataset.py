@@ -18,6 +18,9 @@ from engine.errors import ConfigError
 
 _PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 _POINT_FOLDERS = ("ground-truth", "ground_truth")
+# Data sets keep what is for testing in a folder of this name.
+_TEST_FOLDER = "test_data"
+SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Sample:
     Attributes:
         image: path of the picture.
         points: float32 [N, 2], (x, y) of each head in pixels from the top-left corner.
-        part: the folder of the data set that it belongs to, such as ``part_A``.
+        part: the folder of the data set that it belongs to, such as ``part_A``; where pictures for training and for
+            testing were found, ``part_A/train`` and ``part_A/test``.
     """
 
     image: Path
@@ -41,8 +45,11 @@ class Sample:
         return int(digits[-1]) if digits else zlib.crc32(self.image.stem.encode())
 
 
-def find_samples(folder: str | Path) -> list[Sample]:
+def find_samples(folder: str | Path, split: str | None = None) -> list[Sample]:
     """All annotated pictures below ``folder``, sorted by path.
+
+    Args:
+        split: "test" for those below a folder called ``test_data``, "train" for all others; None for both.
 
     Every ``images`` folder is read, with its points in one of three places beside it:
     ``ground-truth/GT_<picture>.mat`` (ShanghaiTech's own layout), ``points.json``
@@ -57,13 +64,19 @@ def find_samples(folder: str | Path) -> list[Sample]:
     if not root.is_dir():
         raise ConfigError(f"data folder {root} does not exist; give a folder that has images/ and points in it")
     samples = []
-    for images in sorted(p for p in [root, *root.rglob("*")] if p.is_dir() and p.name == "images"):
+    folders = sorted(p for p in [root, *root.rglob("*")] if p.is_dir() and p.name == "images")
+    splits = {images: SPLITS[_TEST_FOLDER in images.resolve().parts] for images in folders}
+    chosen = [images for images in folders if split in (None, splits[images])]
+    mixed = len({splits[images] for images in chosen}) > 1
+    for images in chosen:
         points_of = _points_reader(images.parent)
+        part = _part_name(images, root) + (f"/{splits[images]}" if mixed else "")
         for picture in sorted(images.iterdir()):
             if picture.suffix.lower() in _PICTURES:
-                samples.append(Sample(picture, points_of(picture), _part_name(images, root)))
+                samples.append(Sample(picture, points_of(picture), part))
     if not samples:
-        raise ConfigError(f"no images/ folder with pictures below {root}; expected ShanghaiTech's layout")
+        kind = f" for {split}ing" if split and len(chosen) < len(folders) else ""
+        raise ConfigError(f"no images/ folder with pictures{kind} below {root}; expected ShanghaiTech's layout")
     return samples
 
 

@@ -62,6 +62,15 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.optimizer not in ("muon", "adamw"):
             raise ConfigError(f"optimizer must be 'muon' or 'adamw', got {self.optimizer!r}")
+        for name in ("iterations", "weight_decay", "warmup", "ema"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        positive = ("batch", "learning_rate", "clip_norm", "validate_every", *(() if self.iterations else ("minutes",)))
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.ema >= 1:
+            raise ConfigError(f"ema must be below 1, got {self.ema}")
 
 
 class TrainingRun:
@@ -93,7 +102,7 @@ class TrainingRun:
         times = draw_times(len(pixels), config.loss, rng)
         with torch.autocast(self.device.type, torch.bfloat16):
             loss, parts = crowd_loss(self.network, config.model, config.loss, pixels, heads, counts, times, noise)
-        warm = min(1.0, (self.iteration + 1) / config.warmup)
+        warm = min(1.0, (self.iteration + 1) / max(config.warmup, 1))
         rate = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.progress))
         self.optimizer.zero_grad()
         loss.backward()
@@ -126,8 +135,16 @@ class TrainingRun:
         save_whole(state, self.out / name)
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint written by :meth:`save`."""
+        """Go on from a checkpoint written by :meth:`save`.
+
+        Raises:
+            ConfigError: it is of a network with other settings.
+        """
         state = load_state(path, self.device)
+        if ModelConfig(**state["config"]["model"]) != self.config.model:
+            raise ConfigError(
+                f"{path} is of a network with other settings; resume with those of its run, or start anew"
+            )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -148,7 +165,8 @@ def train(
     """Train on ``samples``; keep ``last.pt`` and, by its :func:`validate` score on ``held_out``, ``best.pt``.
 
     Args:
-        resume: go on from ``out/last.pt``, if there is one, as if the run had not stopped.
+        resume: go on from ``out/last.pt``, if there is one, as if the run had not stopped. Without it, ``out`` must
+            not hold a run.
         start: a checkpoint or bundle whose weights a new run starts from, instead of random ones; the network
             then has their shape, not that of ``config.model``.
         compiled: run the network through ``torch.compile``: a quarter less time per step, after a minute's wait;
@@ -156,8 +174,15 @@ def train(
 
     Returns:
         The path of ``best.pt``. ``log.jsonl`` beside it has one line per validation.
+
+    Raises:
+        ConfigError: ``out`` holds a run that is not to be resumed, or one with other settings.
     """
     out.mkdir(parents=True, exist_ok=True)
+    if not resume and (out / "last.pt").is_file():
+        raise ConfigError(
+            f"{out} holds a run already, which this one would overwrite: resume it, or name another folder"
+        )
     resume = resume and (out / "last.pt").is_file()
     if start:
         config = dataclasses.replace(config, model=start_model(start))
@@ -165,6 +190,9 @@ def train(
     run = TrainingRun(config, out, device, start_network(start, batches) if start and not resume else None)
     if resume:
         run.load(out / "last.pt")
+        if (out / "best.pt").is_file():
+            # It is newer, if the run ended between the two.
+            run.best = min(run.best, load_state(out / "best.pt", "cpu")["best"])
     if compiled:
         run.network.encoder.compile()
         run.network.decoder.compile()
@@ -209,9 +237,9 @@ def _report(run: TrainingRun, held_out: list[Sample], losses: list[dict[str, Ten
     score = scores.get("score", -run.iteration)
     improved = score <= run.best
     run.best = min(run.best, score)
-    run.save("last.pt")
     if improved:
         run.save("best.pt")
+    run.save("last.pt")
     mean = {name: float(torch.stack([x[name] for x in losses]).mean()) for name in losses[0]}
     row = {
         "iteration": run.iteration,

@@ -17,7 +17,7 @@ from engine.errors import ConfigError
 from engine.export import bundle_writer
 from engine.export.__main__ import main
 from engine.export.checkpoint import load_checkpoint, prepare
-from engine.export.verify import verify_bundle
+from engine.export.verify import _compare, verify_bundle
 from engine.model.checkpoint import save_model
 from engine.model.network import CrowdNetwork
 
@@ -78,6 +78,13 @@ def test_verify_accepts_the_bundle(bundle: Bundle) -> None:
     assert report.passed, str(report)
     quantities = ["features", "density", "x_0, step 1", "x_0, step 2", "final map", "peaks"]
     assert [row.quantity for row in report.rows] == quantities
+
+
+def test_verify_compares_with_nothing_found() -> None:
+    """A share of no peaks is none; one found is a whole head too many."""
+    row = _compare("openvino int8", "peaks", np.array([1]), np.array([0]), 0.1)
+    assert (row.relative, row.passed) == (1.0, False)
+    assert _compare("openvino int8", "peaks", np.array([0]), np.array([0]), 0.1).passed
 
 
 def test_verify_sees_another_networks_graph(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from engine.cli import main as crowd
 from engine.config import ModelConfig
 from engine.training.__main__ import main
 from engine.training.recipe import write_recipe
@@ -42,7 +43,9 @@ def recipe(tmp_path):
 
 
 def test_a_recipe_is_trained_and_calibrated(folder, recipe, tmp_path, capsys):
-    main(["train", str(folder), "--recipe", str(recipe), "--out", str(tmp_path / "run"), "--learning-rate", "1e-4"])
+    # As the command of that name, too.
+    settings = ["--recipe", str(recipe), "--out", str(tmp_path / "run"), "--learning-rate", "1e-4"]
+    assert crowd(["train", str(folder), *settings]) == 0
     printed = capsys.readouterr().out
     assert "9 pictures to train on, 1 held out" in printed
     assert "too few held-out pictures to calibrate on (1 of 19): expect counts and intervals to be off" in printed

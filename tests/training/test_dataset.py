@@ -58,6 +58,22 @@ def test_the_part_is_named_when_the_folder_given_lies_within_it(tmp_path):
     assert [s.part for s in find_samples(folder)] == ["part_B"]
 
 
+def test_pictures_for_testing_are_told_from_the_others(tmp_path):
+    for part in ("part_A", "part_B"):
+        for split in ("train_data", "test_data"):
+            folder = make_images(tmp_path / part / split, "IMG_1.jpg")
+            (folder / "points.json").write_text('{"IMG_1.jpg": []}')
+    found = {split: find_samples(tmp_path, split) for split in (None, "train", "test")}
+    assert [s.part for s in found[None]] == ["part_A/test", "part_A/train", "part_B/test", "part_B/train"]
+    for split in ("train", "test"):
+        assert [s.part for s in found[split]] == ["part_A", "part_B"]
+        assert {s.image.parents[1].name for s in found[split]} == {f"{split}_data"}
+    # Whichever folder is named.
+    assert find_samples(tmp_path / "part_A" / "test_data", "test")[0].part == "part_A"
+    with pytest.raises(ConfigError, match="no images/ folder with pictures for training below"):
+        find_samples(tmp_path / "part_A" / "test_data", "train")
+
+
 def test_points_json(tmp_path):
     folder = make_images(tmp_path / "mine", "b.PNG", "a.jpg")
     (folder / "points.json").write_text(json.dumps({"a.jpg": POINTS.tolist(), "b.PNG": []}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from engine.config import ModelConfig
+from engine.errors import ConfigError
 from engine.model.checkpoint import load_network
 from engine.training.augment import AugmentConfig
 from engine.training.batches import CrowdBatches
@@ -117,6 +119,13 @@ def test_a_short_run_leaves_checkpoints_and_a_log_and_can_go_on(samples, tmp_pat
     assert best == out / "best.pt"
     assert sorted(p.name for p in out.iterdir()) == ["best.pt", "last.pt", "log.jsonl"]
     iterations = torch.load(out / "last.pt", weights_only=True)["iteration"]
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    with pytest.raises(ConfigError, match="holds a run already"):
+        train(config, samples, samples, out, progress=False)
+    other = dataclasses.replace(config, model=dataclasses.replace(MODEL, map_scale=0.5))
+    with pytest.raises(ConfigError, match="network with other settings"):
+        train(other, samples, samples, out, resume=True, progress=False)
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
     train(TrainConfig(minutes=0.01, batch=2, warmup=5, model=MODEL), samples, samples, out, resume=True, progress=False)
     rows = [json.loads(line) for line in Path(out / "log.jsonl").read_text().splitlines()]
     assert rows[0]["iteration"] == iterations
@@ -141,6 +150,49 @@ def test_a_compiled_run_takes_the_same_steps(samples, tmp_path):
         load_network(best)  # The names of the weights are the same.
     # bfloat16 is rounded elsewhere.
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+
+
+def test_a_run_that_ends_between_its_checkpoints_keeps_its_best(samples, tmp_path, monkeypatch):
+    """The disk fills up when the second of the two is written; the best score is then known from the first."""
+    config = TrainConfig(iterations=1, batch=2, model=MODEL)
+    save, scores = TrainingRun.save, iter([2.0, 3.0])
+    monkeypatch.setattr("engine.training.train.validate", lambda *_: {"score": next(scores)})
+
+    def fail_at_last(run: TrainingRun, name: str) -> None:
+        if name == "last.pt":
+            raise OSError("no space left on device")
+        save(run, name)
+
+    monkeypatch.setattr(TrainingRun, "save", fail_at_last)
+    with pytest.raises(OSError, match="no space"):
+        train(config, samples, samples, tmp_path, progress=False)
+    best = tmp_path / "best.pt"
+    assert torch.load(best, weights_only=True)["best"] == 2.0
+    # The other way round, last.pt would name a score whose weights are lost.
+    monkeypatch.setattr(TrainingRun, "save", save)
+    run = TrainingRun(config, tmp_path)
+    run.best = 7.0
+    run.save("last.pt")
+    train(dataclasses.replace(config, iterations=2), samples, samples, tmp_path, resume=True, progress=False)
+    for name in ("best.pt", "last.pt"):
+        assert torch.load(tmp_path / name, weights_only=True)["best"] == 2.0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"minutes": 0}, {"iterations": -1}, {"batch": 0}, {"learning_rate": 0}, {"warmup": -1}, {"ema": 1.0}],
+    ids=str,
+)
+def test_settings_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        TrainConfig(**wrong)
+
+
+def test_a_run_without_a_warm_up_starts_at_its_full_rate(batches, tmp_path, monkeypatch):
+    run, rates = TrainingRun(dataclasses.replace(CONFIG, warmup=0), tmp_path), []
+    monkeypatch.setattr(run.optimizer, "step", rates.append)
+    run.step(batches.make(0))
+    assert rates == [CONFIG.learning_rate]
 
 
 def test_every_part_is_drawn_as_often_as_the_others(samples):
