@@ -12,7 +12,7 @@ from engine.backends.base import Backend, Work, create_backend
 from engine.bundle import load_bundle
 from engine.config import CounterConfig, check_range
 from engine.count_job import CountJob, CountPlan
-from engine.errors import EngineError
+from engine.errors import CLOSED, EngineError
 from engine.ordered_map import ordered_map
 from engine.processes import COUNTING
 from engine.result import CountResult
@@ -35,7 +35,7 @@ class CrowdCounter:
             that the model has and the machine has instructions for; on a CPU int8 with VNNI, else bfloat16 with
             AVX512_BF16 or AMX, else float32.
         steps: denoising steps; None takes the model's own default.
-        samples: noise samples that are averaged; more than one also gives the interval.
+        samples: noise samples that are averaged; how much they differ also widens the interval.
         seed: of the noise. Same seed, same picture: bit-identical result.
         cpu_threads: threads to compute with; 0 is all cores.
         cache_dir: folder for compiled models; None takes CROWD_CACHE_DIR of the environment, or the user's cache
@@ -196,6 +196,8 @@ class CrowdCounter:
 
         def work() -> Iterator[Work]:
             for img, color in images:
+                # A stream may outlive its counter.
+                self._open_backend()
                 clock = Stopwatch()
                 job = CountJob(backend.load(img, color, stream), plan, clock)
                 jobs.append(job)
@@ -231,6 +233,6 @@ class CrowdCounter:
 
     def _open_backend(self) -> Backend:
         if self._backend is None:
-            raise EngineError("this CrowdCounter is closed; make a new one")
+            raise EngineError(CLOSED)
         COUNTING.check()
         return self._backend

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.config import CountingRule
+from engine.errors import NotFiniteError
 
 FindPeaks = Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray]]
 
@@ -59,7 +60,15 @@ def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Co
     chosen if every peak were lower, or higher, by its spread; without any spread, the peaks above
     ``rule.high`` and those above ``rule.low``. The other is the model's calibrated error: the count times
     ``rule.least`` and ``rule.most`` (split conformal prediction on the ratio of true to counted people).
+
+    Raises:
+        NotFiniteError: the maps have numbers that are not finite.
     """
+    if not math.isfinite(maps.expected + float(maps.heatmap.sum())):
+        raise NotFiniteError(
+            "the network gave numbers that are not finite: its weights are damaged or diverged in training, or their "
+            "numbers are too large for this compute type; use another model, or compute_type='float32'"
+        )
     points, scores = find_peaks(maps.heatmap, candidate_threshold(rule))
     possible, certain = int((scores >= rule.low).sum()), int((scores >= rule.high).sum())
     count = int(np.clip(round(maps.expected), certain, possible))

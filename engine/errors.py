@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# Of a counter that is used after its end.
+CLOSED = "this CrowdCounter is closed; make a new one"
+
 
 class EngineError(Exception):
     """Base of all errors raised by the engine."""
@@ -21,6 +24,10 @@ class BundleError(EngineError):
 
 class BackendError(EngineError, RuntimeError):
     """The requested backend or device is not available, or failed while running."""
+
+
+class NotFiniteError(BackendError):
+    """The network gave numbers that are not finite; there is no count."""
 
 
 class SourceError(EngineError):

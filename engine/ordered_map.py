@@ -3,32 +3,62 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
+
+
+class UntilError(Generic[ItemT]):
+    """Items up to an error of their source, for those who take items ahead of the results that they give.
+
+    >>> items = UntilError(int(text) for text in ["1", "two"])
+    >>> list(items)
+    [1]
+    >>> items.raise_error()
+    Traceback (most recent call last):
+    ValueError: invalid literal for int() with base 10: 'two'
+    """
+
+    def __init__(self, items: Iterable[ItemT]):
+        self._items = items
+        self._error: Exception | None = None
+
+    def __iter__(self) -> Generator[ItemT, None, None]:
+        try:
+            yield from self._items
+        except Exception as error:
+            self._error = error
+
+    def raise_error(self) -> None:
+        """Raise what ended the items, if anything but their end did."""
+        if self._error is not None:
+            raise self._error
 
 
 def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], workers: int) -> Iterator[ResultT]:
     """Yield ``function(item)`` for each item, in their order; ``workers`` of them are computed at once.
 
     At most twice as many items are taken ahead of the result that is yielded. The first error, of the function or of
-    the items, is raised where its result would come; what was not begun by then is not computed.
+    the items, is raised where its result would come, after those of the items before it; what was not begun by then
+    is not computed.
 
     >>> list(ordered_map(abs, [-3, 2, -1], workers=2))
     [3, 2, 1]
     """
     pending: deque[Future[ResultT]] = deque()
+    source = UntilError(items)
     with ThreadPoolExecutor(workers, thread_name_prefix="crowd") as pool:
         try:
-            for item in items:
+            for item in source:
                 pending.append(pool.submit(function, item))
                 if len(pending) >= 2 * workers:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
+            source.raise_error()
         finally:
             for future in pending:
                 future.cancel()

@@ -33,17 +33,23 @@ class Tile:
     core_bottom: int
     core_right: int
 
+    @classmethod
+    def whole(cls, height: int, width: int) -> Tile:
+        """The whole of a picture."""
+        return cls(0, 0, height, width, 0, 0, height, width)
+
 
 def plan_tiles(
     height: int, width: int, max_pixels: int = MAX_WHOLE_PIXELS, side: int = TILE_SIDE, halo: int = TILE_HALO
 ) -> tuple[Tile, ...]:
-    """Tiles of at most about ``side`` whose cores cover a picture once; one tile for up to ``max_pixels``.
+    """Tiles of at most about ``side`` whose cores cover a picture once; one tile for up to ``max_pixels``, padded.
 
     >>> len(plan_tiles(768, 1024)), len(plan_tiles(9000, 12000))
     (1, 80)
     """
-    if height * width <= max_pixels:
-        return (Tile(0, 0, height, width, 0, 0, height, width),)
+    # Of a picture one pixel high, the network sees 32 rows.
+    if math.prod(padded_shape(height, width)[2:]) <= max_pixels:
+        return (Tile.whole(height, width),)
     tiles = []
     for core_top, core_bottom in _cuts(height, side - 2 * halo):
         for core_left, core_right in _cuts(width, side - 2 * halo):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,33 @@ def test_a_closed_counter_says_so() -> None:
     counter.close()
     with pytest.raises(EngineError, match="closed"):
         counter.count(np.zeros((64, 64, 3), np.uint8))
+
+
+def test_closing_waits_for_what_other_threads_count(rgb) -> None:
+    """Each thread gets whole results, or that the counter is closed."""
+    counter, started, seen = engine.CrowdCounter(), threading.Barrier(4), []
+
+    def count() -> None:
+        started.wait()
+        try:
+            while True:
+                seen.append(counter.count(rgb).count)
+        except BaseException as error:
+            seen.append(error)
+
+    expected = counter.count(rgb).count
+    threads = [threading.Thread(target=count) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    started.wait()
+    while not seen:
+        time.sleep(0.01)
+    counter.close()
+    for thread in threads:
+        thread.join()
+    errors = [x for x in seen if not isinstance(x, int)]
+    assert [(type(x), str(x)) for x in errors] == [(EngineError, "this CrowdCounter is closed; make a new one")] * 3
+    assert {x for x in seen if isinstance(x, int)} == {expected}
 
 
 @pytest.mark.parametrize(

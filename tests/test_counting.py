@@ -7,6 +7,7 @@ import pytest
 
 from engine.config import CountingRule
 from engine.counting import HeadMaps, count_heads, density_map
+from engine.errors import NotFiniteError
 from engine.kernels import reference
 
 RULE = CountingRule(low=0.3, high=0.6)
@@ -51,6 +52,14 @@ def test_the_calibrated_error_widens_the_interval() -> None:
     # Five counted: (5 + 5) / 2 - 5 = 0 to (5 + 5) * 2 - 5 = 15.
     assert count_heads(maps, rule, reference.find_peaks).interval == (0, 15)
     assert count_heads(_maps([0.0], 0, spread=0.0), rule, reference.find_peaks).interval == (0, 5)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_no_count(broken: float) -> None:
+    with pytest.raises(NotFiniteError, match="not finite"):
+        count_heads(_maps([0.9, 0.7], expected=broken), RULE, reference.find_peaks)
+    with pytest.raises(NotFiniteError, match="not finite"):
+        count_heads(_maps([0.9, broken], expected=2.0), RULE, reference.find_peaks)
 
 
 def test_an_empty_map_counts_nobody() -> None:

@@ -93,6 +93,20 @@ def test_errors_reach_the_program(examples: Path) -> None:
     assert done.stderr.startswith("ImageError: 'no-such-picture.jpg' does not exist")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are any bytes there")
+def test_file_names_may_be_any_bytes(examples: Path, tmp_path: Path) -> None:
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    Path(folder).mkdir()
+    shutil.copy(PICTURE, folder)
+    program = os.fsencode(examples / "count_picture")
+    for name, status in ((PICTURE.name, 0), ("missing.jpg", 1)):
+        arguments = [program, os.fsencode(f"{folder}/{name}"), os.fsencode(sys.executable)]
+        done = subprocess.run(arguments, capture_output=True, check=False)
+        assert done.returncode == status, done.stderr
+    assert done.stderr.startswith(b"ImageError: ")
+    assert b"caf\\udce9/missing.jpg" in done.stderr or b"caf\xe9/missing.jpg" in done.stderr
+
+
 def test_the_named_or_active_environment_is_used(examples: Path, empty_environment: Path) -> None:
     python = empty_environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     named = _try(examples / "count_picture", PICTURE, python, PYTHONPATH="", VIRTUAL_ENV="/not/looked/at")

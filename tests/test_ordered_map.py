@@ -65,10 +65,14 @@ def test_the_first_error_comes_in_place_of_its_result() -> None:
         next(results)
 
 
-def test_an_error_of_the_items_is_raised() -> None:
+@pytest.mark.parametrize("before", [0, 1, 3, 9])
+def test_an_error_of_the_items_is_raised_after_the_results_before_it(before: int) -> None:
     def items() -> Iterator[int]:
-        yield 1
+        yield from range(before)
         raise OSError("no more pictures")
 
+    found: list[int] = []
+    results = ordered_map(abs, items(), 2)
     with pytest.raises(OSError, match="no more pictures"):
-        list(ordered_map(abs, items(), 2))
+        found.extend(results)
+    assert found == list(range(before))

@@ -47,6 +47,13 @@ def test_tiles_see_their_halo_and_stay_inside() -> None:
         assert (tile.bottom - tile.top) * (tile.right - tile.left) <= 1600 * 1600
 
 
+def test_a_line_of_pixels_is_cut_as_the_picture_is_that_the_network_sees() -> None:
+    """Of 1 x 4,194,304 pixels the network sees 32 rows: 134 million pixels, some 33 GB of activations."""
+    tiles = plan_tiles(1, 2048 * 2048)
+    assert max(tile.right - tile.left for tile in tiles) <= 1600
+    assert len(plan_tiles(1, 2048 * 64)) == 1
+
+
 def test_ordinary_pictures_run_in_one_piece() -> None:
     (tile,) = plan_tiles(1080, 1920)
     assert (tile.top, tile.left, tile.bottom, tile.right) == (0, 0, 1080, 1920)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from engine.cli.machine import read_cpu, read_versions
 from engine.cli.outputs import check_output_file, open_whole, printable
 from engine.config import check_range
-from engine.errors import ConfigError
+from engine.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,6 +101,9 @@ class _Bench:
                 results = {steps: counter.count(self._image, steps=steps) for steps in self._steps}
             except ConfigError:
                 raise
+            except NotFiniteError as error:
+                self.refused[str(variant)] = str(error)
+                continue
             except MISSING as error:
                 self.missing[str(variant)] = str(error)
                 continue

@@ -22,6 +22,7 @@ from engine.cli.outputs import (
     open_whole,
     plan_saving,
     printable,
+    refuse_shared_files,
     text_line,
 )
 from engine.errors import ConfigError, EngineError, ImageError
@@ -48,8 +49,9 @@ def main(argv: Sequence[str] | None = None, counter_factory: CounterFactory | No
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        # argparse would take the options of the exporter for its own.
-        status = _export(arguments[1:]) if arguments[:1] == ["export"] else _run(arguments, counter_factory)
+        # argparse would take the options of the two for its own.
+        others = {"export": _export, "train": _train}.get(next(iter(arguments), ""))
+        status = others(arguments[1:]) if others else _run(arguments, counter_factory)
         sys.stdout.flush()
     except ConfigError as error:
         return _complain(error, _USAGE)
@@ -76,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_command(
         commands, "export", "turn a training checkpoint into a bundle", "crowd export runs/default/model.pt my-bundle"
     )
+    _add_command(commands, "train", "train a model on annotated pictures", "crowd train DATA --out runs/mine")
     bench.add_arguments(_add_command(commands, "bench", "time a count here", "crowd bench photo.jpg --steps 1 3"))
     doctor = _add_command(commands, "doctor", "show what runs on this machine", "crowd doctor")
     doctor.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -112,10 +115,11 @@ def _add_count(commands: Any) -> None:
 
 
 def _add_eval(commands: Any) -> None:
-    evaluate = _add_command(
-        commands, "eval", "measure the error on annotated pictures", "crowd eval ShanghaiTech/part_B --steps 1 2 3"
-    )
-    evaluate.add_argument("data", metavar="DATA", help="folder in ShanghaiTech's layout, or images/ with points.json")
+    example = "crowd eval ShanghaiTech --split test --steps 1 2 3"
+    evaluate = _add_command(commands, "eval", "measure the error on annotated pictures", example)
+    layouts = "folder in ShanghaiTech's layout, or images/ with points.json or points.csv"
+    evaluate.add_argument("data", metavar="DATA", help=layouts)
+    evaluate.add_argument("--split", choices=("train", "test"), help="what lies in test_data/, or all but that")
     evaluate.add_argument("--only-digit", type=int, choices=range(10), metavar="D", help="pictures numbered ...D only")
     evaluate.add_argument("--limit", type=int, metavar="N", help="the first N pictures only")
     evaluate.add_argument("--steps", type=int, nargs="+", metavar="S", help="denoising steps, one table row each")
@@ -184,6 +188,11 @@ def _count(options: argparse.Namespace, factory: CounterFactory) -> int:
         raise ConfigError("--json and --csv cannot both go to stdout; give one of them a FILE")
     layout = zones.read_layout(options) if options.zones or options.zone or options.line else None
     pictures = find_pictures(options.inputs)
+    outputs = {"--json": options.json, "--csv": options.csv}
+    if not pictures.many:
+        # Else they are folders, and may be the same one.
+        outputs |= {"--save": options.save, "--save-map": options.save_map}
+    refuse_shared_files(outputs, pictures.paths)
     save = plan_saving(pictures, options.save, options.save_map)
     for argument, reason in pictures.problems:
         _complain(f"{argument}: {reason}", _FAILED)
@@ -198,13 +207,16 @@ def _count(options: argparse.Namespace, factory: CounterFactory) -> int:
         for number, path in enumerate(bar):
             try:
                 result = counter.count(read_picture(path), **given)
-                save(number, result)
             except (ImageError, OSError) as error:
                 failed = True
-                # Most errors name the picture themselves.
-                message = str(error) if str(error).startswith(path) else f"{path}: {error}"
-                bar.write(f"crowd: {printable(message)}", file=sys.stderr)
+                _report(bar, path, error)
                 continue
+            try:
+                save(number, result)
+            except (ConfigError, OSError) as error:
+                # The count is good, whatever becomes of its overlay.
+                failed = True
+                _report(bar, path, error)
             for write in writers:
                 write(path, result)
             if not (options.quiet or STDOUT in (options.json, options.csv)):
@@ -214,6 +226,12 @@ def _count(options: argparse.Namespace, factory: CounterFactory) -> int:
             for warning in () if options.quiet else result.warnings:
                 bar.write(f"crowd: {printable(path)}: warning: {warning}", file=sys.stderr)
     return _FAILED if failed else _OK
+
+
+def _report(bar: Any, path: str, error: Exception) -> None:
+    # Most errors name the picture themselves.
+    message = str(error) if str(error).startswith(path) else f"{path}: {error}"
+    bar.write(f"crowd: {printable(message)}", file=sys.stderr)
 
 
 def _progress_bar(paths: Sequence[str], quiet: bool) -> Any:
@@ -239,7 +257,8 @@ def _evaluate(options: argparse.Namespace, factory: CounterFactory) -> int:
     except ModuleNotFoundError as error:
         return _missing_extra(error, "eval")
     check_output_file("--json", options.json)
-    samples = [s for s in find_samples(options.data) if options.only_digit in (None, s.number % 10)][: options.limit]
+    samples = find_samples(options.data, options.split)
+    samples = [s for s in samples if options.only_digit in (None, s.number % 10)][: options.limit]
     if not samples:
         raise ConfigError(f"no picture of {options.data} is left after --only-digit and --limit")
     with contextlib.closing(_make_counter(options, factory, None)) as counter:
@@ -257,6 +276,15 @@ def _export(arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         return _missing_extra(error, "export")
     return export(arguments) or _OK
+
+
+def _train(arguments: list[str]) -> int:
+    try:
+        from engine.training.__main__ import main as train
+    except ModuleNotFoundError as error:
+        return _missing_extra(error, "train")
+    train(["train", *arguments], prog="crowd")
+    return _OK
 
 
 def _missing_extra(error: ModuleNotFoundError, extra: str) -> int:

@@ -7,7 +7,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from engine.config import PICTURE_SUFFIXES
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
+    from engine.outputs.records import TextStream
     from engine.result import CountResult
     from engine.zones.layout import ZoneLayout
 
@@ -34,6 +35,23 @@ def printable(text: str) -> str:
     """``text`` with whatever the terminal cannot show escaped; file names may hold any byte."""
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+class Terminal:
+    """Standard output, where everything is :func:`printable`."""
+
+    def write(self, text: str, /) -> None:
+        """Add text."""
+        sys.stdout.write(printable(text))
+
+    def flush(self) -> None:
+        """Show it."""
+        sys.stdout.flush()
+
+
+def open_text(path: str | Path) -> IO[str]:
+    """A new file of UTF-8 with lines as they are written; bytes of file names that are no text are escaped."""
+    return open(path, "w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
 @contextlib.contextmanager
@@ -66,23 +84,23 @@ def csv_writer(path: str, layout: ZoneLayout | None = None) -> Iterator[Write]:
 
         def write(file: str, result: CountResult) -> None:
             zones = zone_values(layout, result) if layout is not None else []
-            rows.writerow([printable(file), result.count, *result.interval, *result.image_size, *zones])
+            rows.writerow([file, result.count, *result.interval, *result.image_size, *zones])
             stream.flush()
 
         yield write
 
 
 @contextlib.contextmanager
-def open_whole(path: str) -> Iterator[IO[str]]:
+def open_whole(path: str) -> Iterator[TextStream]:
     """Standard output, or a file that appears when it is complete and not before."""
     if path == STDOUT:
-        yield sys.stdout
+        yield Terminal()
         return
     # A link is followed; a device such as /dev/null is written to, never replaced.
     target = Path(path).resolve()
     part = target.with_name(f".{target.name}.{os.getpid()}.part") if target.is_file() or not target.exists() else target
     try:
-        with open(part, "w", encoding="utf-8", newline="") as stream:
+        with open_text(part) as stream:
             yield stream
         if part != target:
             os.replace(part, target)
@@ -170,3 +188,27 @@ def check_output_file(option: str, path: str | None) -> None:
         raise ConfigError(f"{option} would write to {path}; put the pictures first, or write {option}=FILE")
     if not Path(path).parent.is_dir():
         raise ConfigError(f"{option} cannot write to {path}: the folder {Path(path).parent} does not exist")
+
+
+def refuse_shared_files(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> None:
+    """Refuse outputs that would overwrite an input or one another.
+
+    Args:
+        outputs: by option, the file or folder it writes to.
+        inputs: what is read; names of anything but files are no harm.
+
+    Raises:
+        ConfigError: two of them are the same file.
+    """
+    taken = {Path(name).resolve(): "" for name in inputs if Path(name).is_file()}
+    for option, path in outputs.items():
+        # A device such as /dev/null takes any number of outputs.
+        if path is None or path == STDOUT or path.endswith(("/", os.sep)):
+            continue
+        if Path(path).exists() and not Path(path).is_file():
+            continue
+        other = taken.setdefault(Path(path).resolve(), option)
+        if not other:
+            raise ConfigError(f"{option} would overwrite {path}, which is to be counted; write to another file")
+        if other != option:
+            raise ConfigError(f"{other} and {option} would both write to {path}; give each a file of its own")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from engine.cli import zones
-from engine.cli.outputs import STDOUT, check_output_file, printable
+from engine.cli.outputs import STDOUT, check_output_file, printable, refuse_shared_files
 from engine.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
@@ -59,9 +59,10 @@ def run(options: argparse.Namespace, make_counter: Callable[[], Any]) -> int:
     _check(options)
     layout = zones.read_layout(options)
     with contextlib.ExitStack() as stack:
-        outputs = stack.enter_context(StreamOutputs(options, layout))
         counter = stack.enter_context(contextlib.closing(make_counter()))
         stream = stack.enter_context(counter.stream(_source(options.source), zones=layout, **_settings(options)))
+        # Not before: a source that cannot be opened leaves the files of an earlier run alone.
+        outputs = stack.enter_context(StreamOutputs(options, layout))
         status = _count(stream, outputs, options)
         if not options.quiet:
             _say(outputs.summary(stream.dropped))
@@ -103,6 +104,8 @@ def _check(options: argparse.Namespace) -> None:
     check_output_file("--csv", options.csv)
     if options.json == options.csv == STDOUT:
         raise ConfigError("--json and --csv cannot both go to stdout; give one of them a FILE")
+    outputs = {"--json": options.json, "--csv": options.csv, "--save": options.save, "--save-maps": options.save_maps}
+    refuse_shared_files(outputs, [options.source])
     if options.limit is not None and options.limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {options.limit}")
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from typing import IO, Any
+from typing import Any
 
-from engine.cli.outputs import STDOUT, printable
+from engine.cli.outputs import STDOUT, Terminal, open_text, printable
 from engine.outputs.frames import RateMeter
 from engine.outputs.page import LivePage
 from engine.outputs.painter import FramePainter
-from engine.outputs.records import FrameCsv, JsonLines, MapFolder
+from engine.outputs.records import FrameCsv, JsonLines, MapFolder, TextStream
 from engine.outputs.video import VideoWriter
 from engine.stream.frame import FrameResult
+from engine.stream.video import hide_password
 from engine.zones.layout import TOTAL, ZoneLayout
 from engine.zones.occupancy import OccupancyLog
 
@@ -22,7 +23,7 @@ _RATE = 25.0
 
 
 class StreamOutputs:
-    """Everything that was asked for, opened before the first frame is counted; a context manager.
+    """Everything that was asked for; a context manager. What was in the files before is gone once they are open.
 
     JSON lines and CSV grow line by line, so that they can be followed; the video appears when it is complete.
     """
@@ -44,7 +45,7 @@ class StreamOutputs:
             if options.csv is not None:
                 self._records.append(FrameCsv(stack.enter_context(_open_growing(options.csv)), layout))
             if options.show is not None:
-                self._page = stack.enter_context(LivePage(options.show, f"crowd: {options.source}"))
+                self._page = stack.enter_context(LivePage(options.show, f"crowd: {hide_password(options.source)}"))
                 _say(f"showing it at {self._page.url}")
             self._stack = stack.pop_all()
 
@@ -89,10 +90,8 @@ class StreamOutputs:
         self._stack.__exit__(*exception)
 
 
-def _open_growing(path: str) -> contextlib.AbstractContextManager[IO[str]]:
-    if path == STDOUT:
-        return contextlib.nullcontext(sys.stdout)
-    return open(path, "w", encoding="utf-8", newline="")
+def _open_growing(path: str) -> contextlib.AbstractContextManager[TextStream]:
+    return contextlib.nullcontext(Terminal()) if path == STDOUT else open_text(path)
 
 
 def _text(frame: FrameResult) -> str:

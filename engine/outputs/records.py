@@ -7,12 +7,22 @@ import json
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 from engine.errors import ConfigError
 from engine.outputs.frames import CountedFrame
 from engine.result import CountResult
 from engine.zones.layout import ZoneLayout
+
+
+class TextStream(Protocol):
+    """What records are written to, such as an open file."""
+
+    def write(self, text: str, /) -> object:
+        """Add text."""
+
+    def flush(self) -> object:
+        """Hand it on."""
 
 
 class JsonLines:
@@ -26,7 +36,7 @@ class JsonLines:
         points: with the points and scores of every head.
     """
 
-    def __init__(self, stream: IO[str], points: bool = True):
+    def __init__(self, stream: TextStream, points: bool = True):
         self._stream, self._points = stream, points
 
     def write(self, frame: CountedFrame, alerts: Collection[str] = ()) -> None:
@@ -67,7 +77,7 @@ class FrameCsv:
         layout: zones, lines and alerts that the frames are counted with.
     """
 
-    def __init__(self, stream: IO[str], layout: ZoneLayout | None = None):
+    def __init__(self, stream: TextStream, layout: ZoneLayout | None = None):
         self._stream, self._layout = stream, layout or ZoneLayout()
         self._rows = csv.writer(stream, lineterminator="\n")
         self._rows.writerow(

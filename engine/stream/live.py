@@ -69,7 +69,7 @@ class LiveVideo:
     ):
         self.name = name
         # Reading ends by itself before that, unless a driver hangs.
-        self.timeout = patience.give_up + patience.timeout
+        self.timeout = patience.give_up + patience.timeout + (1 / fps if fps else 0.0)
         self._connect, self._connection = connect, first
         self._pacer, self._patience, self._clock = Pacer(fps), patience, clock
         self._delay = patience.first_delay
@@ -146,7 +146,8 @@ class LivePictures:
         timeout: float | None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.name, self.timeout = name, timeout
+        # Between two frames that are wanted, others come that are not.
+        self.name, self.timeout = name, timeout + (1 / fps if fps else 0.0) if timeout is not None else None
         self._pictures, self._color, self._pacer, self._clock = pictures, color, Pacer(fps), clock
         self._is_closed = False
 

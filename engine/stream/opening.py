@@ -74,7 +74,7 @@ def open_source(source: Any, options: StreamOptions) -> Source:
         if source < 0:
             raise ConfigError(f"cameras are numbered from 0, got {source}")
         load_av()
-        return _open_video(webcam_target(source), options, is_live=True)
+        return _open_video(webcam_target(source), options, is_live=options.live is not False)
     if isinstance(source, (str, os.PathLike)):
         return _open_named(os.fspath(source), options)
     # An array of four axes is many pictures, any other but one.

@@ -144,12 +144,17 @@ class VideoInput:
             SourceError: a picture is too large, nothing could be decoded, or the end is damaged.
         """
         damaged = found = 0
-        reason, last = "", None
+        reason, last, end, longest = "", None, 0.0, 0.0
         for decoded in self._decode():
             if isinstance(decoded, Exception):
                 damaged, reason = damaged + 1, _reason(decoded)
                 continue
-            found, last = found + 1, decoded.time
+            found += 1
+            if decoded.time is not None:
+                # The last picture is shown for as long as its container says, or else for as long as any before it.
+                shown = float((decoded.duration or 0) * decoded.time_base)
+                longest = max(longest, decoded.time - last if last is not None else 0.0)
+                last, end = decoded.time, decoded.time + (shown or longest)
             yield Picture(decoded.time, self._pixels(decoded), _warnings(damaged, reason, decoded.is_corrupt))
             damaged = 0
         if not found:
@@ -159,9 +164,9 @@ class VideoInput:
             raise SourceError(
                 f"{self._target.name} is damaged after its picture {found} ({reason}); what came before was delivered"
             )
-        if last is not None and self._end is not None and self._end - last > max(_EARLY, _EARLY_SHARE * self._end):
+        if last is not None and self._end is not None and self._end - end > max(_EARLY, _EARLY_SHARE * self._end):
             raise SourceError(
-                f"{self._target.name} ends early, at {last:.1f} of {self._end:.1f} s: it is cut short or damaged; what "
+                f"{self._target.name} ends early, at {end:.1f} of {self._end:.1f} s: it is cut short or damaged; what "
                 "came before was delivered"
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from engine.cli import main
 from engine.cli.bench import draw_crowd
 from engine.cli.variants import ANY_TYPE, REFERENCE, Variant, all_variants, disagreement
-from engine.errors import BackendError
+from engine.errors import BackendError, NotFiniteError
 
 
 def _result(count: int = 20, shift: float = 0.0) -> SimpleNamespace:
@@ -23,7 +24,7 @@ def counters(monkeypatch):
     """Stand-ins by variant: what each counts; one that is not listed does not run. Ctrl-C comes in a counter's call."""
     made: dict[str, SimpleNamespace] = {}
 
-    def install(results: dict[str, SimpleNamespace], interrupted: int = 0) -> dict[str, SimpleNamespace]:
+    def install(results: dict[str, Any], interrupted: int = 0) -> dict[str, SimpleNamespace]:
         def counter(self, model="default", **options):
             if str(self) not in results:
                 raise BackendError(f"{self} is not on this machine")
@@ -33,7 +34,10 @@ def counters(monkeypatch):
                 stand_in.calls += 1
                 if stand_in.calls == interrupted:
                     raise KeyboardInterrupt
-                return results[str(self)]
+                result = results[str(self)]
+                if isinstance(result, Exception):
+                    raise result
+                return result
 
             stand_in.count = count
             stand_in.__enter__ = lambda: stand_in
@@ -81,6 +85,13 @@ def test_what_agrees_is_timed_and_what_does_not_is_named(counters, capsys, tmp_p
     assert (data["reference"], data["width"], data["height"]) == ("torch float32", 32, 24)
     assert list(data["refused"]) == ["openvino bfloat16, 3 steps"]
     assert all(0 <= row["p20_ms"] <= row["p50_ms"] <= row["p80_ms"] for row in data["rows"])
+
+
+def test_numbers_that_are_not_finite_are_wrong_and_not_missing(counters, capsys):
+    broken = NotFiniteError("the network gave numbers that are not finite")
+    counters({"torch float32": _result(), "openvino float32": broken})
+    assert _bench() == 1
+    assert "NOT TIMED, AS IT IS WRONG: openvino float32: the network gave" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("call", [1, 2, 4])

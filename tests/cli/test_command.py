@@ -182,6 +182,41 @@ def test_overlays_and_maps_of_several_inputs_do_not_collide(pictures, tmp_path):
     assert np.load(out / "b.npy").sum() == pytest.approx(2)
 
 
+def test_a_picture_without_a_suffix_is_not_overwritten_either(tmp_path, capsys):
+    (tmp_path / "photo").write_bytes(b"1")
+    assert crowd("count", tmp_path / "photo", "--csv", tmp_path / "photo") == 2
+    assert "would overwrite" in capsys.readouterr().err
+    assert (tmp_path / "photo").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("error", [ConfigError("too wide for JPEG"), OSError("the disk is full")])
+def test_an_overlay_that_cannot_be_saved_costs_no_count(error, pictures, tmp_path, monkeypatch, capsys):
+    save = StandInResult.save
+
+    def fail_for_first(result, path):
+        if Path(path).name == "a.jpg":
+            raise error
+        save(result, path)
+
+    monkeypatch.setattr(StandInResult, "save", fail_for_first)
+    assert crowd("count", pictures, "--save", tmp_path / "overlays", "--csv", tmp_path / "o.csv") == 1
+    rows = list(csv.DictReader((tmp_path / "o.csv").read_text().splitlines()))
+    assert [Path(row["file"]).name for row in rows][:2] == ["a.jpg", "b.PNG"]
+    assert len(list((tmp_path / "overlays").iterdir())) == len(rows) - 1
+    assert capsys.readouterr().err == f"crowd: {pictures / 'a.jpg'}: {error}\n"
+
+
+def test_names_in_a_csv_file_are_those_of_the_files(tmp_path, monkeypatch):
+    """Whatever the terminal can show; bytes that are no text are escaped."""
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))
+    names = ["\u5317.png", os.fsdecode(b"\xff.png")]
+    for name in names:
+        (tmp_path / name).write_bytes(b"1")
+    assert crowd("count", *(tmp_path / name for name in names), "--csv", tmp_path / "o.csv", "--quiet") == 0
+    rows = list(csv.DictReader((tmp_path / "o.csv").read_text(encoding="utf-8").splitlines()))
+    assert [Path(row["file"]).name for row in rows] == ["\u5317.png", "\\udcff.png"]
+
+
 def test_one_input_is_saved_under_the_name_given(pictures, tmp_path):
     assert crowd("count", pictures / "a.jpg", "--save", tmp_path / "o.png", "--save-map", tmp_path / "m.npy") == 0
     assert (tmp_path / "o.png").read_text() == "overlay of 1"
@@ -200,6 +235,8 @@ def test_one_input_is_saved_under_the_name_given(pictures, tmp_path):
         ["{}/b.PNG", "--csv", "{}/nowhere/x.csv"],
         ["{}/b.PNG", "--json", "--csv"],
         ["{}/b.PNG", "--save-map", "map.png"],
+        ["{}/b.PNG", "--json", "{}/same", "--csv", "{}/deep/../same"],
+        ["{}/b.PNG", "--json", "{}/x.npy", "--save-map", "{}/x.npy"],
     ],
 )
 def test_bad_usage_touches_no_picture(arguments, pictures, capsys):

@@ -60,14 +60,15 @@ def test_export_gets_its_arguments_as_they_are(monkeypatch):
     assert seen == [["--help", "best.pt", "--out", "x"]]
 
 
-def test_export_without_its_packages_names_the_extra():
+@pytest.mark.parametrize("command", ["export", "train"])
+def test_commands_without_their_packages_name_the_extra(command):
     program = (
         "import sys; sys.modules['torch'] = sys.modules['onnx'] = None\n"
-        "from engine.cli import main; sys.exit(main(['export', '--anything']))"
+        f"from engine.cli import main; sys.exit(main(['{command}', '--anything']))"
     )
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "crowd-engine[export]" in done.stderr
+    assert f"crowd-engine[{command}]" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import signal
 import subprocess
@@ -132,6 +133,7 @@ def test_video_and_maps(tmp_path) -> None:
 
 def test_the_page_shows_the_newest_frame(capsys, monkeypatch) -> None:
     seen: list[dict[str, Any]] = []
+    pages: list[str] = []
     advance = StandInStream.__next__
 
     def look(stream: StandInStream) -> FrameResult:
@@ -141,11 +143,15 @@ def test_the_page_shows_the_newest_frame(capsys, monkeypatch) -> None:
             address = capsys.readouterr().err.split("showing it at ")[1].split()[0]
             with urllib.request.urlopen(address + "status.json") as answer:
                 seen.append(json.load(answer))
+            with urllib.request.urlopen(address) as answer:
+                pages.append(answer.read().decode())
             raise
 
     monkeypatch.setattr(StandInStream, "__next__", look)
-    assert crowd("a.mp4", "--show", numbers=(3, 5)) == 0
+    assert crowd("rtsp://user:secret@camera/live", "--show", numbers=(3, 5)) == 0
     assert seen[-1]["count"] == 5
+    assert "rtsp://camera/live" in pages[-1]
+    assert "secret" not in pages[-1]
 
 
 def test_zones_lines_and_alerts_from_file_and_words(tmp_path) -> None:
@@ -166,6 +172,8 @@ def test_zones_lines_and_alerts_from_file_and_words(tmp_path) -> None:
         (["--zone", "a=0,0 1,0 1,1", "--zone", "a=0,0 1,0 1,1"], "is given twice"),
         (["--alert", "gate=3"], "no such zone"),
         (["--json", "photo.jpg"], "photo.jpg"),
+        (["--json", "same", "--csv", "./same"], "--json and --csv would both write to ./same"),
+        (["--save", "same.mp4", "--csv", "same.mp4"], "--csv and --save would both write to same.mp4"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_counted(
@@ -175,6 +183,41 @@ def test_wrong_arguments_are_refused_before_anything_is_counted(
     assert crowd("a.mp4", *arguments) == 2
     assert words in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--save", "--csv", "--json"])
+def test_a_recording_is_not_overwritten_by_its_counts(option, tmp_path, capsys) -> None:
+    path = write_video(tmp_path / "a.mp4", [numbered(0)] * 3)
+    (tmp_path / "link.mp4").symlink_to(path)
+    before = path.read_bytes()
+    for name in ("a.mp4", "link.mp4"):
+        assert crowd(path, option, tmp_path / name) == 2
+        assert "is to be counted; write to another file" in capsys.readouterr().err
+        assert path.read_bytes() == before
+
+
+def test_a_source_that_cannot_be_opened_leaves_the_files_of_an_earlier_run_alone(tmp_path, capsys) -> None:
+    for name in ("a.csv", "a.jsonl"):
+        (tmp_path / name).write_text("of yesterday")
+    outputs = ["--csv", tmp_path / "a.csv", "--json", tmp_path / "a.jsonl"]
+    words = ["stream", tmp_path / "missing.mp4", *outputs, "--device", "cpu"]
+    assert main([str(word) for word in words]) == 1
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == dict.fromkeys(["a.csv", "a.jsonl"], "of yesterday")
+
+
+def test_many_outputs_may_go_to_the_same_device() -> None:
+    assert crowd("a.mp4", "--csv", "/dev/null", "--json", "/dev/null", "--quiet") == 0
+
+
+def test_what_the_terminal_cannot_show_is_escaped_there_alone(tmp_path, monkeypatch) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(shown, encoding="cp1252"))
+    zone = ["--zone", "\u5317\u95e8=0,0 9,0 9,9"]
+    assert crowd("a.mp4", "--csv", *zone, numbers=()) == 0
+    sys.stdout.flush()
+    assert b"zone.\\u5317\\u95e8" in shown.getvalue()
+    assert crowd("a.mp4", "--csv", tmp_path / "a.csv", *zone, numbers=()) == 0
+    assert "zone.\u5317\u95e8," in (tmp_path / "a.csv").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

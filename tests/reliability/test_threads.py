@@ -119,3 +119,45 @@ def test_forked_processes(before: str, counter: str, result: str) -> None:
     done = run(python("-c", _FORK.format(before=before, counter=counter)))
     assert done.returncode == 0, describe(done)
     assert result in done.stdout
+
+
+_FORKED_BESIDE_THREADS = """
+import os, sys, threading
+import numpy as np
+from engine import _core
+stop = False
+def work():
+    while not stop: _core.find_peaks(np.zeros((2, 2), np.float32), 0.5, 1)
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads: thread.start()
+for _ in range(10):
+    child = os.fork()
+    if child == 0: sys.exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+stop = True
+for thread in threads: thread.join()
+print("all ended")
+"""
+
+_AT_EXIT = """
+import atexit
+atexit.register(lambda: print(len(_core.find_peaks(np.ones((2, 2), np.float32), 0.5, 1)[0]), "found"))
+import numpy as np
+from engine import _core
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+def test_children_forked_beside_threads_in_kernels_end() -> None:
+    """In a child nobody is left who waits for the interpreter's lock."""
+    assert _output(_FORKED_BESIDE_THREADS) == "all ended"
+
+
+def test_kernels_run_in_what_was_registered_to_run_at_exit_before_they_were_loaded() -> None:
+    assert _output(_AT_EXIT).endswith(" found")
+
+
+def _output(program: str) -> str:
+    done = run(python("-c", program))
+    assert done.returncode == 0, describe(done)
+    return done.stdout.strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from cameras import PATIENCE, SteppedCamera, count_numbers
 from videos import numbered
 
 from engine.errors import SourceError
+from engine.stream import opening
 from engine.stream.frame import Frame
 from engine.stream.live import LivePictures, LiveVideo, Patience
+from engine.stream.opening import StreamOptions, open_source
 from engine.stream.pipeline import CountStream, FrameReader, count_frames
 from engine.stream.video import Picture
 
@@ -49,6 +52,21 @@ def test_a_camera_faster_than_the_counter_loses_frames_and_never_time(speed: int
         assert stream.dropped == 20 * (speed - 1)
     assert max(waiting) == 1
     assert max(ages) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("live", "is_live"), [(None, True), (True, True), (False, False)])
+def test_every_frame_of_a_camera_is_counted_if_that_is_asked_for(monkeypatch, live, is_live) -> None:
+    monkeypatch.setattr(opening, "VideoInput", lambda *_: SimpleNamespace(duration=None, rate=30.0))
+    assert open_source(0, StreamOptions(live=live)).is_live is is_live
+
+
+def test_frames_that_are_not_wanted_do_not_make_the_next_one_overdue() -> None:
+    """One frame in 20 s of a camera that gives one a second: it is not late after 10."""
+    assert LivePictures("camera", [], "rgb", 0.05, timeout=10.0).timeout == 30
+    assert LivePictures("camera", [], "rgb", None, timeout=10.0).timeout == 10
+    assert LivePictures("camera", [], "rgb", 0.05, timeout=None).timeout is None
+    patience = Patience(timeout=10.0, give_up=300.0)
+    assert LiveVideo("camera", lambda: None, None, 0.01, patience).timeout == 410
 
 
 def test_a_camera_slower_than_the_counter_loses_nothing() -> None:

@@ -150,13 +150,16 @@ def test_leaving_early_closes_the_source(counter, tmp_path) -> None:
     assert len(closed) == 1
 
 
-def test_a_closed_counter_ends_its_streams() -> None:
-    counter = engine.CrowdCounter(steps=1)
-    stream = counter.stream([numbered(0)] * 3, live=False, warm_start=True)
+@pytest.mark.parametrize("performance", ["balanced", "latency", "throughput"])
+@pytest.mark.parametrize("warm_start", [True, False])
+def test_a_closed_counter_ends_its_streams(warm_start: bool, performance: str) -> None:
+    counter = engine.CrowdCounter(steps=1, performance=performance)
+    # Some pictures are counted ahead of the results.
+    stream = counter.stream([numbered(0)] * 20, live=False, warm_start=warm_start)
     next(stream)
     counter.close()
     with pytest.raises(EngineError, match="closed"):
-        next(stream)
+        list(stream)
     with pytest.raises(EngineError, match="closed"):
         counter.stream([numbered(0)])
 

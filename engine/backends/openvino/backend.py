@@ -6,7 +6,7 @@ import os
 import queue
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from engine.backends.openvino.models import Precision, SegmentModels
 from engine.backends.openvino.network import Network, to_float32
 from engine.bundle import Bundle
 from engine.config import CounterConfig, compiled_folder
-from engine.errors import BackendError
+from engine.errors import CLOSED, BackendError, EngineError
 from engine.maps import TileMaps
 from engine.preprocess import input_table, padded_shape
 from engine.stages import SegmentStage
@@ -38,6 +38,8 @@ from engine.stopwatch import Stopwatch
 _PRECISIONS = ("float32", "bfloat16", "int8")
 # Larger pictures take the model for all sizes: a request made for one size holds some 250 bytes a pixel.
 _MOST_SIZED_PIXELS = 1 << 22
+# Seconds that closing waits for each picture that other threads are counting.
+_FAREWELL = 10.0
 
 
 class OpenVINOBackend(Backend):
@@ -74,6 +76,7 @@ class OpenVINOBackend(Backend):
         for _ in range(self.parallel):
             self._lanes.put(None)
         self._local = threading.local()
+        self._is_closed = False
         # Compiled, or read from the disk, before the first picture.
         if not self._sized:
             self._lanes.get()
@@ -116,7 +119,16 @@ class OpenVINOBackend(Backend):
             return replace(maps, density=maps.density.copy())
 
     def close(self) -> None:
-        del self._lanes, self._models, self._local
+        if self._is_closed:
+            return
+        # What other threads are counting is counted to its end; a lane that an interrupt lost is not waited for.
+        with suppress(queue.Empty):
+            for _ in range(self.parallel):
+                self._lanes.get(timeout=_FAREWELL)
+        self._is_closed = True
+        # Whoever waits for a lane finds that out.
+        self._lanes.put(None)
+        del self._models, self._local
 
     def _lane(self) -> _Lane:
         """This thread's; outside of :meth:`infer` it keeps one of its own."""
@@ -127,8 +139,11 @@ class OpenVINOBackend(Backend):
 
     @contextmanager
     def _borrowed_lane(self) -> Iterator[_Lane]:
-        kept = getattr(self._local, "lane", None)
         lane = self._lanes.get()
+        if self._is_closed:
+            self._lanes.put(None)
+            raise EngineError(CLOSED)
+        kept = getattr(self._local, "lane", None)
         try:
             lane = lane or self._new_lane()
             self._local.lane = lane

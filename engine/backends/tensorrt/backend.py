@@ -31,6 +31,7 @@ from engine.config import CounterConfig, compiled_folder
 from engine.errors import BackendError, ConfigError
 from engine.images import load_image
 from engine.maps import TileMaps
+from engine.ordered_map import UntilError
 from engine.stopwatch import Stopwatch
 
 _TYPES = ("float16", "bfloat16")
@@ -116,9 +117,10 @@ class TensorRTBackend(Backend):
     def infer_all(self, work: Iterable[Work]) -> Generator[TileMaps, None, None]:
         """As of the base class; a picture is loaded and uploaded while the GPU computes the one before."""
         running: _Launched | None = None
+        source = UntilError(work)
         with self._uploads() as uploads:
             try:
-                for image, request, clock in work:
+                for image, request, clock in source:
                     slot = None if isinstance(image, DeviceImage) else uploads.upload(image)
                     clock.lap("upload")
                     before, running = running, None
@@ -130,6 +132,7 @@ class TensorRTBackend(Backend):
                 before, running = running, None
                 if before:
                     yield before.collect()
+                source.raise_error()
             finally:
                 # Left early: the picture's owner may free it only once nothing reads it any more.
                 if running:
