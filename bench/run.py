@@ -1,4 +1,4 @@
-"""Everything that the README's figures come from, in one command: ``python bench/run.py [--data SHANGHAITECH]``.
+"""The times and mean errors that the README shows, in one command: ``python bench/run.py [--data SHANGHAITECH]``.
 
 Measures our errors (with --data: the folder of ShanghaiTech, validation pictures), runs the suite, draws the plots and
 prints the README's table. Results go to bench/results/.

@@ -148,8 +148,8 @@ def test_a_compiled_run_takes_the_same_steps(samples, tmp_path):
         best = train(config, samples, [], out, progress=False, compiled=compiled)
         losses.append(json.loads((out / "log.jsonl").read_text())["train"])
         load_network(best)  # The names of the weights are the same.
-    # bfloat16 is rounded elsewhere.
-    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+    # bfloat16 is rounded elsewhere; a likelihood may be close to 0.
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2, abs=1e-4)
 
 
 def test_a_run_that_ends_between_its_checkpoints_keeps_its_best(samples, tmp_path, monkeypatch):
