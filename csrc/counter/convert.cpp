@@ -30,7 +30,8 @@ std::vector<Point> to_points(const Floats& array) {
   return points;
 }
 
-// Text of Python for bytes that name a file: as Python's own functions have it, whether they are UTF-8 or not.
+// Text of Python for bytes that name a file: as Python's own functions have it, whether they are UTF-8 or
+// not.
 py::object to_file_name(const std::string& name) {
   PyObject* text = PyUnicode_DecodeFSDefaultAndSize(name.data(), static_cast<py::ssize_t>(name.size()));
   if (text == nullptr) throw py::error_already_set();

@@ -12,7 +12,8 @@ namespace crowd::python {
 namespace {
 
 std::atomic<bool> exiting{false};
-// The thread that ends Python: it still runs what was registered to run at exit before this module was loaded.
+// The thread that ends Python: it still runs what was registered to run at exit before this module was
+// loaded.
 std::thread::id exit_thread;
 // Threads that have found Python not exiting, and do not have the lock yet.
 std::atomic<int> waiting{0};

@@ -70,7 +70,8 @@ struct Map {
   }
 };
 
-// The people in one picture; the fields are those of engine.CountResult, without lines and intervals of zones.
+// The people in one picture; the fields are those of engine.CountResult, without lines and intervals of
+// zones.
 struct CountResult {
   struct Interval {
     int low = 0, high = 0;
