@@ -62,10 +62,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.optimizer not in ("muon", "adamw"):
             raise ConfigError(f"optimizer must be 'muon' or 'adamw', got {self.optimizer!r}")
-        for name in ("iterations", "weight_decay", "warmup", "ema"):
+        for name in ("iterations", "learning_rate", "weight_decay", "warmup", "ema"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        positive = ("batch", "learning_rate", "clip_norm", "validate_every", *(() if self.iterations else ("minutes",)))
+        positive = ("batch", "clip_norm", "validate_every", *(() if self.iterations else ("minutes",)))
         for name in positive:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")

@@ -89,7 +89,8 @@ def test_final_map_points_and_count(names, steps) -> None:
     with engine.CrowdCounter(backend=name, compute_type=compute_type) as counter:
         ours = counter.count(PICTURE, steps=steps)
     assert np.abs(ours.heatmap - theirs.heatmap).mean() < tolerance.heatmap
-    allowed = round(tolerance.count * theirs.count)
+    # Halves up: a share of half a person may move the count by one.
+    allowed = int(tolerance.count * theirs.count + 0.5)
     assert abs(ours.count - theirs.count) <= allowed
     distances = np.linalg.norm(ours.points[:, None] - theirs.points[None], axis=2)
     matched = (distances.min(axis=0) < 2).sum()

@@ -180,7 +180,7 @@ def test_a_run_that_ends_between_its_checkpoints_keeps_its_best(samples, tmp_pat
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"minutes": 0}, {"iterations": -1}, {"batch": 0}, {"learning_rate": 0}, {"warmup": -1}, {"ema": 1.0}],
+    [{"minutes": 0}, {"iterations": -1}, {"batch": 0}, {"learning_rate": -1}, {"warmup": -1}, {"ema": 1.0}],
     ids=str,
 )
 def test_settings_that_cannot_be_are_refused(wrong):
