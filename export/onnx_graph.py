@@ -52,17 +52,22 @@ def _trace(
     with warnings.catch_warnings():
         # The exporter warns that two inputs share a dimension, which is meant.
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module,
-            tuple(inputs.values()),
-            dynamo=True,
-            verbose=False,
-            opset_version=OPSET,
-            custom_translation_table=translations(),
-            input_names=list(inputs),
-            output_names=outputs,
-            dynamic_shapes=tuple(shapes),
-        )
+        try:
+            program = torch.onnx.export(
+                module,
+                tuple(inputs.values()),
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                custom_translation_table=translations(),
+                input_names=list(inputs),
+                output_names=outputs,
+                dynamic_shapes=tuple(shapes),
+            )
+        except Exception as error:
+            if _is_interrupt(error):
+                raise KeyboardInterrupt from error
+            raise
     assert program is not None
     model = program.model_proto
     symbols = _symbols(program.exported_program, shapes)
@@ -70,6 +75,15 @@ def _trace(
     _strip(model, symbols)
     model.functions.append(attention_function())
     return model
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: PyTorch's exporter wraps whatever its parts raise, C++ ones as text."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _symbols(exported: Any, shapes: list[dict[int, Any]]) -> dict[str, str]:

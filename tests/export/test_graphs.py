@@ -14,6 +14,7 @@ import torch
 
 from engine.bundle import Bundle, KernelStage, SegmentStage, SplitStage
 from engine.export.attention_function import attention_function
+from engine.export.onnx_graph import trace_encoder
 from engine.kernels import reference
 from engine.model.network import CrowdNetwork
 
@@ -140,3 +141,28 @@ def test_graphs_hold_no_weights_and_no_paths(bundle: Bundle) -> None:
         raw = file.read_bytes()
         assert len(raw) < 64 * 1024, file.name
         assert b".py" not in raw, f"{file.name} names source files"
+
+
+def _from_interrupt() -> RuntimeError:
+    error = RuntimeError("the exporter failed")
+    error.__cause__ = ValueError("a part of it failed")
+    error.__cause__.__context__ = KeyboardInterrupt()
+    return error
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (_from_interrupt(), KeyboardInterrupt),
+        (RuntimeError("KeyboardInterrupt: <EMPTY MESSAGE>"), KeyboardInterrupt),
+        (RuntimeError("an operator is missing"), RuntimeError),
+    ],
+    ids=["wrapped", "as text", "another error"],
+)
+def test_ctrl_c_is_found_in_what_the_exporter_makes_of_it(raised, expected, trained, monkeypatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(expected):
+        trace_encoder(trained)
