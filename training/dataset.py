@@ -20,7 +20,6 @@ _PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 _POINT_FOLDERS = ("ground-truth", "ground_truth")
 # Data sets keep what is for testing in a folder of this name.
 _TEST_FOLDER = "test_data"
-SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def find_samples(folder: str | Path, split: str | None = None) -> list[Sample]:
         raise ConfigError(f"data folder {root} does not exist; give a folder that has images/ and points in it")
     samples = []
     folders = sorted(p for p in [root, *root.rglob("*")] if p.is_dir() and p.name == "images")
-    splits = {images: SPLITS[_TEST_FOLDER in images.resolve().parts] for images in folders}
+    splits = {images: _split_of(images, root) for images in folders}
     chosen = [images for images in folders if split in (None, splits[images])]
     mixed = len({splits[images] for images in chosen}) > 1
     for images in chosen:
@@ -78,6 +77,11 @@ def find_samples(folder: str | Path, split: str | None = None) -> list[Sample]:
         kind = f" for {split}ing" if split and len(chosen) < len(folders) else ""
         raise ConfigError(f"no images/ folder with pictures{kind} below {root}; expected ShanghaiTech's layout")
     return samples
+
+
+def _split_of(images: Path, root: Path) -> str:
+    # What the folders above the one that was named are called says nothing of it.
+    return "test" if _TEST_FOLDER in (root.resolve().name, *images.relative_to(root).parts) else "train"
 
 
 def _part_name(images: Path, root: Path) -> str:

@@ -179,7 +179,7 @@ def train(
         ConfigError: ``out`` holds a run that is not to be resumed, or one with other settings.
     """
     out.mkdir(parents=True, exist_ok=True)
-    if not resume and (out / "last.pt").is_file():
+    if not resume and any((out / name).is_file() for name in ("best.pt", "last.pt")):
         raise ConfigError(
             f"{out} holds a run already, which this one would overwrite: resume it, or name another folder"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from PIL import Image
 from tolerances import CONFORMANCE
 
 import engine
-from engine.cli.timing import Timing
+from engine.cli.timing import Timing, wall
 from engine.cli.variants import ANY_TYPE, MISSING, REFERENCE, Agreement, Variant, all_variants, disagreement
 from suite import same_model
 from suite.groups import Group, MissingError, Way, WrongResultError
@@ -123,9 +122,8 @@ def count_group(counters: Counters, labels: Sequence[str], width: int, height: i
             return counter.count(image, steps=steps)
 
         def stint(times: int) -> float:
-            start = time.perf_counter()
-            found = [call().timings for _ in range(times)]
-            milliseconds = 1e3 * (time.perf_counter() - start)
+            found: list[dict[str, float]] = []
+            milliseconds = wall(lambda: found.append(call().timings))(times)
             seen.append({name: sum(x[name] for x in found) / times for name in found[0]})
             return milliseconds
 

@@ -72,6 +72,10 @@ def test_pictures_for_testing_are_told_from_the_others(tmp_path):
     assert find_samples(tmp_path / "part_A" / "test_data", "test")[0].part == "part_A"
     with pytest.raises(ConfigError, match="no images/ folder with pictures for training below"):
         find_samples(tmp_path / "part_A" / "test_data", "train")
+    # An own folder may lie anywhere.
+    mine = make_images(tmp_path / "test_data" / "mine", "IMG_1.jpg")
+    (mine / "points.json").write_text('{"IMG_1.jpg": []}')
+    assert len(find_samples(mine, "train")) == 1
 
 
 def test_points_json(tmp_path):

@@ -168,6 +168,8 @@ def test_a_run_that_ends_between_its_checkpoints_keeps_its_best(samples, tmp_pat
         train(config, samples, samples, tmp_path, progress=False)
     best = tmp_path / "best.pt"
     assert torch.load(best, weights_only=True)["best"] == 2.0
+    with pytest.raises(ConfigError, match="holds a run already"):
+        train(config, samples, samples, tmp_path, progress=False)
     # The other way round, last.pt would name a score whose weights are lost.
     monkeypatch.setattr(TrainingRun, "save", save)
     run = TrainingRun(config, tmp_path)
