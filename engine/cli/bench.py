@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.cli.machine import read_cpu, read_versions
-from engine.cli.outputs import check_output_file, open_whole, printable
+from engine.cli.outputs import check_output_file, open_whole
+from engine.cli.terminal import Status, printable
 from engine.config import check_range
 from engine.errors import ConfigError, NotFiniteError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from engine.cli.variants import Variant
     from engine.counter import CrowdCounter
 
-_OK, _FAILED = 0, 1
 _PERCENTILES = (20, 50, 80)
 # Heads of the drawn picture, in each 100 x 100 pixels.
 _DENSITY = 1.5
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json is not None:
         with open_whole(options.json) as file:
             file.write(json.dumps(_data(bench, times, image), indent=1) + "\n")
-    return _FAILED if bench.refused or not times else _OK
+    return Status.FAILED if bench.refused or not times else Status.OK
 
 
 @dataclass(frozen=True)

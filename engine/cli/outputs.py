@@ -6,12 +6,12 @@ import contextlib
 import csv
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from engine.cli.inputs import STDIN, Pictures
+from engine.cli.terminal import Terminal, printable
 from engine.config import PICTURE_SUFFIXES
 from engine.errors import ConfigError
 
@@ -29,24 +29,6 @@ def text_line(file: str, result: CountResult) -> str:
     """One line for people: ``photo.jpg: 123 people (110-135)``."""
     low, high = result.interval
     return f"{printable(file)}: {result.count} {'person' if result.count == 1 else 'people'} ({low}-{high})"
-
-
-def printable(text: str) -> str:
-    """``text`` with whatever the terminal cannot show escaped; file names may hold any byte."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
-
-
-class Terminal:
-    """Standard output, where everything is :func:`printable`."""
-
-    def write(self, text: str, /) -> None:
-        """Add text."""
-        sys.stdout.write(printable(text))
-
-    def flush(self) -> None:
-        """Show it."""
-        sys.stdout.flush()
 
 
 def open_text(path: str | Path) -> IO[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from engine.cli import zones
-from engine.cli.outputs import STDOUT, check_output_file, printable, refuse_shared_files
+from engine.cli.counter_options import CounterFactory, make_counter
+from engine.cli.outputs import STDOUT, check_output_file, refuse_shared_files
+from engine.cli.terminal import Status, say
 from engine.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ TEXTS = (
     "  crowd stream 0 --show\n"
     "  crowd stream rtsp://camera/live --zone 'gate=0%,50% 50%,50% 50%,100%' --alert gate=50:40 --json",
 )
-_OK, _FAILED, _INTERRUPTED = 0, 1, 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
-def run(options: argparse.Namespace, make_counter: Callable[[], Any]) -> int:
+def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     """Count; 0 at the end of the source, 1 if it failed, 130 if it was stopped by Ctrl-C. Outputs are complete then."""
     # Here, so that --help loads no array library.
     from engine.cli.stream_outputs import StreamOutputs
@@ -59,13 +59,13 @@ def run(options: argparse.Namespace, make_counter: Callable[[], Any]) -> int:
     _check(options)
     layout = zones.read_layout(options)
     with contextlib.ExitStack() as stack:
-        counter = stack.enter_context(contextlib.closing(make_counter()))
+        counter = stack.enter_context(contextlib.closing(make_counter(options, factory, options.steps)))
         stream = stack.enter_context(counter.stream(_source(options.source), zones=layout, **_settings(options)))
         # Not before: a source that cannot be opened leaves the files of an earlier run alone.
         outputs = stack.enter_context(StreamOutputs(options, layout))
         status = _count(stream, outputs, options)
         if not options.quiet:
-            _say(outputs.summary(stream.dropped))
+            say(outputs.summary(stream.dropped))
     return status
 
 
@@ -77,16 +77,16 @@ def _count(stream: Iterator[FrameResult], outputs: StreamOutputs, options: argpa
             try:
                 frame = next(stream, None)
             except EngineError as error:
-                _say(str(error))
-                return _FAILED
+                say(error)
+                return Status.FAILED
             if frame is None:
                 break
             counted += 1
             outputs.write(frame)
     except KeyboardInterrupt:
-        _say("interrupted")
-        return _INTERRUPTED
-    return _OK
+        say("interrupted")
+        return Status.INTERRUPTED
+    return Status.OK
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -108,7 +108,3 @@ def _check(options: argparse.Namespace) -> None:
     refuse_shared_files(outputs, [options.source])
     if options.limit is not None and options.limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {options.limit}")
-
-
-def _say(text: str) -> None:
-    print(f"crowd: {printable(text)}", file=sys.stderr)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from typing import Any
 
-from engine.cli.outputs import STDOUT, Terminal, open_text, printable
+from engine.cli.outputs import STDOUT, open_text
+from engine.cli.terminal import Terminal, printable, say
 from engine.outputs.frames import RateMeter
 from engine.outputs.page import LivePage
 from engine.outputs.painter import FramePainter
@@ -46,7 +46,7 @@ class StreamOutputs:
                 self._records.append(FrameCsv(stack.enter_context(_open_growing(options.csv)), layout))
             if options.show is not None:
                 self._page = stack.enter_context(LivePage(options.show, f"crowd: {hide_password(options.source)}"))
-                _say(f"showing it at {self._page.url}")
+                say(f"showing it at {self._page.url}")
             self._stack = stack.pop_all()
 
     def write(self, frame: FrameResult) -> None:
@@ -54,7 +54,7 @@ class StreamOutputs:
         self._frames += 1
         rate = self._rate.update()
         for event in self._log.update(frame.timestamp, frame.result):
-            _say(str(event))
+            say(str(event))
         alerts = self._log.alerts_on
         for record in self._records:
             record.write(frame, alerts)
@@ -71,7 +71,7 @@ class StreamOutputs:
         # What holds for frame after frame is said once.
         for warning in () if self._quiet else warnings:
             if warning not in self._warned:
-                _say(f"{frame.timestamp:.2f} s: warning: {warning}")
+                say(f"{frame.timestamp:.2f} s: warning: {warning}")
         self._warned = warnings
 
     def summary(self, dropped: int) -> str:
@@ -97,7 +97,3 @@ def _open_growing(path: str) -> contextlib.AbstractContextManager[TextStream]:
 def _text(frame: FrameResult) -> str:
     zones = "".join(f", {name}: {people}" for name, people in frame.result.zones.items())
     return f"{frame}{zones}" + (f", {frame.dropped} frames left out" if frame.dropped else "")
-
-
-def _say(text: str) -> None:
-    print(f"crowd: {printable(text)}", file=sys.stderr)
