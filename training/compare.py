@@ -14,11 +14,10 @@ from tqdm import trange
 from engine.model.decoder import Decoder
 from engine.model.layers import channels_last
 from engine.model.network import CrowdNetwork
-from engine.schedule import alpha_sigma
 from engine.training.batches import CrowdBatches
 from engine.training.calibrate import fit_rule, read_pictures
 from engine.training.dataset import Sample
-from engine.training.losses import draw_times
+from engine.training.losses import draw_levels, noisy_maps
 from engine.training.train import TrainConfig, make_optimizer
 from engine.training.validate import validate
 from engine.training.variants import CrossAttentionDecoder, RegressionDecoder
@@ -115,15 +114,15 @@ def _losses(
     first = next(iter(networks.values()))
     scale = first.config.map_scale
     clean = first.fold(heads[:, None])
-    times = draw_times(len(pixels), config.loss, rng)
-    alpha, sigma = (torch.from_numpy(x).float()[:, None, None, None] for x in alpha_sigma(times))
+    maps = (2 * clean - 1) * scale
+    levels = draw_levels(len(pixels), config.loss, rng)
     noise = torch.from_numpy(rng.standard_normal(clean.shape, np.float32))
-    x_t = alpha * (2 * clean - 1) * scale + sigma * noise
     with torch.no_grad():
         features, _ = first.encoder(pixels)
     losses = []
     for network in networks.values():
-        x_0 = network.decoder(features, x_t, torch.from_numpy(times).float())
-        error = (x_0 - (2 * clean - 1) * scale) / (2 * scale)
+        x_t = noisy_maps(network.decoder, features, maps, levels, noise)
+        x_0 = network.decoder(features, x_t, torch.from_numpy(levels.times).float())
+        error = (x_0 - maps) / (2 * scale)
         losses.append(config.loss.map_weight * ((1 + config.loss.foreground * clean) * error.square()).mean())
     return losses

@@ -10,8 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.config import ModelConfig
+from engine.model.decoder import Decoder
 from engine.model.network import CrowdNetwork
-from engine.schedule import alpha_sigma
+from engine.schedule import alpha_sigma, ddim_steps
+
+# Longest sampling whose later steps self-alignment trains.
+_LONGEST_SAMPLING = 4
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class LossConfig:
         block_weight: of the Poisson likelihood of the heads in 16x16 blocks.
         region_weight: of the same likelihood of the heads in 64x64 regions and in the whole crop.
         pure_noise: share of samples trained at t = 1, where inference starts.
+        self_aligned: share of the others whose noisy map is what the sampler would have there, made of the decoder's
+            own estimate at t = 1. The rest have the true map, which no sampler sees, under noise.
     """
 
     map_weight: float = 20.0
@@ -31,11 +37,61 @@ class LossConfig:
     block_weight: float = 1.0
     region_weight: float = 1.0
     pure_noise: float = 0.5
+    self_aligned: float = 0.0
 
 
-def draw_times(batch: int, config: LossConfig, rng: np.random.Generator) -> np.ndarray:
-    """Diffusion times [batch]: 1 with probability ``pure_noise``, else uniform in [0, 0.999) (DDP)."""
-    return np.where(rng.random(batch) < config.pure_noise, 1.0, rng.random(batch) * 0.999)
+@dataclass(frozen=True)
+class Levels:
+    """Where in the diffusion each sample of a batch is.
+
+    Attributes:
+        times: float64 [B], what the decoder is told.
+        alpha, sigma: float64 [B], shares of the map and of the noise in its input.
+        own: bool [B]; the map is the decoder's own estimate, not the true one.
+    """
+
+    times: np.ndarray
+    alpha: np.ndarray
+    sigma: np.ndarray
+    own: np.ndarray
+
+
+def draw_levels(batch: int, config: LossConfig, rng: np.random.Generator) -> Levels:
+    """t is 1 with probability ``pure_noise``, else uniform in [0, 0.999) (DDP), or that of a sampler's later step."""
+    times = np.where(rng.random(batch) < config.pure_noise, 1.0, rng.random(batch) * 0.999)
+    alpha, sigma = alpha_sigma(times)
+    own = (rng.random(batch) < config.self_aligned) & (times < 1)
+    for sample in np.flatnonzero(own):
+        steps = ddim_steps(int(rng.integers(2, _LONGEST_SAMPLING + 1)))
+        step = rng.integers(1, len(steps))
+        times[sample] = steps[step].t
+        alpha[sample], sigma[sample] = steps[step - 1].alpha_next, steps[step - 1].sigma_next
+    return Levels(times, alpha, sigma, own)
+
+
+def noisy_maps(decoder: Decoder, features: Tensor, maps: Tensor, levels: Levels, noise: Tensor) -> Tensor:
+    """The decoder's input x_t [B, L, h, w]: true ``maps``, or its own estimates of them, under noise.
+
+    Source: self-aligned denoising of DDP (ICCV 2023), on the times and with the noise of the DDIM sampler.
+
+    Args:
+        features: [B, F, h, w].
+        maps: true latents, -b .. b.
+        noise: standard normal; of these shapes, as is the result.
+    """
+    if levels.own.any():
+        training = decoder.training
+        decoder.eval()  # As the sampler calls it, and batch norms do not count this pass.
+        with torch.no_grad():
+            estimates = decoder(features, noise, noise.new_ones(len(noise)))
+        decoder.train(training)
+        estimates = estimates.clamp(-decoder.map_scale, decoder.map_scale)
+        maps = torch.where(_per_sample(levels.own, noise) > 0, estimates, maps)
+    return _per_sample(levels.alpha, noise) * maps + _per_sample(levels.sigma, noise) * noise
+
+
+def _per_sample(values: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(values).to(like)[:, None, None, None]
 
 
 def crowd_loss(
@@ -45,7 +101,7 @@ def crowd_loss(
     pixels: Tensor,
     heads: Tensor,
     counts: Tensor,
-    times: np.ndarray,
+    levels: Levels,
     noise: Tensor,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of one batch, and its parts for the log, still on the device: reading one waits for all before it.
@@ -54,17 +110,17 @@ def crowd_loss(
         pixels: [B, 3, S, S], normalised.
         heads: head maps [B, S/2, S/2] in [0, 1].
         counts: heads per 16x16 block [B, S/16, S/16].
-        times: float64 [B].
+        levels: of the B samples.
         noise: standard normal, of the latent's shape [B, L, S/8, S/8].
     """
     clean = network.fold(heads[:, None])  # [B, L, h, w]
-    alpha, sigma = (torch.from_numpy(x).to(noise)[:, None, None, None] for x in alpha_sigma(times))
-    x_t = alpha * (2 * clean - 1) * model.map_scale + sigma * noise
+    maps = (2 * clean - 1) * model.map_scale
     features, density = network.encoder(pixels)
-    x_0 = network.decoder(features, x_t, torch.from_numpy(times).to(noise))
+    x_t = noisy_maps(network.decoder, features, maps, levels, noise)
+    x_0 = network.decoder(features, x_t, torch.from_numpy(levels.times).to(noise))
 
-    # Both in units of the head map, so that the weights do not depend on its scale.
-    error = (x_0 - (2 * clean - 1) * model.map_scale) / (2 * model.map_scale)
+    # In units of the head map, so that the weights do not depend on its scale.
+    error = (x_0 - maps) / (2 * model.map_scale)
     map_loss = ((1 + config.foreground * clean) * error.square()).mean()
     rate = 4 * F.avg_pool2d(density, 2)[:, 0] + 1e-4  # heads per 16x16 block
     block_loss = _poisson(rate, counts, 1)

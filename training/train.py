@@ -24,7 +24,7 @@ from engine.training.augment import AugmentConfig
 from engine.training.batches import Batches, CrowdBatches
 from engine.training.dataset import Sample
 from engine.training.device_batches import DeviceBatches
-from engine.training.losses import LossConfig, crowd_loss, draw_times
+from engine.training.losses import LossConfig, crowd_loss, draw_levels
 from engine.training.optimizer import MuonAdamW
 from engine.training.start import start_model, start_network
 from engine.training.validate import validate
@@ -99,9 +99,9 @@ class TrainingRun:
         size, latent = config.model.crop_size // 8, config.model.latent_channels
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**63)))
         noise = torch.randn((len(pixels), latent, size, size), generator=generator, device=self.device)
-        times = draw_times(len(pixels), config.loss, rng)
+        levels = draw_levels(len(pixels), config.loss, rng)
         with torch.autocast(self.device.type, torch.bfloat16):
-            loss, parts = crowd_loss(self.network, config.model, config.loss, pixels, heads, counts, times, noise)
+            loss, parts = crowd_loss(self.network, config.model, config.loss, pixels, heads, counts, levels, noise)
         warm = min(1.0, (self.iteration + 1) / max(config.warmup, 1))
         rate = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.progress))
         self.optimizer.zero_grad()
