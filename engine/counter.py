@@ -49,7 +49,8 @@ class CrowdCounter:
     Raises:
         ConfigError: an argument is outside its range.
         BundleError: the model is missing or damaged.
-        BackendError: the named backend or device is not there.
+        BackendError: the named backend or device is not there, or does not compute in ``compute_type`` with this model;
+            or this process was forked from one that had a counter.
 
     One counter may be used from several threads. It is a context manager; leaving it closes it.
 
@@ -99,14 +100,21 @@ class CrowdCounter:
                 keeps no picture, so ``plot`` takes one.
             color: "rgb" or "bgr", the channel order of arrays.
             steps, samples: override the counter's own for this call.
-            zones: polygons in pixels, by name, a :class:`engine.zones.layout.ZoneLayout` (fractions, lines), or the
-                path of its JSON file; ``result.zones`` and ``result.lines`` have the people in each.
+            zones: polygons in pixels, by name; the path of a JSON file, which may also have fractions of the picture,
+                and lines; or a :class:`engine.zones.layout.ZoneLayout`, such as
+                ``ZoneLayout.from_polygons({...}, unit="fractions")``. ``result.zones`` and ``result.lines`` have the
+                people in each.
             stream: that an array on the GPU is written in, if its library does not tell (PyCUDA does not): a handle,
                 or a stream of PyCUDA, CuPy or PyTorch. It is waited for on the GPU.
 
         Raises:
             ImageError: the picture cannot be read or is outside the limits.
-            ConfigError: ``color``, ``steps``, ``samples``, ``zones`` or ``stream`` are not valid.
+            ConfigError: ``color``, ``steps``, ``samples`` or ``zones`` is not valid, or there is a ``stream`` and no
+                array on the GPU.
+            BackendError: the backend failed; ``stream`` is no stream, or it or the array belongs to another device or
+                CUDA context; or this process was forked from one that had a counter.
+            NotFiniteError: the network gave numbers that are not finite (a BackendError).
+            EngineError: the counter is closed.
         """
         (result,) = self._count_all([(img, color)], self._plan(steps, samples, zones), stream)
         return result
@@ -129,6 +137,9 @@ class CrowdCounter:
         Args:
             images: anything that :meth:`count` takes, each.
             color, steps, samples, zones, stream: as of :meth:`count`.
+
+        Raises as :meth:`count` does, at the first picture that cannot be counted: there are no results then, not even
+        of those before it. To have the others, call :meth:`count` for each.
         """
         return list(self._count_many(((img, color) for img in images), self._plan(steps, samples, zones), stream))
 
@@ -150,7 +161,8 @@ class CrowdCounter:
 
         Args:
             source: path of a video file or of a folder of pictures, address (http, https, rtsp, rtmp, udp, srt...),
-                number of a camera, or iterable of anything that :meth:`count` takes. Videos and cameras need PyAV.
+                number of a camera, or iterable of anything that :meth:`count` takes. Videos and cameras need PyAV. Of a
+                folder, the pictures that lie in it, not those in folders below.
             fps: count so many frames a second; None counts all. Of folders and iterables, the rate of their pictures
                 (1 a second for None), which gives the frames their times.
             live: take the newest frame, and drop and number those that came meanwhile. None: cameras and streams are
@@ -163,8 +175,16 @@ class CrowdCounter:
         Returns an iterator of :class:`engine.stream.frame.FrameResult`, and a context manager that closes it.
 
         Raises:
-            SourceError: the source cannot be opened; while iterating, it failed for good.
-            ConfigError, BackendError: an argument is not valid; the backend cannot start warm.
+            SourceError: the source cannot be opened, or PyAV is missing.
+            ConfigError: an argument is not valid.
+            BackendError: the backend cannot start warm, or the process was forked.
+            EngineError: the counter is closed.
+
+        While iterating it raises what :meth:`count` does, and:
+            SourceError: the source failed for good. A damaged picture of a folder is left out, with a warning on the
+                next frame; where none follows, this error says so at the end.
+            ImageError: a picture of an iterable cannot be read; that ends the stream. What an iterable itself raises
+                comes through as it is.
         """
         plan, backend = self._plan(steps, samples, zones), self._open_backend()
         warm = plan_warm_start(warm_start, plan, backend)
@@ -172,6 +192,11 @@ class CrowdCounter:
         # Frames that are counted one by one keep nobody else busy.
         count = self._count_all if warm or reader.is_live else self._count_many
         return CountStream(reader, count_frames(reader, plan, warm, count))
+
+    @property
+    def parallel(self) -> int:
+        """Pictures that :meth:`count_batch` and :meth:`stream` count at once; more than 1 with "throughput" alone."""
+        return self._open_backend().parallel
 
     def _plan(self, steps: int | None, samples: int | None, zones: Zones) -> CountPlan:
         check_range("steps", steps, 1, 1000, optional=True)
@@ -183,10 +208,9 @@ class CrowdCounter:
     def _count_many(
         self, images: Iterable[tuple[Any, str]], plan: CountPlan, stream: Any = None
     ) -> Iterator[CountResult]:
-        parallel = self._open_backend().parallel
-        if parallel == 1:
+        if self.parallel == 1:
             return self._count_all(images, plan, stream)
-        return ordered_map(lambda picture: next(self._count_all([picture], plan, stream)), images, parallel)
+        return ordered_map(lambda picture: next(self._count_all([picture], plan, stream)), images, self.parallel)
 
     def _count_all(
         self, images: Iterable[tuple[Any, str]], plan: CountPlan, stream: Any = None

@@ -46,7 +46,7 @@ def test_noise_and_gradients_hold_nobody(counter) -> None:
 
 def test_generated_pictures_hold_nobody(counter) -> None:
     counts = [counter.count(empty_picture(512, np.random.default_rng((1, number)))).count for number in range(50)]
-    # The shipped model is wrong about two of them (docs/model_card.md); a worse one is not to replace it.
+    # Those that the shipped model is wrong about are in docs/model_card.md; a worse one is not to replace it.
     assert np.count_nonzero(counts) <= 2
 
 

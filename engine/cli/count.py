@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.cli import zones
@@ -23,6 +23,7 @@ from engine.cli.outputs import (
 )
 from engine.cli.terminal import Status, printable, say
 from engine.errors import ConfigError, ImageError
+from engine.ordered_map import ordered_map
 
 if TYPE_CHECKING:
     from engine.result import CountResult
@@ -65,13 +66,13 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
         counter = stack.enter_context(contextlib.closing(make_counter(options, factory, options.steps)))
         writers = _open_writers(options, stack, layout)
         given = {} if layout is None else {"zones": layout}
-        bar = stack.enter_context(_progress_bar(pictures.paths, options.quiet))
-        for number, path in enumerate(bar):
-            try:
-                result = counter.count(read_picture(path), **given)
-            except (ImageError, OSError) as error:
+        parallel = counter.parallel if options.performance == "throughput" else 1
+        attempts = stack.enter_context(contextlib.closing(_attempts(counter, pictures.paths, given, parallel)))
+        bar = stack.enter_context(_progress_bar(attempts, len(pictures.paths), options.quiet))
+        for number, (path, result) in enumerate(bar):
+            if isinstance(result, Exception):
                 failed = True
-                _report(bar, path, error)
+                _report(bar, path, result)
                 continue
             try:
                 save(number, result)
@@ -97,6 +98,21 @@ def _check(options: argparse.Namespace, pictures: Pictures) -> None:
     refuse_shared_files(outputs, pictures.paths)
 
 
+def _attempts(
+    counter: Any, paths: Sequence[str], given: dict[str, Any], parallel: int
+) -> Generator[tuple[str, CountResult | Exception]]:
+    """Each path with its result, or with why there is none; ``parallel`` of them are counted at once."""
+
+    def attempt(path: str) -> CountResult | Exception:
+        try:
+            result: CountResult = counter.count(read_picture(path), **given)
+        except (ImageError, OSError) as error:
+            return error
+        return result
+
+    yield from zip(paths, ordered_map(attempt, paths, parallel) if parallel > 1 else map(attempt, paths), strict=True)
+
+
 def _show(bar: Any, path: str, result: CountResult, options: argparse.Namespace, layout: ZoneLayout | None) -> None:
     """The line for people, unless stdout is for machines, and the warnings."""
     if options.quiet:
@@ -115,11 +131,11 @@ def _report(bar: Any, path: str, error: Exception) -> None:
     bar.write(f"crowd: {printable(message)}", file=sys.stderr)
 
 
-def _progress_bar(paths: Sequence[str], quiet: bool) -> Any:
+def _progress_bar(attempts: Iterable[Any], number: int, quiet: bool) -> Any:
     from tqdm import tqdm
 
-    disable = quiet or len(paths) < 2 or not sys.stderr.isatty()
-    return tqdm(paths, desc="count", unit="image", disable=disable, leave=False)
+    disable = quiet or number < 2 or not sys.stderr.isatty()
+    return tqdm(attempts, desc="count", total=number, unit="image", disable=disable, leave=False)
 
 
 def _open_writers(options: argparse.Namespace, stack: contextlib.ExitStack, layout: ZoneLayout | None) -> list[Write]:

@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser, performance: str = "balanced"
     parser.add_argument(
         "--performance",
         default=performance,
-        help="on a CPU: balanced, latency (compiles for each size of picture) or throughput (a picture of a stream on "
-        "each core) (default: %(default)s)",
+        help="on a CPU: balanced, latency (compiles for each size of picture) or throughput (a picture on each core) "
+        "(default: %(default)s)",
     )
 
 

@@ -37,6 +37,10 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
         from engine.training.evaluate import evaluate
 
     check_output_file("--json", options.json)
+    if options.performance == "throughput":
+        raise ConfigError(
+            "crowd eval times pictures one by one, and --performance throughput would use one core for each"
+        )
     samples = find_samples(options.data, options.split)
     samples = [s for s in samples if options.only_digit in (None, s.number % 10)][: options.limit]
     if not samples:

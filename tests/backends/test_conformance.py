@@ -88,7 +88,7 @@ def test_final_map_points_and_count(names, steps) -> None:
         theirs = counter.count(PICTURE, steps=steps)
     with engine.CrowdCounter(backend=name, compute_type=compute_type) as counter:
         ours = counter.count(PICTURE, steps=steps)
-    assert np.abs(ours.heatmap - theirs.heatmap).mean() < tolerance.heatmap
+    assert _error(ours.heatmap, theirs.heatmap) < tolerance.heatmap
     # Halves up: a share of half a person may move the count by one.
     allowed = int(tolerance.count * theirs.count + 0.5)
     assert abs(ours.count - theirs.count) <= allowed

@@ -11,12 +11,14 @@ import pytest
 
 from engine.cli import main
 from engine.cli.bench import draw_crowd
-from engine.cli.variants import ANY_TYPE, REFERENCE, Variant, all_variants, disagreement
+from engine.cli.variants import REFERENCE, Variant, all_variants, disagreement
 from engine.errors import BackendError, NotFiniteError
+from engine.head_map import head_map
 
 
-def _result(count: int = 20, shift: float = 0.0) -> SimpleNamespace:
-    return SimpleNamespace(count=count, heatmap=np.full((4, 5), 0.25, np.float32) + np.float32(shift))
+def _result(count: int = 20) -> SimpleNamespace:
+    points = np.random.default_rng(0).uniform(0, 96, (20, 2))
+    return SimpleNamespace(count=count, heatmap=head_map(points, 48, 48, 2))
 
 
 @pytest.fixture
@@ -137,10 +139,23 @@ def test_disagreement():
     assert disagreement(_result(21), _result(20)) is None
     assert "counts 22" in str(disagreement(_result(22), _result(20)))
     assert disagreement(_result(104), _result(100)) is None
-    assert "heat map differs" in str(disagreement(_result(shift=2 * ANY_TYPE.heatmap), _result()))
     broken = _result()
     broken.heatmap[0, 0] = np.nan
     assert "not finite" in str(disagreement(broken, _result()))
+
+
+@pytest.mark.parametrize("wrong", [np.zeros_like, np.fliplr, lambda x: np.roll(x, 1, axis=0), lambda x: 0.5 * x])
+def test_a_wrong_map_with_the_right_count_disagrees(wrong):
+    """Few cells of a map are not zero: a mean over all of them would let each of these pass."""
+    reference, result = _result(), _result()
+    result.heatmap = wrong(reference.heatmap)
+    assert "heat map differs" in str(disagreement(result, reference))
+    # A rounding does not, nor noise where nobody is.
+    result.heatmap = reference.heatmap * np.float32(1 + 2**-8)
+    assert disagreement(result, reference) is None
+    nobody, noise = SimpleNamespace(count=0, heatmap=np.zeros((48, 48))), np.random.default_rng(0).random((48, 48))
+    assert disagreement(SimpleNamespace(count=0, heatmap=1e-3 * noise), nobody) is None
+    assert "heat map differs" in str(disagreement(SimpleNamespace(count=0, heatmap=0.1 * noise), nobody))
 
 
 def test_the_reference_comes_first_and_nothing_comes_twice():

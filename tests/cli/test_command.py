@@ -7,11 +7,13 @@ import io
 import json
 import os
 import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cameras import PATIENCE
 
 from engine.cli import main
 from engine.errors import BackendError, ConfigError, ImageError
@@ -75,6 +77,26 @@ def pictures(tmp_path):
         (folder / name).write_bytes(b"x" * size)
     (folder / "notes.txt").write_text("no picture")
     return folder
+
+
+def test_throughput_counts_several_pictures_at_once_and_reports_in_order(pictures, capsys, monkeypatch):
+    (pictures / "bad.png").write_bytes(b"bad")
+    together, count = threading.Barrier(3), StandInCounter.count
+
+    def meet(self, img):
+        # Without three at a time the barrier breaks.
+        together.wait(timeout=PATIENCE)
+        return count(self, img)
+
+    monkeypatch.setattr(StandInCounter, "count", meet)
+    monkeypatch.setattr(StandInCounter, "parallel", 3, raising=False)
+    paths = [pictures / name for name in ("a.jpg", "b.PNG", "deep/a.jpg", "b.PNG", "bad.png", "a.jpg")]
+    assert crowd("count", *paths, "--performance", "throughput") == 1
+    out, err = capsys.readouterr()
+    assert [line.split(": ")[1] for line in out.splitlines()] == [
+        "1 person (0-3)", "2 people (1-4)", "3 people (2-5)", "2 people (1-4)", "1 person (0-3)",
+    ]  # fmt: skip
+    assert "bad.png: not a picture" in err
 
 
 def test_one_line_per_picture(pictures, capsys):
@@ -289,3 +311,8 @@ def test_eval_prints_a_table_and_writes_rows(tmp_path, capsys):
 def test_eval_of_nothing_is_bad_usage(tmp_path, capsys):
     assert crowd("eval", tmp_path / "missing") == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_eval_does_not_count_on_one_core_each(pictures, capsys):
+    assert crowd("eval", pictures, "--performance", "throughput") == 2
+    assert "one by one" in capsys.readouterr().err
