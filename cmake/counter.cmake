@@ -1,6 +1,6 @@
 # crowd::counter: shared, so that programs that link it need neither pybind11 nor Python's headers.
 set(PYBIND11_FINDPYTHON ON)
-find_package(Python 3.10 REQUIRED COMPONENTS Interpreter Development.Module Development.Embed)
+find_package(Python 3.11 REQUIRED COMPONENTS Interpreter Development.Module Development.Embed)
 find_package(pybind11 2.13 CONFIG REQUIRED)
 
 add_library(crowd_counter SHARED

@@ -13,6 +13,9 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
+#ifdef __linux__
+#include <sched.h>
+#endif
 
 namespace crowd {
 namespace {
@@ -129,10 +132,19 @@ ThreadPool* make_pool() {
   return current_pool.compare_exchange_strong(expected, fresh.get()) ? fresh.release() : expected;
 }
 
+Index count_processors() {
+#ifdef __linux__
+  // The standard library's number is of the machine, whatever taskset or a container leaves of it.
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) return CPU_COUNT(&allowed);
+#endif
+  return static_cast<Index>(std::thread::hardware_concurrency());
+}
+
 }  // namespace
 
 int count_workers(Index tasks, int threads) {
-  const Index wanted = threads > 0 ? threads : static_cast<Index>(std::thread::hardware_concurrency());
+  const Index wanted = threads > 0 ? threads : count_processors();
   return static_cast<int>(std::max<Index>(1, std::min(wanted, tasks)));
 }
 

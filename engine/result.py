@@ -49,7 +49,10 @@ class CountResult:
         zones: people in each named zone.
         lines: people on the (left, right) of each named line, as seen when walking from its start to its end.
         image_size: (width, height) of the upright picture.
-        timings: milliseconds of each stage.
+        timings: milliseconds of each stage, and their sum as "total". On a CPU the stages are "load", "preprocess",
+            "encode", "denoise" and "peaks"; backend "torch" on a GPU has "encode" within "denoise". Those of backend
+            "tensorrt" are "load", "upload", "launch", "wait" and "peaks"; its "gpu" is no further stage, but what the
+            GPU took within "launch" and "wait".
         warnings: what may make this count less reliable.
 
     >>> zero = np.zeros((1, 1), np.float32)

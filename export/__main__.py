@@ -19,19 +19,21 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="crowd export",
         description="Turn a checkpoint into a bundle that the engine loads.",
-        epilog="To compare a bundle with PyTorch: crowd export verify BUNDLE. "
-        "To add int8 convolutions: crowd export quantize BUNDLE DATA. "
-        "To add GPU kernels: crowd export cubins BUNDLE. "
-        "To build its TensorRT engines as a check: crowd export tensorrt BUNDLE",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog="example:\n  crowd export runs/mine/model.pt my-bundle && crowd count --model my-bundle photo.jpg\n\n"
+        "other commands, each with its own --help:\n"
+        "  crowd export verify BUNDLE         compare it with PyTorch\n"
+        "  crowd export quantize BUNDLE DATA  add int8 convolutions\n"
+        "  crowd export cubins BUNDLE         add GPU kernels\n"
+        "  crowd export tensorrt BUNDLE       build its TensorRT engines, as a check",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoint", type=Path, help="file written by training, such as runs/default/model.pt")
     parser.add_argument("out", type=Path, help="folder of the bundle; must not exist")
-    parser.add_argument("--name", help="of the model; the folder's name by default")
-    parser.add_argument("--steps", type=int, default=3, help="denoising steps when a caller names none")
+    parser.add_argument("--name", help="of the model (default: the folder's)")
+    parser.add_argument("--steps", type=int, default=3, help="when a caller names none (default: %(default)s)")
     parser.add_argument(
         "--threshold", type=float, nargs=2, metavar=("LOW", "HIGH"),
-        help="range of the peak threshold, instead of the calibrated one in the checkpoint",
+        help="range of the peak threshold (default: the calibrated one in the checkpoint)",
     )  # fmt: skip
     return parser
 
@@ -93,16 +95,19 @@ def build_quantize_parser() -> argparse.ArgumentParser:
         prog="crowd export quantize",
         description="Put int8 convolutions into a bundle, calibrated on training pictures, for compute_type='int8'. "
         "Convolutions that lose too much by it stay float.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("bundle", help="folder of the bundle, or 'default'")
     parser.add_argument("data", type=Path, help="training pictures, in a layout that training takes")
-    parser.add_argument("--pictures", type=int, default=48, help="to calibrate on, spread over the data")
+    parser.add_argument(
+        "--pictures", type=int, default=48, help="to calibrate on, spread over the data (default: %(default)s)"
+    )
     parser.add_argument(
         "--exclude", type=int, nargs="*", default=[0, 5], metavar="DIGIT",
-        help="last digits of picture numbers never looked at",
+        help="last digits of picture numbers never looked at (default: 0 5)",
     )  # fmt: skip
-    parser.add_argument("--limit", type=float, default=0.01, help="how far counts may be off, as a share of them")
+    parser.add_argument(
+        "--limit", type=float, default=0.01, help="how far counts may be off, as a share of them (default: %(default)s)"
+    )
     parser.add_argument(
         "--float", action="append", default=[], metavar="PATTERN",
         help="convolutions that stay float in any case, such as 'density*'; repeatable",
@@ -110,13 +115,21 @@ def build_quantize_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def run(words: list[str]) -> int:
+    """``crowd export`` with these words: 0, or 1 if a bundle does not agree with PyTorch.
+
+    Raises:
+        EngineError: it cannot be done.
+    """
+    commands = {"verify": _verify, "quantize": _quantize, "tensorrt": _build_tensorrt, "cubins": _cubins}
+    command = commands.get(words[0]) if words else None
+    return command(words[1:]) if command else _export(words)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    words = sys.argv[1:] if arguments is None else arguments
+    """``python -m engine.export``, which knows no more of an error than that there is one: :func:`run`, or 2."""
     try:
-        commands = {"verify": _verify, "quantize": _quantize, "tensorrt": _build_tensorrt, "cubins": _cubins}
-        command = commands.get(words[0]) if words else None
-        return command(words[1:]) if command else _export(words)
+        return run(sys.argv[1:] if arguments is None else arguments)
     except EngineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 
 import torch
@@ -20,13 +21,14 @@ from engine.training.recipe import read_recipe
 from engine.training.start import start_counting, start_model, start_network
 from engine.training.train import TrainConfig, train
 
+_PROG = "python -m engine.training"
 _DATA_HELP = (
     "folder in ShanghaiTech's layout, or with images/ and points.json or points.csv beside it; what lies in test_data/ "
     "is left out"
 )
 
 
-def build_parser(prog: str = "python -m engine.training") -> argparse.ArgumentParser:
+def build_parser(prog: str = _PROG) -> argparse.ArgumentParser:
     """The command line's arguments."""
     parser = argparse.ArgumentParser(
         prog=prog,
@@ -34,7 +36,15 @@ def build_parser(prog: str = "python -m engine.training") -> argparse.ArgumentPa
         epilog="Then: crowd export OUT/model.pt my_bundle; crowd count --model my_bundle photo.jpg",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("train", help="train, then calibrate")
+    run = commands.add_parser(
+        "train",
+        help="train, then calibrate",
+        description="Train a model on pictures with one point per head, then fit its counting rule on those held out.",
+        epilog=f"example:\n  {prog} train DATA --out runs/mine --minutes 120 --compile\n"
+        f"  {prog} train DATA --out runs/tuned --start default --learning-rate 1e-4 --minutes 20\n"
+        "then:\n  crowd export runs/mine/model.pt my-bundle && crowd count --model my-bundle photo.jpg",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     run.add_argument("data", type=Path, help=_DATA_HELP)
     run.add_argument(
         "--out", type=Path, default=Path("runs/default"), help="for checkpoints and the log (default: %(default)s)"
@@ -79,32 +89,41 @@ def split(samples: list[Sample], exclude: list[int], validate: list[int]) -> tup
     return [s for s in samples if s.number % 10 not in {*exclude, *validate}], held_out
 
 
-def main(arguments: list[str] | None = None, prog: str = "python -m engine.training") -> None:
-    """Run the command line; errors of the engine end it with a message."""
+def run(arguments: list[str], prog: str) -> None:
+    """Train, calibrate or compare, as the arguments say.
+
+    Raises:
+        EngineError: it cannot be done.
+    """
     options = build_parser(prog).parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
+    train_on, held_out = split(find_samples(options.data, "train"), options.exclude, options.validate)
+    print(f"{len(train_on)} pictures to train on, {len(held_out)} held out")
+    _check_split(options, train_on, held_out)
+    if options.command == "train":
+        config = _config(options)
+        best = train(
+            config,
+            train_on,
+            held_out,
+            options.out,
+            device=options.device,
+            resume=options.resume,
+            start=options.start,
+            compiled=options.compile,
+        )
+        _calibrate(best, held_out, options.out / "model.pt", start_counting(options.start) if options.start else {})
+    elif options.command == "compare":
+        _compare(options.start, options.iterations, train_on, held_out)
+    else:
+        _calibrate(options.checkpoint, held_out, options.out, {})
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """``python -m engine.training``: :func:`run`, which errors of the engine end with a message and status 1."""
     try:
-        train_on, held_out = split(find_samples(options.data, "train"), options.exclude, options.validate)
-        print(f"{len(train_on)} pictures to train on, {len(held_out)} held out")
-        _check_split(options, train_on, held_out)
-        if options.command == "train":
-            config = _config(options)
-            best = train(
-                config,
-                train_on,
-                held_out,
-                options.out,
-                device=options.device,
-                resume=options.resume,
-                start=options.start,
-                compiled=options.compile,
-            )
-            _calibrate(best, held_out, options.out / "model.pt", start_counting(options.start) if options.start else {})
-        elif options.command == "compare":
-            _compare(options.start, options.iterations, train_on, held_out)
-        else:
-            _calibrate(options.checkpoint, held_out, options.out, {})
+        run(sys.argv[1:] if arguments is None else arguments, _PROG)
     except EngineError as error:
         raise SystemExit(f"error: {error}") from error
 

@@ -24,7 +24,9 @@ def main(argv: Sequence[str] | None = None, counter_factory: CounterFactory | No
         counter_factory: makes the counter; None is ``engine.CrowdCounter``.
 
     Returns:
-        Exit status: 0; 1 if something could not be counted; 2 for wrong arguments; 130 after Ctrl-C.
+        Exit status, of every command: 0; 1 if something failed, such as a picture or bundle that cannot be read, or one
+        of several; 2 for wrong arguments (what argparse refuses, and :class:`ConfigError`, such as a data folder that
+        is not there); 130 after Ctrl-C; 141 when nobody reads standard output any more.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -98,13 +100,13 @@ def _crowd_counter(**options: Any) -> Any:
 
 def _export(arguments: list[str]) -> int:
     with needs_extra("export"):
-        from engine.export.__main__ import main as export
+        from engine.export.__main__ import run as export
     return export(arguments) or Status.OK
 
 
 def _train(arguments: list[str]) -> int:
     with needs_extra("train"):
-        from engine.training.__main__ import main as train
+        from engine.training.__main__ import run as train
     train(["train", *arguments], prog="crowd")
     return Status.OK
 

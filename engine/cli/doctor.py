@@ -12,13 +12,15 @@ import numpy as np
 from engine.backends.base import create_backend
 from engine.bundle import load_bundle
 from engine.cli.gpu import Gpu, check_gpu
-from engine.cli.machine import Cpu, Cuda, probe_cuda, read_cpu, read_versions
+from engine.cli.machine import PACKAGES, Cpu, Cuda, probe_cuda, read_cpu, read_versions
 from engine.config import CounterConfig
 from engine.errors import EngineError
 
 BACKENDS = ("openvino", "torch", "tensorrt")
-# Distribution that a backend runs on. TensorRT has two, and needs a GPU first: its own message says what is missing.
-_RUNTIME = {"openvino": "openvino", "torch": "torch"}
+# Distributions that a backend runs on, and the command that adds them. TensorRT has two, and needs a GPU first: its
+# own message says what is missing.
+_RUNTIMES = {"openvino": ("openvino",), "torch": ("torch", "safetensors")}
+_INSTALL = {"openvino": "pip install openvino", "torch": "pip install 'crowd-engine[train]'"}
 # What a backend raises, and what a damaged install of its runtime raises when it is imported.
 _BROKEN = (EngineError, ImportError, OSError, RuntimeError)
 
@@ -77,7 +79,8 @@ def examine(try_count: Callable[[str], str] | None = None) -> Report:
             cannot. None tries the real ones.
     """
     try_count = try_count or _try_count
-    versions = read_versions()
+    # What PyTorch's backend needs beside it.
+    versions = read_versions((*PACKAGES, "safetensors"))
     return Report(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -105,9 +108,8 @@ def check_backend(name: str, versions: dict[str, str | None], try_count: Callabl
     try:
         return BackendState(name, True, try_count(name), None)
     except _BROKEN as error:
-        runtime = _RUNTIME.get(name)
-        missing = runtime is not None and versions.get(runtime) is None
-        return BackendState(name, False, _describe(error), f"pip install {runtime}" if missing else None)
+        missing = any(versions.get(runtime) is None for runtime in _RUNTIMES.get(name, ()))
+        return BackendState(name, False, _describe(error), _INSTALL[name] if missing else None)
 
 
 def _describe(error: Exception) -> str:

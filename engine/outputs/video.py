@@ -39,7 +39,7 @@ class VideoWriter:
     Leaving the context with an exception discards the video; :meth:`close` completes it.
 
     Raises:
-        EngineError: PyAV is not installed, or has no encoder.
+        EngineError: PyAV is not installed.
         ConfigError: another suffix, no such folder, or ``fps`` is not from 0.01 to 1000.
         OSError: the file cannot be written.
     """
@@ -74,7 +74,8 @@ class VideoWriter:
                 after it.
 
         Raises:
-            EngineError: the video is closed, or the encoder fails.
+            ConfigError: the picture is of another shape or dtype.
+            EngineError: the video is closed, PyAV has no encoder, or the encoder fails.
             OSError: the file cannot be written.
         """
         if self._closed:

@@ -14,6 +14,11 @@ from engine.zones.members import Polygon
 
 # Of a file; a thousand zones of a hundred corners fit.
 _MAX_BYTES = 4 << 20
+# A dict has no place for a unit, or for lines.
+_POLYGONS = (
+    "polygons by name are in pixels; for fractions of the picture, engine.zones.layout.ZoneLayout has "
+    'from_polygons({...}, unit="fractions"), and for lines from_dict({...})'
+)
 
 Zones: TypeAlias = ZoneLayout | Mapping[str, Polygon] | str | os.PathLike[str] | None
 
@@ -32,9 +37,13 @@ def as_layout(zones: Zones) -> ZoneLayout:
         return load_layout(zones)
     if not isinstance(zones, Mapping):
         raise ConfigError(
-            f"zones must be polygons by name, a ZoneLayout or the path of a JSON file, got {type(zones).__name__}"
+            "zones must be polygons by name, a ZoneLayout or the path of a JSON file, "
+            f"got {type(zones).__name__}; {_POLYGONS}"
         )
-    return ZoneLayout.from_polygons(zones)
+    try:
+        return ZoneLayout.from_polygons(zones)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {_POLYGONS}") from error
 
 
 def load_layout(path: str | os.PathLike[str]) -> ZoneLayout:

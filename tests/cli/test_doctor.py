@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 
@@ -105,14 +108,30 @@ def only(*working: str):
 
 
 def test_backend_states():
-    versions = {"openvino": "1.0", "torch": None}
+    versions = {"openvino": "1.0", "torch": None, "safetensors": "0.5"}
     assert check_backend("openvino", versions, only("openvino")) == BackendState(
         "openvino", True, "openvino on cpu", None
     )
     # Installed and failing is another thing than not installed: no command would help.
     assert check_backend("openvino", versions, only()).install is None
-    assert check_backend("torch", versions, only()).install == "pip install torch"
+    assert check_backend("torch", versions, only()).install == "pip install 'crowd-engine[train]'"
+    # PyTorch is not enough.
+    here = {"torch": "2.9", "safetensors": None}
+    assert check_backend("torch", here, only()).install == "pip install 'crowd-engine[train]'"
+    assert check_backend("torch", here | {"safetensors": "0.5"}, only()).install is None
     assert check_backend("tensorrt", versions, only()) == BackendState("tensorrt", False, "tensorrt is broken", None)
+
+
+@pytest.mark.parametrize("missing", ["torch", "safetensors"])
+def test_the_torch_backend_names_the_module_that_is_missing(missing):
+    program = (
+        "import sys, types\n"
+        f"sys.modules['torch'] = types.ModuleType('torch')\nsys.modules['{missing}'] = None\n"
+        "import engine.backends.torch.backend"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
+    advice = re.escape("pip install 'crowd-engine[train]'")
+    assert re.search(rf"BackendError: .* \(.*\b{missing}\b.*\): {advice}$", done.stderr)
 
 
 @pytest.mark.parametrize("error", [ImportError("no _core"), OSError("libx.so"), RuntimeError("CPU")])
@@ -136,7 +155,7 @@ def report(**changes) -> Report:
         "model": Model("default", "ab" * 32, None),
         "backends": (
             BackendState("openvino", True, "openvino on cpu, float32", None),
-            BackendState("torch", False, "needs torch", "pip install torch"),
+            BackendState("torch", False, "needs torch", "pip install 'crowd-engine[train]'"),
             BackendState("tensorrt", False, "not in this version", None),
         ),
         "auto": "openvino on cpu, float32",
@@ -154,7 +173,7 @@ def test_text_of_a_healthy_machine():
         "tensorrt tensorrt 10.9",
         "model default, every file matches its hash (abababababab)",
         "openvino works: openvino on cpu, float32",
-        "torch missing: pip install torch",
+        "torch missing: pip install 'crowd-engine[train]'",
         "tensorrt fails: not in this version",
     ):
         assert line in lines
@@ -187,6 +206,8 @@ def test_examining_this_machine_asks_every_backend():
 
     found = examine(try_count)
     assert asked == [*doctor.BACKENDS, "auto"]
+    # Else the advice for PyTorch's backend would always be to install.
+    assert found.versions["safetensors"] == read_versions(["safetensors"])["safetensors"]
     assert found.auto == "auto"
     assert found.healthy
 

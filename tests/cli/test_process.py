@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from types import ModuleType
 
 import pytest
+from reliability.processes import python, run, started
 
 from engine import cli
 from engine.cli import main
@@ -45,7 +45,7 @@ def test_generated_names_avoid_given_ones():
 
 def test_eval_without_scipy_names_the_extra(tmp_path):
     program = "import sys; sys.modules['scipy'] = None; from engine.cli import main; sys.exit(main(['eval', '.']))"
-    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
+    done = run(python("-c", program))
     assert done.returncode == 1
     assert "crowd-engine[eval]" in done.stderr
     assert "Traceback" not in done.stderr
@@ -54,7 +54,7 @@ def test_eval_without_scipy_names_the_extra(tmp_path):
 def test_export_gets_its_arguments_as_they_are(monkeypatch):
     seen = []
     stand_in = ModuleType("engine.export.__main__")
-    stand_in.main = seen.append
+    stand_in.run = seen.append
     monkeypatch.setitem(sys.modules, "engine.export.__main__", stand_in)
     assert main(["export", "--help", "best.pt", "--out", "x"]) == 0
     assert seen == [["--help", "best.pt", "--out", "x"]]
@@ -66,22 +66,72 @@ def test_commands_without_their_packages_name_the_extra(command):
         "import sys; sys.modules['torch'] = sys.modules['onnx'] = None\n"
         f"from engine.cli import main; sys.exit(main(['{command}', '--anything']))"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
+    done = run(python("-c", program))
     assert done.returncode == 1
     assert f"crowd-engine[{command}]" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["count", "--help"], ["eval", "--help"], ["doctor", "--help"]])
-def test_help_loads_no_runtime_and_has_an_example(arguments):
+@pytest.mark.parametrize("command", ["", "count", "stream", "eval", "bench", "doctor"])
+def test_help_loads_no_runtime_and_has_an_example(command):
+    arguments = [*command.split(), "--help"]
     program = (
         f"import sys\nfrom engine.cli import main\ntry: main({arguments})\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'openvino', 'numpy', 'scipy', 'PIL', 'tensorrt', 'triton'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
+    done = run(python("-c", program))
     assert done.returncode == 0, done.stderr
     assert "example:" in done.stdout
+
+
+@pytest.mark.parametrize("words", ["train", "export", "export quantize"])
+def test_help_of_the_commands_of_an_extra(words, capsys):
+    """Their parsers stand beside what they need."""
+    pytest.importorskip("torch", reason="PyTorch comes with the train extra")
+    pytest.importorskip("onnx", reason="ONNX comes with the export extra")
+    with pytest.raises(SystemExit) as stop:
+        main([*words.split(), "--help"])
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    usage, description = printed.split("\n\n")[:2]
+    assert usage.startswith(f"usage: crowd {words}")
+    assert description.endswith(".")
+    assert "None" not in printed
+    if words != "export quantize":
+        assert f"example:\n  crowd {words} " in printed
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (1, "count picture.jpg --model missing"),
+        (1, "export verify missing"),
+        (1, "export cubins missing"),
+        (2, "eval missing"),
+        (2, "train missing"),
+        (2, "export missing.pt bundle"),
+    ],
+)
+def test_one_failure_has_one_status_whatever_the_command(status, words, tmp_path, monkeypatch, capsys):
+    for needed in ("torch", "onnx", "triton"):
+        pytest.importorskip(needed, reason="export needs its extra")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "picture.jpg").touch()
+    assert main(words.split()) == status
+    assert capsys.readouterr().err.startswith("crowd: ")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(1, "engine.training train missing"), (2, "engine.export verify missing")]
+)
+def test_the_modules_end_with_a_message(status, words, tmp_path):
+    pytest.importorskip("torch", reason="PyTorch comes with the train extra")
+    pytest.importorskip("onnx", reason="ONNX comes with the export extra")
+    done = run(python("-m", *words.split()), cwd=tmp_path)
+    assert done.returncode == status
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_version_is_printed(capsys):
@@ -110,8 +160,7 @@ sys.exit(main(["count", sys.argv[1]], counter_factory=Slow))
 def slow_process(tmp_path):
     for number in range(400):
         (tmp_path / f"{number:03d}.jpg").touch()
-    command = [sys.executable, "-P", "-c", _SLOW, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with started(python("-c", _SLOW, tmp_path)) as process:
         yield process
 
 

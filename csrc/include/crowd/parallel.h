@@ -7,7 +7,7 @@
 namespace crowd {
 
 // The number of threads that take part in a parallel_for of so many tasks; 0 threads stand for one per
-// processor that this process may use.
+// processor that the calling thread may run on (on Linux; elsewhere, one per processor of the machine).
 int count_workers(Index tasks, int threads);
 
 // Calls body(task, worker) once for every task in [0, tasks) and returns when all have run.
