@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -169,9 +170,11 @@ def test_the_reference_comes_first_and_nothing_comes_twice():
 
 
 def test_the_drawn_crowd_is_the_same_everywhere():
-    image = draw_crowd(50, 40)
-    assert image.shape == (40, 50, 3)
+    image = draw_crowd(400, 300)
+    assert image.shape == (300, 400, 3)
     assert image.dtype == np.uint8
-    assert np.array_equal(image, draw_crowd(50, 40))
-    # Heads are darker than the ground, and reach every border.
-    assert (draw_crowd(400, 300).max(axis=-1) < 100).mean() > 0.01
+    # Heads are darker than the ground.
+    assert (image.max(axis=-1) < 100).mean() > 0.01
+    # Drawn in integers alone: no machine rounds it otherwise.
+    digest = "8c6ecf70c040d48e0fcf7cfec681b613e0512117705887ce1d1faf9a0da026db"
+    assert hashlib.sha256(image.tobytes()).hexdigest() == digest

@@ -113,8 +113,9 @@ def test_one_line_per_picture(pictures, capsys):
 
 def test_options_reach_the_counter(pictures):
     numbers = ("--steps", 4, "--threads", 2, "--seed", 7, "--samples", 3)
-    assert crowd("count", pictures, *numbers, "--backend", "torch", "--performance", "latency") == 0
-    expected = {"model": "default", "device": "auto", "backend": "torch", "compute_type": "default"}
+    names = ("--model", "own", "--device", "cpu", "--backend", "torch", "--compute-type", "bfloat16")
+    assert crowd("count", pictures, *numbers, *names, "--performance", "latency") == 0
+    expected = {"model": "own", "device": "cpu", "backend": "torch", "compute_type": "bfloat16"}
     expected |= {"steps": 4, "samples": 3, "seed": 7, "cpu_threads": 2, "performance": "latency"}
     assert StandInCounter.last.options == expected
 
@@ -285,14 +286,18 @@ def test_errors_of_the_counter_become_one_line(error, status, pictures, capsys):
     assert capsys.readouterr() == ("", f"crowd: {error}\n")
 
 
+def annotate(folder: Path, numbers: tuple[int, ...]) -> None:
+    """Pictures IMG_N.jpg that count as N people, with five more annotated."""
+    (folder / "images").mkdir(parents=True)
+    for number in numbers:
+        (folder / "images" / f"IMG_{number}.jpg").write_bytes(b"x" * number)
+    table = {f"IMG_{n}.jpg": [[1, 1]] * (n + 5) for n in numbers}
+    (folder / "points.json").write_text(json.dumps(table))
+
+
 def test_eval_prints_a_table_and_writes_rows(tmp_path, capsys):
-    for part, numbers in (("part_A", (9, 10, 20)), ("part_B", (30,))):
-        images = tmp_path / part / "images"
-        images.mkdir(parents=True)
-        for number in numbers:
-            (images / f"IMG_{number}.jpg").write_bytes(b"x" * number)
-        table = {f"IMG_{n}.jpg": [[1, 1]] * (n + 5) for n in numbers}
-        (tmp_path / part / "points.json").write_text(json.dumps(table))
+    annotate(tmp_path / "part_A", (9, 10, 20))
+    annotate(tmp_path / "part_B", (30,))
     report = tmp_path / "rows.json"
     assert crowd("eval", tmp_path, "--only-digit", 0, "--steps", 1, 2, "--json", report) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -306,6 +311,25 @@ def test_eval_prints_a_table_and_writes_rows(tmp_path, capsys):
     ]
     rows = json.loads(report.read_text())
     assert [(r["true"], r["predicted"], r["low"], r["high"]) for r in rows[:2]] == [(15, 10, 9, 12), (25, 20, 19, 22)]
+
+
+@pytest.mark.parametrize(
+    ("options", "counted"),
+    [
+        ("", [4, 5, 1, 2, 3]),
+        ("--split test", [4, 5]),
+        ("--split train", [1, 2, 3]),
+        ("--limit 3", [4, 5, 1]),
+        ("--split train --limit 2", [1, 2]),
+        ("--only-digit 3 --limit 1", [3]),
+    ],
+)
+def test_eval_of_a_part_of_the_pictures(options, counted, tmp_path):
+    annotate(tmp_path / "data" / "train_data", (1, 2, 3))
+    annotate(tmp_path / "data" / "test_data", (4, 5))
+    report = tmp_path / "rows.json"
+    assert crowd("eval", tmp_path / "data", *options.split(), "--json", report, "--quiet") == 0
+    assert [row["predicted"] for row in json.loads(report.read_text())] == counted
 
 
 def test_eval_of_nothing_is_bad_usage(tmp_path, capsys):

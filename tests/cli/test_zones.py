@@ -7,7 +7,9 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import engine
 from engine.cli import main
@@ -53,7 +55,14 @@ def test_zones_in_every_output(zones: Path, tmp_path: Path, capsys: pytest.Captu
     (entry,) = json.loads((tmp_path / "r.json").read_text())
     assert entry["zones"] == {"left": left, "right": others}
     assert entry["zone_intervals"]["left"] == [low, high]
-    assert (tmp_path / "o.png").stat().st_size > 1000
+    saved, plain = np.asarray(Image.open(tmp_path / "o.png")), np.asarray(result.plot(zones=False))
+    drawn = (saved != plain).any(axis=-1)
+    height, width = drawn.shape
+    # The line from side to side, and the border between the zones from top to bottom.
+    assert drawn[round(0.4 * height)].mean() > 0.9
+    assert drawn[:, width // 2].mean() > 0.9
+    # And not everything else: the heads and the count are those of the picture without zones.
+    assert drawn.mean() < 0.2
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from reliability.processes import describe, python, run
 
 # The pool's threads do not exist in a forked child, which must start its own; both must end cleanly.
 _FORK = """
@@ -48,15 +47,15 @@ time.sleep(0.3)
 """
 
 
-def _run(program: str, folder: Path) -> None:
-    # Away from the source tree, whose engine/ lacks the compiled part.
-    subprocess.run([sys.executable, "-c", program], cwd=folder, check=True)
+def _run(program: str) -> None:
+    done = run(python("-c", program))
+    assert done.returncode == 0, describe(done)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
-def test_a_forked_child_computes_the_same(tmp_path: Path) -> None:
-    _run(_FORK, tmp_path)
+def test_a_forked_child_computes_the_same() -> None:
+    _run(_FORK)
 
 
-def test_exit_while_kernels_run(tmp_path: Path) -> None:
-    _run(_EXIT, tmp_path)
+def test_exit_while_kernels_run() -> None:
+    _run(_EXIT)

@@ -10,8 +10,6 @@ from engine.maps import head_maps
 
 torch = pytest.importorskip("torch")
 
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
-
 from engine.model.network import CrowdNetwork  # noqa: E402
 
 CONFIG = ModelConfig()
@@ -63,6 +61,9 @@ def test_fold_and_unfold_are_inverse_and_agree_with_the_engine(network) -> None:
 @torch.inference_mode()
 def test_the_network_stays_within_its_budget(network) -> None:
     """At 1024x768: convolutions of three steps within 25 GMAC, and a step within 1.5 with its attention."""
+    # Here, as it imports Triton, which the tests of the kernels must first tell to interpret them.
+    from torch.utils.flop_counter import FlopCounterMode
+
     features = torch.zeros(1, CONFIG.features, 96, 128)
     latent = torch.zeros(1, CONFIG.latent_channels, 96, 128)
     with FlopCounterMode(display=False) as encoder:

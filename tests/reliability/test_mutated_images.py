@@ -16,8 +16,10 @@ from engine.config import ImageLimits
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
 
-# Of address space, libraries included. A picture at the limit of 160 megapixels takes about 1.2 GiB.
+# Of address space, libraries included. A picture at the limit of 160 megapixels takes 2.5 GiB at most.
 _MEMORY = 3 << 30
+# Of processor time; they take 0.5 ms in the mean, and the slowest some seconds.
+_SECONDS_PER_PICTURE = 0.05
 
 
 def test_damaged_pictures_are_read_or_refused(tmp_path: Path, long_run: bool) -> None:
@@ -25,7 +27,7 @@ def test_damaged_pictures_are_read_or_refused(tmp_path: Path, long_run: bool) ->
     first, count = (20_000, 100_000) if long_run else (0, 20_000)
     marker = tmp_path / "number"
     command = python("-m", "reliability.mutated_images", "--first", first, "--count", count, "--marker", marker)
-    done = run([str(x) for x in command], memory=_MEMORY)
+    done = run([str(x) for x in command], memory=_MEMORY, processor_s=round(count * _SECONDS_PER_PICTURE))
     assert done.stdout, f"picture {marker.read_text()}: the process {describe(done)}"
     report = json.loads(done.stdout.splitlines()[-1])
     print(report)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import io
+import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from reliability.processes import TESTS, describe, python, run
 from reliability.small_bundle import write_small_bundle
+from safetensors import SafetensorError
+
+import engine
+from engine.bundle import WEIGHTS_FILE, add_files
+from engine.errors import ConfigError, ImageError
+from engine.export.checkpoint import load_checkpoint
+from engine.images import load_image
+from engine.training.start import start_network
 
 ROOT = TESTS.parent
 PICTURE = ROOT / "examples" / "pictures" / "images" / "pedestrians.jpg"
@@ -90,19 +101,13 @@ class Payload:
 
 
 def test_hostile_checkpoints_run_nothing(tmp_path: Path) -> None:
-    """Written as a checkpoint, a weights file, and a picture."""
-    import pickle
-
+    """Written as a checkpoint, and given as a picture too."""
     trace = tmp_path / "ran"
     checkpoint = tmp_path / "best.pt"
     torch.save({"config": {"model": {}}, "average": Payload(trace)}, checkpoint)
     pickle.loads(pickle.dumps(Payload(trace)))
     assert trace.exists(), "the payload does nothing, so this test would show nothing"
     trace.unlink()
-    from engine.errors import ConfigError, ImageError
-    from engine.export.checkpoint import load_checkpoint
-    from engine.images import load_image
-
     with pytest.raises(ConfigError, match="not a checkpoint"):
         load_checkpoint(checkpoint)
     with pytest.raises(ImageError):
@@ -110,15 +115,24 @@ def test_hostile_checkpoints_run_nothing(tmp_path: Path) -> None:
     assert not trace.exists()
 
 
-def test_hostile_weights_run_nothing(tmp_path: Path) -> None:
-    """A pickle in the place of the weights, with a right hash."""
-    from safetensors.torch import load_file
+def _count_with(bundle: Path) -> None:
+    engine.CrowdCounter(model=bundle, backend="torch", device="cpu")
 
-    from engine.bundle import WEIGHTS_FILE
 
-    folder = write_small_bundle(tmp_path / "bundle").path
-    trace = tmp_path / "ran"
-    torch.save({"w": Payload(trace)}, folder / WEIGHTS_FILE)
-    with pytest.raises(Exception, match="header"):
-        load_file(folder / WEIGHTS_FILE)
+def _train_from(bundle: Path) -> None:
+    unused: Any = None
+    start_network(bundle, unused)
+
+
+@pytest.mark.parametrize("load", [_count_with, _train_from])
+@pytest.mark.parametrize("write", [torch.save, pickle.dump], ids=["torch.save", "pickle.dump"])
+def test_hostile_weights_run_nothing(load: Callable[[Path], None], write: Callable[..., None], tmp_path: Path) -> None:
+    """A pickle in the place of a bundle's weights, with its right size and hash in the manifest."""
+    bundle = write_small_bundle(tmp_path / "bundle").path
+    trace, hostile = tmp_path / "ran", io.BytesIO()
+    # No smaller than the weights that it replaces, or the graphs that refer to those are refused.
+    write({"w": Payload(trace), "more": torch.zeros(1000)}, hostile)
+    add_files(bundle, {WEIGHTS_FILE: hostile.getvalue()}, {})
+    with pytest.raises(SafetensorError, match="header"):
+        load(bundle)
     assert not trace.exists()

@@ -62,8 +62,14 @@ def test_a_count_sends_nothing(program: str, tmp_path: Path) -> None:
 @pytest.mark.skipif(not find_spec("openvino_telemetry"), reason="this OpenVINO has no reporter to be silenced")
 def test_what_is_silenced_is_there(tmp_path: Path) -> None:
     """The same watch sees what OpenVINO does by itself; it sends to a host that no test can reach."""
-    blocked = "import socket\nsocket.getaddrinfo = None\n"
-    events, _ = _events(tmp_path, blocked + "import openvino, time\ntime.sleep(1)\n")
+    # A thread of OpenVINO's starts the process that reports, some time after the import: until then, or for a minute.
+    program = (
+        "import socket, time\nsocket.getaddrinfo = None\nimport openvino\n"
+        "for _ in range(600):\n"
+        "    if os.fstat(log).st_size: break\n"
+        "    time.sleep(0.1)\n"
+    )
+    events, _ = _events(tmp_path, program)
     assert events
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -14,7 +16,7 @@ from cameras import PATIENCE, SteppedCamera, count_numbers
 from videos import numbered
 
 from engine.errors import SourceError
-from engine.stream import opening
+from engine.stream import opening, pipeline
 from engine.stream.frame import Frame
 from engine.stream.live import LivePictures, LiveVideo, Patience
 from engine.stream.opening import StreamOptions, open_source
@@ -116,14 +118,23 @@ def test_closing_from_another_thread_ends_the_iteration() -> None:
     camera.end()
 
 
-def test_a_forgotten_stream_stops_reading() -> None:
-    camera = SteppedCamera()
-    stream = stream_of(camera, lambda: None)
-    camera.produce(1)
-    next(stream)
-    thread = stream._reader._thread
-    camera.end()
-    del stream
+@pytest.mark.parametrize("counted", [0, 1])
+def test_a_forgotten_stream_stops_reading(counted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half-way, and before its first frame, where no generator has begun that would close the reader as it goes."""
+    # It waits for the camera when it is told to stop, and ends with the next frame, not before.
+    monkeypatch.setattr(pipeline, "_FAREWELL", 0.0)
+    numbers: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    camera = map(numbered, iter(numbers.get, None))
+    reader = FrameReader(LivePictures("camera", camera, "rgb", None, timeout=PATIENCE))
+    stream = CountStream(reader, count_frames(reader, None, None, count_numbers()))
+    for number in range(counted):
+        numbers.put(number)
+        assert next(stream).index == number
+    thread = reader._thread
+    del reader, stream
+    gc.collect()
+    # The camera goes on: it is the reader that ends.
+    numbers.put(counted)
     thread.join(PATIENCE)
     assert not thread.is_alive()
 
