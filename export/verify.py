@@ -9,14 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 import torch
-from safetensors.torch import load_file
 
 from engine.backends.base import create_backend
-from engine.bundle import WEIGHTS_FILE, Bundle, load_bundle
+from engine.bundle import Bundle, load_bundle
 from engine.config import FEATURE_STRIDE, CounterConfig
 from engine.kernels import reference
-from engine.model.layers import fold_norms
-from engine.model.network import CrowdNetwork
+from engine.model.bundle_network import load_bundle_network
 from engine.preprocess import to_input
 from engine.sampler import Latents, denoise, initial_noise
 
@@ -161,10 +159,7 @@ class TorchRunner(_HostRunner):
     """The network in PyTorch, float32, with the bundle's weights."""
 
     def __init__(self, bundle: Bundle):
-        self.network = CrowdNetwork(bundle.model)
-        fold_norms(self.network)
-        weights = load_file(bundle.path / WEIGHTS_FILE)
-        self.network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        self.network = load_bundle_network(bundle)
 
     @torch.inference_mode()
     def encode(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -34,7 +34,7 @@ def _layer(path: Path) -> str:
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "__init__": ({"counter", "core"}, set()),
     "core": ({"core"}, set()),
-    "model": ({"model", "core"}, {"torch"}),
+    "model": ({"model", "core"}, {"torch", "safetensors"}),
     "backends.__init__": (set(), set()),
     # The registry names the backends as text: it loads none of them.
     "backends.base": ({"core", "backends.cuda", "backends.tensorrt"}, set()),
@@ -63,7 +63,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "kernels": (set(), {"torch", "triton"}),
-    "training": ({"training", "model", "core"}, {"torch", "scipy", "safetensors"}),
+    "training": ({"training", "model", "core"}, {"torch", "scipy"}),
     "export": ({"export", "model", "core", "training"}, {"torch", "onnx", "onnxruntime", "safetensors"}),
 }
 

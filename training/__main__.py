@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from engine.config import CountingRule, ModelConfig
+from engine.config import CountingRule
 from engine.errors import ConfigError, EngineError
 from engine.model.checkpoint import load_network, save_model
 from engine.training.augment import AugmentConfig
@@ -59,7 +59,7 @@ def build_parser(prog: str = _PROG) -> argparse.ArgumentParser:
     run.add_argument("--iterations", type=int, help="length of the run; 0 to go by minutes")
     run.add_argument("--minutes", type=float, help=f"length of the run (default: {TrainConfig.minutes:g})")
     run.add_argument("--batch", type=int, help=f"crops per step (default: {TrainConfig.batch})")
-    run.add_argument("--crop", type=int, help=f"pixels per side, a multiple of 32 (default: {ModelConfig.crop_size})")
+    run.add_argument("--crop", type=int, help="pixels per side, a multiple of 32 (default: the model's)")
     run.add_argument("--learning-rate", type=float, help=f"at its peak (default: {TrainConfig.learning_rate})")
     run.add_argument("--scale", type=float, nargs=2, help=f"range of the zoom (default: {AugmentConfig.scale})")
     run.add_argument("--validate-every", type=float, help=f"minutes (default: {TrainConfig.validate_every:g})")
@@ -140,14 +140,10 @@ def _check_split(options: argparse.Namespace, train_on: list[Sample], held_out: 
 
 def _config(options: argparse.Namespace) -> TrainConfig:
     config = read_recipe(options.recipe) if options.recipe else TrainConfig()
-    if options.start and options.crop:
-        raise ConfigError("--crop cannot be changed with --start: the weights' attention is made for theirs")
     if options.minutes is not None and options.iterations is None:
         config = dataclasses.replace(config, iterations=0)
-    names = ("iterations", "minutes", "batch", "learning_rate", "validate_every", "seed")
+    names = ("iterations", "minutes", "batch", "crop", "learning_rate", "validate_every", "seed")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.crop:
-        given["model"] = dataclasses.replace(config.model, crop_size=options.crop)
     if options.scale:
         given["augment"] = dataclasses.replace(config.augment, scale=tuple(options.scale))
     return dataclasses.replace(config, **given)

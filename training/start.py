@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from engine.bundle import MANIFEST_FILE, WEIGHTS_FILE, Bundle, load_bundle
+from engine.bundle import MANIFEST_FILE, load_bundle
 from engine.config import CountingRule, ModelConfig
 from engine.model.checkpoint import load_network, load_state
-from engine.model.layers import ConvNorm, channels_last, fold_norms
+from engine.model.layers import ConvNorm, channels_last
 from engine.model.network import CrowdNetwork
 from engine.training.batches import Batches
 
@@ -48,7 +48,10 @@ def start_network(start: str | Path, batches: Batches) -> CrowdNetwork:
     """
     if not is_bundle(start):
         return load_network(Path(start))
-    return unfold_norms(_folded(load_bundle(start)), batches)
+    # Here and not above: a run from a checkpoint does without safetensors.
+    from engine.model.bundle_network import load_bundle_network
+
+    return unfold_norms(load_bundle_network(load_bundle(start)), batches)
 
 
 @torch.no_grad()
@@ -74,16 +77,6 @@ def unfold_norms(folded: CrowdNetwork, batches: Batches) -> CrowdNetwork:
         state[f"{name}.norm.bias"] = old[f"{name}.conv.bias"] + mean
     network.load_state_dict(state)
     return network.eval()
-
-
-def _folded(bundle: Bundle) -> CrowdNetwork:
-    # Here and not above: a run from a checkpoint does without safetensors.
-    from safetensors.torch import load_file
-
-    network = fold_norms(CrowdNetwork(bundle.model))
-    weights = load_file(bundle.path / WEIGHTS_FILE)
-    network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    return network
 
 
 def _conv_norms(network: nn.Module) -> list[tuple[str, ConvNorm]]:

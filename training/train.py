@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from engine.config import ModelConfig
+from engine.config import PADDING, ModelConfig
 from engine.errors import ConfigError
 from engine.model.checkpoint import load_state, save_whole
 from engine.model.layers import channels_last
@@ -38,6 +38,8 @@ class TrainConfig:
         iterations: length of the run. The learning rate falls to zero over it.
         minutes: length of the run where ``iterations`` is 0; a resumed run goes on from the minutes already spent.
         batch: crops in a step.
+        crop: side of the crops in pixels, a multiple of 32; 0 is the ``crop_size`` of the model. A model that starts
+            from random weights takes it for its own.
         optimizer: "muon" for :class:`MuonAdamW`, or "adamw" for AdamW alone.
         learning_rate, weight_decay, warmup: of the optimiser; warm-up in iterations.
         ema: decay of the averaged weights, which are the ones that are kept.
@@ -47,6 +49,7 @@ class TrainConfig:
     iterations: int = 0
     minutes: float = 60.0
     batch: int = 16
+    crop: int = 0
     optimizer: str = "muon"
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
@@ -69,6 +72,8 @@ class TrainConfig:
         for name in positive:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.crop < 0 or self.crop % PADDING:
+            raise ConfigError(f"crop must be a multiple of {PADDING}, got {self.crop}")
         if self.ema >= 1:
             raise ConfigError(f"ema must be below 1, got {self.ema}")
 
@@ -96,9 +101,9 @@ class TrainingRun:
         config = self.config
         rng = np.random.default_rng((config.seed, self.iteration, 1))
         pixels, heads, counts = (x.to(self.device, non_blocking=True) for x in batch)
-        size, latent = config.model.crop_size // 8, config.model.latent_channels
+        latent = len(pixels), config.model.latent_channels, pixels.shape[2] // 8, pixels.shape[3] // 8
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**63)))
-        noise = torch.randn((len(pixels), latent, size, size), generator=generator, device=self.device)
+        noise = torch.randn(latent, generator=generator, device=self.device)
         levels = draw_levels(len(pixels), config.loss, rng)
         with torch.autocast(self.device.type, torch.bfloat16):
             loss, parts = crowd_loss(self.network, config.model, config.loss, pixels, heads, counts, levels, noise)
@@ -140,7 +145,8 @@ class TrainingRun:
         Raises:
             ConfigError: it is of a network with other settings.
         """
-        state = load_state(path, self.device)
+        # Not to the GPU: the optimiser's counters stay where they are loaded, and are read by the host at every step.
+        state = load_state(path)
         if ModelConfig(**state["config"]["model"]) != self.config.model:
             raise ConfigError(
                 f"{path} is of a network with other settings; resume with those of its run, or start anew"
@@ -186,6 +192,8 @@ def train(
     resume = resume and (out / "last.pt").is_file()
     if start:
         config = dataclasses.replace(config, model=start_model(start))
+    elif config.crop:
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, crop_size=config.crop))
     batches = make_batches(samples, config, device)
     run = TrainingRun(config, out, device, start_network(start, batches) if start and not resume else None)
     if resume:
@@ -227,7 +235,8 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> MuonAdamW:
 
 def make_batches(samples: list[Sample], config: TrainConfig, device: str) -> Batches:
     """Batches made where the network is: on a GPU, or by Pillow in threads beside it on a CPU."""
-    settings = samples, config.model, config.augment, config.batch, config.seed
+    model = dataclasses.replace(config.model, crop_size=config.crop or config.model.crop_size)
+    settings = samples, model, config.augment, config.batch, config.seed
     return CrowdBatches(*settings) if torch.device(device).type == "cpu" else DeviceBatches(*settings, device=device)
 
 

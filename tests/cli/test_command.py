@@ -8,64 +8,15 @@ import json
 import os
 import sys
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cameras import PATIENCE
+from stand_in_counter import StandInCounter, StandInResult, crowd
 
 from engine.cli import main
-from engine.errors import BackendError, ConfigError, ImageError
-
-
-@dataclass
-class StandInResult:
-    count: int
-    interval: tuple[int, int]
-    warnings: tuple[str, ...] = ()
-    image_size: tuple[int, int] = (64, 48)
-    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
-    uncertainty: np.ndarray = field(default_factory=lambda: np.zeros((3, 4), np.float32))
-
-    @property
-    def density(self):
-        return np.full((2, 3), self.count / 6, np.float32)
-
-    def to_dict(self):
-        return {"count": self.count, "interval": list(self.interval)}
-
-    def save(self, path):
-        if Path(path).suffix == ".npy":
-            np.save(path, self.density)
-        else:
-            Path(path).write_text(f"overlay of {self.count}")
-
-
-class StandInCounter:
-    """Counts the bytes of a file; a file that starts with "bad" is no picture."""
-
-    last: StandInCounter
-
-    def __init__(self, **options):
-        self.options, self.closed = options, False
-        StandInCounter.last = self
-
-    def count(self, img, *, steps=None):
-        data = img if isinstance(img, bytes) else Path(img).read_bytes()
-        if data.startswith(b"bad"):
-            raise ImageError("not a picture")
-        if data.startswith(b"stop"):
-            raise KeyboardInterrupt
-        warnings = ("it is dark",) if data.startswith(b"dark") else ()
-        return StandInResult(len(data), (len(data) - 1, len(data) + 2), warnings)
-
-    def close(self):
-        self.closed = True
-
-
-def crowd(*arguments) -> int:
-    return main([str(a) for a in arguments], counter_factory=StandInCounter)
+from engine.errors import BackendError, ConfigError
 
 
 @pytest.fixture
@@ -284,59 +235,3 @@ def test_errors_of_the_counter_become_one_line(error, status, pictures, capsys):
 
     assert main(["count", str(pictures)], counter_factory=broken) == status
     assert capsys.readouterr() == ("", f"crowd: {error}\n")
-
-
-def annotate(folder: Path, numbers: tuple[int, ...]) -> None:
-    """Pictures IMG_N.jpg that count as N people, with five more annotated."""
-    (folder / "images").mkdir(parents=True)
-    for number in numbers:
-        (folder / "images" / f"IMG_{number}.jpg").write_bytes(b"x" * number)
-    table = {f"IMG_{n}.jpg": [[1, 1]] * (n + 5) for n in numbers}
-    (folder / "points.json").write_text(json.dumps(table))
-
-
-def test_eval_prints_a_table_and_writes_rows(tmp_path, capsys):
-    annotate(tmp_path / "part_A", (9, 10, 20))
-    annotate(tmp_path / "part_B", (30,))
-    report = tmp_path / "rows.json"
-    assert crowd("eval", tmp_path, "--only-digit", 0, "--steps", 1, 2, "--json", report) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [line[:4] for line in lines[1:]] == [
-        ["part_A", "1", "2", "5.00"],
-        ["part_B", "1", "1", "5.00"],
-        ["all", "1", "3", "5.00"],
-        ["part_A", "2", "2", "5.00"],
-        ["part_B", "2", "1", "5.00"],
-        ["all", "2", "3", "5.00"],
-    ]
-    rows = json.loads(report.read_text())
-    assert [(r["true"], r["predicted"], r["low"], r["high"]) for r in rows[:2]] == [(15, 10, 9, 12), (25, 20, 19, 22)]
-
-
-@pytest.mark.parametrize(
-    ("options", "counted"),
-    [
-        ("", [4, 5, 1, 2, 3]),
-        ("--split test", [4, 5]),
-        ("--split train", [1, 2, 3]),
-        ("--limit 3", [4, 5, 1]),
-        ("--split train --limit 2", [1, 2]),
-        ("--only-digit 3 --limit 1", [3]),
-    ],
-)
-def test_eval_of_a_part_of_the_pictures(options, counted, tmp_path):
-    annotate(tmp_path / "data" / "train_data", (1, 2, 3))
-    annotate(tmp_path / "data" / "test_data", (4, 5))
-    report = tmp_path / "rows.json"
-    assert crowd("eval", tmp_path / "data", *options.split(), "--json", report, "--quiet") == 0
-    assert [row["predicted"] for row in json.loads(report.read_text())] == counted
-
-
-def test_eval_of_nothing_is_bad_usage(tmp_path, capsys):
-    assert crowd("eval", tmp_path / "missing") == 2
-    assert "does not exist" in capsys.readouterr().err
-
-
-def test_eval_does_not_count_on_one_core_each(pictures, capsys):
-    assert crowd("eval", pictures, "--performance", "throughput") == 2
-    assert "one by one" in capsys.readouterr().err

@@ -92,7 +92,7 @@ def test_minutes_on_the_command_line_end_a_recipe_that_goes_by_iterations(folder
     [
         (["--validate", "7", "--exclude", "7"], "no picture's number ends in 7"),
         (["--exclude", *"012346789"], "no picture is left to train on"),
-        (["--start", "default", "--crop", "128"], "--crop cannot be changed with --start"),
+        (["--crop", "100"], "crop must be a multiple of 32, got 100"),
         (["--start", "none.pt"], "checkpoint none.pt does not exist"),
         (["--recipe", "none.json"], "recipe none.json cannot be read"),
     ],

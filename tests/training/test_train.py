@@ -17,7 +17,7 @@ from engine.model.checkpoint import load_network
 from engine.training.augment import AugmentConfig
 from engine.training.batches import CrowdBatches
 from engine.training.dataset import Sample
-from engine.training.train import TrainConfig, TrainingRun, train
+from engine.training.train import TrainConfig, TrainingRun, make_batches, train
 
 MODEL = ModelConfig(
     widths=(8, 8, 8, 16, 16),
@@ -93,6 +93,41 @@ def test_a_run_resumed_from_its_checkpoint_is_bit_equal(batches, tmp_path):
         assert torch.equal(value, got[name]), name
     # Equal weights would also follow from steps that do nothing.
     assert not torch.equal(next(iter(weights(first).values())), next(iter(expected.values())))
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=pytest.mark.gpu)])
+# Device "meta" has no values to copy, and says so.
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter:UserWarning")
+def test_a_run_resumed_elsewhere_keeps_its_counters_on_the_host(batches, tmp_path, device, optimizer):
+    config = dataclasses.replace(CONFIG, optimizer=optimizer)
+    first = TrainingRun(config, tmp_path)
+    first.step(batches.make(0))
+    first.save("part.pt")
+    resumed = TrainingRun(config, tmp_path, device)
+    resumed.load(tmp_path / "part.pt")
+    places = {
+        (name, value.device.type)
+        for each in resumed.optimizer._optimizers.values()
+        for state in each.state.values()
+        for name, value in state.items()
+    }
+    buffers = {"exp_avg", "exp_avg_sq", *(["momentum_buffer"] if optimizer == "muon" else [])}
+    # AdamW reads its counters at every step: on a GPU, the host would wait for it each time.
+    assert places == {("step", "cpu")} | {(name, device) for name in buffers}
+    assert {x.device.type for x in weights(resumed).values()} == {device}
+
+
+def test_crops_larger_than_the_models_own(samples, tmp_path):
+    config = dataclasses.replace(CONFIG, iterations=1, crop=96)
+    assert make_batches(samples, config, "cpu").make(0)[0].shape == (2, 3, 96, 96)
+    # A model from random weights is made for them; one that there is keeps its own, by which its logits are scaled.
+    new = train(config, samples, [], tmp_path / "new", progress=False)
+    assert load_network(new).config.crop_size == 96
+    old = train(dataclasses.replace(config, crop=0), samples, [], tmp_path / "old", progress=False)
+    tuned = train(config, samples, [], tmp_path / "tuned", start=old, progress=False)
+    assert load_network(tuned).config == load_network(old).config == MODEL
+    assert json.loads((tmp_path / "tuned" / "log.jsonl").read_text())["iteration"] == 1
 
 
 def test_batches_depend_on_their_number_and_seed_alone(samples, batches):

@@ -1,0 +1,65 @@
+"""``crowd eval`` with a stand-in counter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from stand_in_counter import crowd
+
+
+def annotate(folder: Path, numbers: tuple[int, ...]) -> None:
+    """Pictures IMG_N.jpg that count as N people, with five more annotated."""
+    (folder / "images").mkdir(parents=True)
+    for number in numbers:
+        (folder / "images" / f"IMG_{number}.jpg").write_bytes(b"x" * number)
+    table = {f"IMG_{n}.jpg": [[1, 1]] * (n + 5) for n in numbers}
+    (folder / "points.json").write_text(json.dumps(table))
+
+
+def test_eval_prints_a_table_and_writes_rows(tmp_path, capsys):
+    annotate(tmp_path / "part_A", (9, 10, 20))
+    annotate(tmp_path / "part_B", (30,))
+    report = tmp_path / "rows.json"
+    assert crowd("eval", tmp_path, "--only-digit", 0, "--steps", 1, 2, "--json", report) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:4] for line in lines[1:]] == [
+        ["part_A", "1", "2", "5.00"],
+        ["part_B", "1", "1", "5.00"],
+        ["all", "1", "3", "5.00"],
+        ["part_A", "2", "2", "5.00"],
+        ["part_B", "2", "1", "5.00"],
+        ["all", "2", "3", "5.00"],
+    ]
+    rows = json.loads(report.read_text())
+    assert [(r["true"], r["predicted"], r["low"], r["high"]) for r in rows[:2]] == [(15, 10, 9, 12), (25, 20, 19, 22)]
+
+
+@pytest.mark.parametrize(
+    ("options", "counted"),
+    [
+        ("", [4, 5, 1, 2, 3]),
+        ("--split test", [4, 5]),
+        ("--split train", [1, 2, 3]),
+        ("--limit 3", [4, 5, 1]),
+        ("--split train --limit 2", [1, 2]),
+        ("--only-digit 3 --limit 1", [3]),
+    ],
+)
+def test_eval_of_a_part_of_the_pictures(options, counted, tmp_path):
+    annotate(tmp_path / "data" / "train_data", (1, 2, 3))
+    annotate(tmp_path / "data" / "test_data", (4, 5))
+    report = tmp_path / "rows.json"
+    assert crowd("eval", tmp_path / "data", *options.split(), "--json", report, "--quiet") == 0
+    assert [row["predicted"] for row in json.loads(report.read_text())] == counted
+
+
+def test_eval_of_nothing_is_bad_usage(tmp_path, capsys):
+    assert crowd("eval", tmp_path / "missing") == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_eval_does_not_count_on_one_core_each(tmp_path, capsys):
+    assert crowd("eval", tmp_path, "--performance", "throughput") == 2
+    assert "one by one" in capsys.readouterr().err
