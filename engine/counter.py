@@ -161,8 +161,9 @@ class CrowdCounter:
 
         Args:
             source: path of a video file or of a folder of pictures, address (http, https, rtsp, rtmp, udp, srt...),
-                number of a camera, or iterable of anything that :meth:`count` takes. Videos and cameras need PyAV. Of a
-                folder, the pictures that lie in it, not those in folders below.
+                number of a camera, or iterable of anything that :meth:`count` takes (its memory may be reused once the
+                next is asked for). Videos and cameras need PyAV. Of a folder, the pictures that lie in it, not those in
+                folders below.
             fps: count so many frames a second; None counts all. Of folders and iterables, the rate of their pictures
                 (1 a second for None), which gives the frames their times.
             live: take the newest frame, and drop and number those that came meanwhile. None: cameras and streams are
@@ -188,7 +189,8 @@ class CrowdCounter:
         """
         plan, backend = self._plan(steps, samples, zones), self._open_backend()
         warm = plan_warm_start(warm_start, plan, backend)
-        reader = FrameReader(open_source(source, StreamOptions(fps, live, color, Patience(timeout, give_up))))
+        options = StreamOptions(fps, live, color, Patience(timeout, give_up))
+        reader = FrameReader(open_source(source, options, backend.take))
         # Frames that are counted one by one keep nobody else busy.
         count = self._count_all if warm or reader.is_live else self._count_many
         return CountStream(reader, count_frames(reader, plan, warm, count))

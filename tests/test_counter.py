@@ -20,7 +20,7 @@ PICTURE = Path(__file__).parent.parent / "examples" / "pictures" / "images" / "p
 
 @pytest.fixture(scope="module")
 def counter():
-    with engine.CrowdCounter() as counter:
+    with engine.CrowdCounter(device="cpu") as counter:
         yield counter
 
 
@@ -113,7 +113,10 @@ def test_threads_share_a_counter(counter, rgb) -> None:
 
 
 def test_one_thread_gives_the_same_count(rgb) -> None:
-    with engine.CrowdCounter(cpu_threads=1) as one, engine.CrowdCounter(cpu_threads=2) as two:
+    with (
+        engine.CrowdCounter(device="cpu", cpu_threads=1) as one,
+        engine.CrowdCounter(device="cpu", cpu_threads=2) as two,
+    ):
         assert np.allclose(one.count(rgb).points, two.count(rgb).points, atol=0.5)
 
 
@@ -126,12 +129,12 @@ def test_steps_and_samples_can_be_chosen_per_call(counter, rgb) -> None:
     assert not one_step.uncertainty.any()
     fused = counter.count(crop, steps=1, samples=3)
     assert fused.uncertainty.any()
-    with engine.CrowdCounter(steps=2) as two:
+    with engine.CrowdCounter(device="cpu", steps=2) as two:
         assert np.array_equal(two.count(crop).heatmap, maps[2])
 
 
 def test_the_seed_changes_the_noise_and_hardly_the_count(counter, rgb) -> None:
-    with engine.CrowdCounter(seed=7) as other:
+    with engine.CrowdCounter(device="cpu", seed=7) as other:
         a, b = counter.count(rgb), other.count(rgb)
     assert not np.array_equal(a.heatmap, b.heatmap)
     assert abs(a.count - b.count) <= max(2, 0.1 * a.count)
@@ -176,7 +179,7 @@ def test_results_survive_the_next_count(counter, rgb) -> None:
 
 
 def test_a_closed_counter_says_so() -> None:
-    counter = engine.CrowdCounter()
+    counter = engine.CrowdCounter(device="cpu")
     counter.close()
     counter.close()
     with pytest.raises(EngineError, match="closed"):
@@ -185,7 +188,7 @@ def test_a_closed_counter_says_so() -> None:
 
 def test_closing_waits_for_what_other_threads_count(rgb) -> None:
     """Each thread gets whole results, or that the counter is closed."""
-    counter, started, seen = engine.CrowdCounter(), threading.Barrier(4), []
+    counter, started, seen = engine.CrowdCounter(device="cpu"), threading.Barrier(4), []
 
     def count() -> None:
         started.wait()

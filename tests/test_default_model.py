@@ -18,7 +18,7 @@ PICTURES = Path(__file__).parent.parent / "examples" / "pictures"
 
 @pytest.fixture(scope="module")
 def counter():
-    with engine.CrowdCounter() as counter:
+    with engine.CrowdCounter(device="cpu") as counter:
         yield counter
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from engine.backends.cuda.device_arrays import is_device_array
+from engine.backends.tensorrt.library import EngineRefusedError
 from engine.bundle import Bundle
 from engine.config import FEATURE_STRIDE, CounterConfig, ModelConfig
 from engine.errors import BackendError, ConfigError, EngineError, ImageError
@@ -150,6 +151,13 @@ class Backend(ABC):
             )
         return load_image(img, color=color)
 
+    def take(self, img: Any, *, color: str) -> Any:
+        """A picture for :meth:`load` that shares no memory with ``img``: that may be overwritten once this returns.
+
+        To be called in the thread that made ``img``, as libraries know by its thread what is queued for it on a GPU.
+        """
+        return self.load(img, color, None)
+
     def infer_all(self, work: Iterable[Work]) -> Generator[TileMaps, None, None]:
         """The maps of each tile, in order; the next one may be taken from ``work`` before a result is yielded."""
         for image, request, clock in work:
@@ -194,6 +202,17 @@ def create_backend(bundle: Bundle, config: CounterConfig) -> Backend:
     name = resolve_backend(bundle, config)
     if "auto" in (config.backend, config.device):
         _log.info("device %r and backend %r resolved to backend %r", config.device, config.backend, name)
+    try:
+        return _make(name, bundle, config)
+    except EngineRefusedError as error:
+        # Only the runtime's verdict on a finished engine tells for sure whether it runs on this GPU.
+        if (config.backend, config.device) != ("auto", "auto"):
+            raise
+        _log.warning("no GPU is used: %s", error)
+        return _make("openvino", bundle, config)
+
+
+def _make(name: str, bundle: Bundle, config: CounterConfig) -> Backend:
     module, attribute = _REGISTRY[name]
     backend: Backend = getattr(importlib.import_module(module), attribute)(bundle, config)
     return backend

@@ -17,8 +17,7 @@ class Frame:
     Attributes:
         index: of the picture in its source, from 0; dropped and skipped ones have numbers too.
         timestamp: seconds since the first picture of the source.
-        image: anything that :meth:`engine.CrowdCounter.count` takes.
-        color: channel order of ``image``.
+        image: a picture of its own, RGB, as :meth:`engine.backends.base.Backend.load` takes it.
         dropped: pictures of a live source that a newer one replaced since the frame before.
         warnings: what went wrong in the source since the frame before.
     """
@@ -26,7 +25,6 @@ class Frame:
     index: int
     timestamp: float
     image: Any = field(repr=False)
-    color: str = "rgb"
     dropped: int = 0
     warnings: tuple[str, ...] = ()
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from engine.errors import SourceError
+from engine.images import load_image
 from engine.stream.frame import Frame
-from engine.stream.sources import Pacer, read_item
+from engine.stream.sources import Pacer, Take
 from engine.stream.video import Picture
 
 _log = logging.getLogger("engine")
@@ -133,6 +134,7 @@ class LivePictures:
         color: channel order of the arrays among them.
         timeout: seconds after which a frame is overdue.
         clock: seconds, monotonic.
+        take: makes each a picture of its own.
     """
 
     is_live = True
@@ -145,10 +147,11 @@ class LivePictures:
         fps: float | None,
         timeout: float | None,
         clock: Callable[[], float] = time.monotonic,
+        take: Take = load_image,
     ):
         # Between two frames that are wanted, others come that are not.
         self.name, self.timeout = name, timeout + (1 / fps if fps else 0.0) if timeout is not None else None
-        self._pictures, self._color, self._pacer, self._clock = pictures, color, Pacer(fps), clock
+        self._pictures, self._color, self._take, self._pacer, self._clock = pictures, color, take, Pacer(fps), clock
         self._is_closed = False
 
     def frames(self) -> Generator[Frame, None, None]:
@@ -160,8 +163,7 @@ class LivePictures:
             now = self._clock()
             start = now if start is None else start
             if self._pacer.wants(now - start):
-                image, color = read_item(picture, self._color)
-                yield Frame(index, now - start, image, color=color)
+                yield Frame(index, now - start, self._take(picture, color=self._color))
 
     def close(self) -> None:
         """End before the next frame."""

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 from engine.config import PICTURE_SUFFIXES, ImageLimits
 from engine.errors import ConfigError, SourceError
+from engine.images import load_image
 from engine.stream.live import LivePictures, LiveVideo, Patience
-from engine.stream.sources import PictureSource, Source, VideoSource, find_folder
+from engine.stream.sources import PictureSource, Source, Take, VideoSource, find_folder
 from engine.stream.video import Target, VideoInput, file_target, load_av, url_target, webcam_target
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -58,11 +59,13 @@ def _check_positive(name: str, value: Any) -> None:
         raise ConfigError(f"{name} must be a positive number, got {value!r}")
 
 
-def open_source(source: Any, options: StreamOptions) -> Source:
+def open_source(source: Any, options: StreamOptions, take: Take = load_image) -> Source:
     """Open a source, so that a wrong one is an error at once.
 
     Args:
         source: path of a video file or of a folder of pictures, URL, number of a camera, or iterable of pictures.
+        options: how it is read.
+        take: makes each item of an iterable a picture of its own.
 
     Raises:
         SourceError: it cannot be opened.
@@ -86,8 +89,8 @@ def open_source(source: Any, options: StreamOptions) -> Source:
         )
     name = f"<{type(source).__name__}>"
     if options.live:
-        return LivePictures(name, source, options.color, options.fps, options.patience.timeout)
-    return PictureSource(name, source, options.color, options.fps, skips_damaged=False)
+        return LivePictures(name, source, options.color, options.fps, options.patience.timeout, take=take)
+    return PictureSource(name, source, options.color, options.fps, skips_damaged=False, take=take)
 
 
 def _open_named(name: str, options: StreamOptions) -> Source:

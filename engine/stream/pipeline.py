@@ -108,7 +108,7 @@ def _count_batch(
     def images() -> Iterator[tuple[Any, str]]:
         for frame in frames:
             taken.append(frame)
-            yield frame.image, frame.color
+            yield frame.image, "rgb"
 
     if warm:
         (first,) = frames

@@ -7,9 +7,6 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
-from engine.backends.cuda.device_arrays import is_device_array
 from engine.config import PICTURE_SUFFIXES
 from engine.errors import ImageError, SourceError
 from engine.images import load_image
@@ -40,6 +37,13 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Called from another thread: :meth:`frames` shall end soon."""
+
+
+class Take(Protocol):
+    """Makes of an item a picture of its own, as whoever makes the items may reuse their memory."""
+
+    def __call__(self, img: Any, /, *, color: str) -> Any:
+        """Called in the thread that reads, before it asks for the next item; see :meth:`Backend.take`."""
 
 
 class Pacer:
@@ -126,13 +130,22 @@ class PictureSource:
         color: channel order of the arrays among them.
         rate: pictures a second, for their times.
         skips_damaged: leave out what cannot be read, with a warning. Otherwise that is an error.
+        take: makes each a picture of its own.
     """
 
     is_live = False
     timeout = None
 
-    def __init__(self, name: str, pictures: Iterable[Any], color: str, rate: float | None, skips_damaged: bool):
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        pictures: Iterable[Any],
+        color: str,
+        rate: float | None,
+        skips_damaged: bool,
+        take: Take = load_image,
+    ):
+        self.name, self._take = name, take
         self._pictures, self._color, self._skips_damaged = pictures, color, skips_damaged
         self._period = 1 / (rate or _PICTURE_RATE)
         self._is_closed = False
@@ -145,13 +158,13 @@ class PictureSource:
             if self._is_closed:
                 return
             try:
-                image, color = read_item(picture, self._color)
+                image = self._take(picture, color=self._color)
             except ImageError as error:
                 if not self._skips_damaged:
                     raise
                 warnings += (f"left out: {error}",)
                 continue
-            yield Frame(index, index * self._period, image, color=color, warnings=warnings)
+            yield Frame(index, index * self._period, image, warnings=warnings)
             warnings, found = (), True
         if warnings:
             raise SourceError(f"{self.name}: {'; '.join(warnings)}" + ("" if found else "; no picture is left"))
@@ -159,16 +172,6 @@ class PictureSource:
     def close(self) -> None:
         """Stop before the next picture."""
         self._is_closed = True
-
-
-def read_item(item: Any, color: str) -> tuple[Any, str]:
-    """An item of an iterable as pixels of its own, and their channel order."""
-    # On a GPU it is read where it is.
-    if is_device_array(item):
-        return item, color
-    # A copy, as whoever makes the arrays may reuse their memory.
-    pixels: np.ndarray = load_image(item, color=color)
-    return pixels, "rgb"
 
 
 def find_folder(path: str | os.PathLike[str]) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from tolerances import CONFORMANCE
 
 import engine
-from engine.backends.base import Backend, create_backend
+from engine.backends.base import Backend, create_backend, why_no_gpu
 from engine.bundle import load_bundle
 from engine.config import FEATURE_STRIDE, CounterConfig
 from engine.images import load_image
@@ -29,12 +29,16 @@ VARIANTS = [
     pytest.param(("tensorrt", "bfloat16"), marks=pytest.mark.gpu),
 ]
 # What a machine may lack; the message of the error is the reason to skip.
-MAY_LACK = ("no bfloat16 instructions", "no TensorRT is installed", "this GPU has compute capability")
+MAY_LACK = ("no bfloat16 instructions",)
 
 
 def _create(name: str, compute_type: str) -> Backend:
+    bundle, config = load_bundle("default"), CounterConfig(backend=name, compute_type=compute_type)
+    problem = why_no_gpu(bundle, config) if name == "tensorrt" else None
+    if problem:
+        pytest.skip(problem)
     try:
-        return create_backend(load_bundle("default"), CounterConfig(backend=name, compute_type=compute_type))
+        return create_backend(bundle, config)
     except engine.EngineError as error:
         if any(text in str(error) for text in MAY_LACK):
             pytest.skip(str(error))

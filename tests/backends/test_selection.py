@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from backends.tensorrt.simulated_gpu import SimulatedGpu
 
 import engine
 from engine.backends.base import resolve_backend
@@ -95,6 +96,34 @@ def test_gpus_that_the_kernels_were_not_compiled_for(machine, gpu_bundle) -> Non
     machine(capability=(7, 5))
     assert _resolve(gpu_bundle) == "openvino"
     with pytest.raises(BackendError, match=r"capability 7\.5, the model's kernels were compiled for 9\.0"):
+        engine.CrowdCounter(gpu_bundle.path, device="cuda")
+
+
+def test_gpus_that_tensorrt_rtx_cannot_be_told_of(machine, gpu_bundle, tmp_path) -> None:
+    here = machine(rtx=True)
+    del here.api.ComputeCapability.__members__["SM90"]
+    with engine.CrowdCounter(gpu_bundle.path, cache_dir=tmp_path) as counter:
+        assert "tensorrt on cuda:0" in repr(counter)
+
+
+def test_engines_that_the_runtime_refuses(machine, gpu_bundle, tmp_path, caplog) -> None:
+    here = machine(rtx=True)
+    here.api.validity = (2, 2)
+    with engine.CrowdCounter(gpu_bundle.path, cache_dir=tmp_path) as counter:
+        assert "openvino on cpu" in repr(counter)
+    assert "no GPU is used: tensorrt_rtx 10.9.0 refuses an engine: UNSUPPORTED_CC" in caplog.text
+    # Whoever asks for the GPU, or for TensorRT, gets that or the reason.
+    for arguments in ({"device": "cuda"}, {"backend": "tensorrt"}):
+        with pytest.raises(BackendError, match="refuses an engine: UNSUPPORTED_CC"):
+            engine.CrowdCounter(gpu_bundle.path, cache_dir=tmp_path, **arguments)
+
+
+def test_drivers_that_are_older_than_the_kernels(machine, gpu_bundle, monkeypatch) -> None:
+    machine()
+    assert _resolve(gpu_bundle) == "tensorrt"
+    monkeypatch.setattr(SimulatedGpu, "do_cuDriverGetVersion", lambda self: 11080)
+    assert _resolve(gpu_bundle) == "openvino"
+    with pytest.raises(BackendError, match=r"for .* 9\.0 are of CUDA 1[2-9]\.\d, .* of CUDA 11\.8; update the driver"):
         engine.CrowdCounter(gpu_bundle.path, device="cuda")
 
 

@@ -132,6 +132,6 @@ def test_hostile_weights_run_nothing(load: Callable[[Path], None], write: Callab
     # No smaller than the weights that it replaces, or the graphs that refer to those are refused.
     write({"w": Payload(trace), "more": torch.zeros(1000)}, hostile)
     add_files(bundle, {WEIGHTS_FILE: hostile.getvalue()}, {})
-    with pytest.raises(BundleError, match="damaged.*header"):
+    with pytest.raises(BundleError, match=r"damaged.*header"):
         load(bundle)
     assert not trace.exists()

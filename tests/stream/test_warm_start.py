@@ -23,7 +23,7 @@ PICTURE = Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pede
 
 @pytest.fixture(scope="module")
 def counter():
-    with engine.CrowdCounter() as counter:
+    with engine.CrowdCounter(device="cpu") as counter:
         yield counter
 
 

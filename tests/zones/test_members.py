@@ -166,7 +166,8 @@ def test_polygons_that_are_none_are_refused(polygon: Any) -> None:
         count_zones(np.zeros((1, 2), np.float32), {"door": polygon})
     with pytest.raises(ConfigError, match="zone 'door'") as caught:
         as_layout({"door": polygon})
-    assert len(str(caught.value)) < 300
+    # Not all of a long polygon.
+    assert len(str(caught.value)) < 400
 
 
 PICTURE = Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pedestrians.jpg"
@@ -176,7 +177,7 @@ def test_pictures_and_batches_are_counted_by_zone(tmp_path: Path) -> None:
     halves = {"left": [(0, 0), (384, 0), (384, 576), (0, 576)], "right": [(384, 0), (768, 0), (768, 576), (384, 576)]}
     path = tmp_path / "zones.json"
     path.write_text(json.dumps({"zones": halves, "lines": {"middle": [[384, 0], [384, 576]]}}))
-    with engine.CrowdCounter() as counter:
+    with engine.CrowdCounter(device="cpu") as counter:
         plain = counter.count(PICTURE)
         results = [counter.count(PICTURE, zones=path), *counter.count_batch([PICTURE], zones=load_layout(path))]
         far = counter.count(PICTURE, zones={"far": [(9000, 0), (9001, 0), (9001, 5)]})

@@ -22,7 +22,8 @@ class Context:
     """The primary context of one device, shared with PyTorch, CuPy and PyCUDA's ``autoprimaryctx``.
 
     Every driver call goes through :meth:`call`, from any thread. Streams, buffers, modules and graphs are
-    registered here as they are made; ``close`` frees what is left of them, the newest first.
+    registered here as they are made; ``close`` frees what is left of them, the newest first. The primary context
+    itself stays with the process.
 
     Args:
         ordinal: of the device.
@@ -45,10 +46,11 @@ class Context:
         self.device: Device = find_device(self.driver, ordinal)
         if not self.device.has_pools:
             raise BackendError(f"{self.device.name} has no stream-ordered memory pools; use backend='torch' or the CPU")
+        # Never given up again, as PyTorch does: what TensorRT made in it may be collected after this object is, and its
+        # destructors would then free into nothing.
         self.handle = int(self.driver.call("cuDevicePrimaryCtxRetain", self.device.handle))
         self._ledger = _Ledger(self.driver, self.handle)
         self._local = _ThreadState()
-        self._ledger.add(_caller(self.driver, "cuDevicePrimaryCtxRelease", self.device.handle))
         # A context that nobody closed is closed with its last user; at exit the driver frees all by itself.
         self._finalizer = weakref.finalize(self, _close_forgotten, self._ledger)
         self._finalizer.atexit = False
@@ -255,11 +257,9 @@ class _Ledger:
         # Neither modules nor pinned memory may go while work that uses them is queued.
         for stream in self.streams:
             attempt(_caller(self._driver, "cuStreamSynchronize", stream))
-        # The oldest entry is the primary context itself: it is popped from this thread before it is given up.
-        while len(self._releases) > 1:
+        while self._releases:
             attempt(self._releases.popitem()[1])
         attempt(lambda: call("cuCtxPopCurrent"))
-        attempt(self._releases.popitem()[1])
         if mode is not None:
             attempt(lambda: call("cuThreadExchangeStreamCaptureMode", mode))
         if failures:

@@ -17,9 +17,10 @@ from engine.backends.cuda.context import Context, close_all
 from engine.backends.cuda.device_arrays import DeviceImage, device_image, is_device_array
 from engine.backends.cuda.double_buffer import DoubleBuffer, Slot
 from engine.backends.cuda.graphs import GraphCache
+from engine.backends.cuda.image_copies import ImageCopies
 from engine.backends.cuda.kernels import Kernels
 from engine.backends.cuda.launcher import Launcher
-from engine.backends.cuda.streams import Stream
+from engine.backends.cuda.streams import Event, Stream
 from engine.backends.tensorrt.engines import EngineStore
 from engine.backends.tensorrt.inference import Inference, InferenceKey, Run
 from engine.backends.tensorrt.library import ShapeRange
@@ -64,9 +65,9 @@ class TensorRTBackend(Backend):
     All work is queued in one stream; a lock is held while it is queued or waited for.
 
     Raises:
-        BackendError: there is no driver, no such device, no TensorRT, or no code for this device in the bundle.
+        BackendError: there is no driver, no such device, no TensorRT, or no code for this device in the bundle; or it
+            does not compute in this type.
         BundleError: the bundle has no compiled kernels.
-        ConfigError: it does not compute in this type.
     """
 
     name = "tensorrt"
@@ -86,6 +87,7 @@ class TensorRTBackend(Backend):
             self._context = Context(ordinal, found.driver)
             on_error.callback(self._context.close)
             self._stream = Stream(self._context)
+            self._copies, self._read = ImageCopies(self._stream), Event(self._context)
             self._launcher = Launcher(self._context, found.cubins.entries, found.cubins.read)
             device = self._context.device
             major, minor = device.capability
@@ -105,6 +107,8 @@ class TensorRTBackend(Backend):
 
     def load(self, img: Any, color: str, stream: Any) -> Any:
         """As of the base class; an array on this device is taken where it is."""
+        if isinstance(img, DeviceImage):
+            return img
         if is_device_array(img):
             if color not in ("rgb", "bgr"):
                 raise ConfigError(f'color must be "rgb" or "bgr", got {color!r}')
@@ -113,6 +117,14 @@ class TensorRTBackend(Backend):
         if stream is not None:
             raise ConfigError(f"stream goes with a picture on the GPU, got a {type(img).__name__}; leave it out")
         return load_image(img, color=color)
+
+    def take(self, img: Any, *, color: str) -> Any:
+        """As of the base class; an array on this device is copied there."""
+        image = self.load(img, color, None)
+        if not isinstance(image, DeviceImage):
+            return image
+        with self._lock:
+            return self._copies.copy(image)
 
     def infer_all(self, work: Iterable[Work]) -> Generator[TileMaps, None, None]:
         """As of the base class; a picture is loaded and uploaded while the GPU computes the one before."""
@@ -192,7 +204,12 @@ class TensorRTBackend(Backend):
             # Not part of the graph, as the next picture lies elsewhere, and may have other strides.
             with _reading(image, slot, uploads) as pixels:
                 self._runtime.kernels.preprocess(pixels, inference.image)
+            if slot is None:
+                self._read.record(self._stream)
             run = inference.launch(request)
+            if slot is None:
+                # Its owner may write the next picture where this one lies.
+                self._read.synchronize()
         clock.lap("launch")
         return _Launched(inference, run, clock, self._lock)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.backends.compiled_cache import CompiledCache
 from engine.backends.tensorrt.library import EngineRefusedError, ShapeRange, TensorRT
+from engine.backends.tensorrt.runtime_cache import RuntimeCache
 from engine.bundle import WEIGHTS_FILE, Bundle, SegmentStage
 from engine.errors import BackendError
 
@@ -40,13 +41,16 @@ class EngineStore:
     ):
         self._library, self._bundle, self._cache = library, bundle, cache
         self._compute_type = compute_type
+        self._targets = library.targets(str(gpu["capability"]))
         self._facts: dict[str, object] = {
             "gpu": dict(gpu),
             "library": library.name,
             "options": library.options,
+            "targets": self._targets,
             "weights": _sha256(bundle.path / WEIGHTS_FILE),
         }
         self._engines: dict[tuple[str, ShapeRange], SegmentEngine] = {}
+        self._runtime_cache = RuntimeCache(cache, {**self._facts, "type": compute_type})
         self._lock = threading.Lock()
 
     def engine(self, stage: SegmentStage, shapes: ShapeRange) -> SegmentEngine:
@@ -63,7 +67,11 @@ class EngineStore:
 
     def close(self) -> None:
         """Free the engines, once their runners are closed; the device's context must be current."""
-        self._engines.clear()
+        try:
+            self._runtime_cache.close()
+        finally:
+            while self._engines:
+                self._engines.popitem()[1].close()
 
     def _make(self, stage: SegmentStage, shapes: ShapeRange) -> SegmentEngine:
         graph = self._typed_graph(stage)
@@ -72,13 +80,13 @@ class EngineStore:
         kept = self._cache.load(name, facts)
         if kept is not None:
             try:
-                return SegmentEngine(self._library, self._library.load(kept), stage)
+                return SegmentEngine(self._library, self._library.load(kept), stage, self._runtime_cache)
             except EngineRefusedError as error:
                 _log.warning("%s; it is built again", error)
                 self._cache.discard(name, facts)
         _log.info("building the engine of %s with %s", graph, self._library.name)
-        built = self._library.build(graph, shapes)
-        engine = SegmentEngine(self._library, self._library.load(built), stage)
+        built = self._library.build(graph, shapes, self._targets)
+        engine = SegmentEngine(self._library, self._library.load(built), stage, self._runtime_cache)
         # After it was loaded: an engine that this machine refuses is not worth keeping.
         self._cache.store(name, facts, built)
         return engine
@@ -96,13 +104,19 @@ class EngineStore:
 class SegmentEngine:
     """A loaded engine; it makes any number of contexts, which share its weights.
 
+    Args:
+        library: that loaded it.
+        engine: of the library.
+        stage: it was built for.
+        runtime_cache: of its contexts.
+
     Attributes:
         inputs, outputs: names in the order of the stage.
         types: type of each, such as "float16".
     """
 
-    def __init__(self, library: TensorRT, engine: Any, stage: SegmentStage):
-        self.library, self._engine = library, engine
+    def __init__(self, library: TensorRT, engine: Any, stage: SegmentStage, runtime_cache: RuntimeCache):
+        self.library, self._engine, self._runtime_cache = library, engine, runtime_cache
         self.inputs, self.outputs = stage.inputs, stage.outputs
         names = [engine.get_tensor_name(x) for x in range(engine.num_io_tensors)]
         if set(names) != {*stage.inputs, *stage.outputs}:
@@ -125,10 +139,15 @@ class SegmentEngine:
             if hasattr(config, "dynamic_shapes_kernel_specialization_strategy"):
                 eager = self.library.api.DynamicShapesKernelSpecializationStrategy.EAGER
                 config.dynamic_shapes_kernel_specialization_strategy = eager
+            self._runtime_cache.attach(config)
             context = self._engine.create_execution_context(config)
         if context is None:
             raise BackendError(f"{self.library.name} cannot make a context: {self.library.last_errors()}")
         return context
+
+    def close(self) -> None:
+        """Free it, once its contexts are, even if somebody still holds this object, which makes none any more."""
+        self._engine = None
 
 
 def _sha256(file: Path) -> str:

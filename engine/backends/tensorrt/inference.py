@@ -89,6 +89,9 @@ class Inference:
             self._prepare(Request(key.steps, key.samples, seed=0, threshold=1.0 if key.has_peaks else None))
             self._work()
             if key.steps * key.samples <= MAX_RECORDED_CALLS:
+                # Again: a later segment may have moved the scratch memory, and no context may hear of it only while it
+                # is recorded.
+                self._work()
                 self._network.check_capturable()
                 self._graph = record(self._stream, self._work)
         except BaseException:

@@ -112,6 +112,15 @@ class TensorRT:
         with self._session(f"build {graph}"):
             return self._build(str(graph), shapes, capabilities)
 
+    def targets(self, capability: str) -> tuple[str, ...]:
+        """What to :meth:`build` for, so that the engine runs on a GPU of a capability such as "8.9"; () by default.
+
+        TensorRT builds for the GPU at hand anyway. TensorRT-RTX, if not told, leaves out some that it can build for,
+        and has code for some that it cannot be told of (Hopper); :meth:`load` has its verdict on those.
+        """
+        known = getattr(self.api, "ComputeCapability", None)
+        return (capability,) if known and f"SM{capability.replace('.', '')}" in known.__members__ else ()
+
     def load(self, engine: bytes) -> Any:
         """The engine, ready to make contexts of.
 

@@ -43,6 +43,15 @@ class PlainArray:
         return self.values
 
 
+class _RunningNetwork(Network):
+    """A network that is left while its work is queued: it waits for that before it is freed."""
+
+    def close(self) -> None:
+        stream = self._runtime.stream
+        # Execution contexts are not freed in the order of the stream.
+        close_all([*([stream.synchronize] if stream.context.is_open else []), super().close])
+
+
 class PlainNetwork:
     """The methods of :class:`engine.backends.base.Backend` on device arrays; may be used by several threads.
 
@@ -53,7 +62,7 @@ class PlainNetwork:
         self._stream = Stream(runtime.stream.context)
         kernels = Kernels(launcher, self._stream, runtime.bundle.model, runtime.compute_type)
         self._runtime = replace(runtime, stream=self._stream, kernels=kernels)
-        self._networks: GraphCache[tuple[int, ...], Network] = GraphCache(_NETWORKS)
+        self._networks: GraphCache[tuple[int, ...], _RunningNetwork] = GraphCache(_NETWORKS)
         self._lock = threading.Lock()
 
     def upload(self, array: np.ndarray) -> PlainArray:
@@ -99,11 +108,11 @@ class PlainNetwork:
     def close(self) -> None:
         """Free the networks; arrays go with their users, or with the context."""
         with self._lock:
-            close_all([self._stream.synchronize, self._networks.close])
+            self._networks.close()
 
     def _network(self, shape: tuple[int, ...]) -> AbstractContextManager[Network]:
         height, width = shape[-2:]
-        return self._networks.lease((height, width), lambda: Network(self._runtime, height, width))
+        return self._networks.lease((height, width), lambda: _RunningNetwork(self._runtime, height, width))
 
     def _new(self, values: np.ndarray) -> PlainArray:
         array = PlainArray(self._stream, values.shape, "float32")

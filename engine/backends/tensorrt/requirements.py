@@ -9,6 +9,7 @@ from engine.backends.cuda.launcher import choose_arch
 from engine.backends.tensorrt.library import TensorRT, load_tensorrt
 from engine.bundle import Bundle
 from engine.cubins import Cubins, load_cubins
+from engine.errors import BackendError
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,25 @@ def check_requirements(bundle: Bundle, ordinal: int) -> Requirements:
         ordinal: N of "cuda:N".
 
     Raises:
-        BackendError: no driver, device or TensorRT is there, or the kernels were compiled for other GPUs; the message
-            says what to install.
+        BackendError: no driver, device or TensorRT is there, or the kernels were compiled for other GPUs or a newer
+            driver; the message says what to install.
         BundleError: the bundle has no compiled kernels.
     """
     driver = load_driver()
     device = find_device(driver, ordinal)
     library = load_tensorrt()
     cubins = load_cubins(bundle.path)
-    choose_arch({entry["arch"] for entry in cubins.entries}, device.capability)
+    arch = choose_arch({entry["arch"] for entry in cubins.entries}, device.capability)
+    _check_assembler(cubins, arch, device)
     return Requirements(driver, device, library, cubins)
+
+
+def _check_assembler(cubins: Cubins, arch: int, device: Device) -> None:
+    """Refuse kernels in a format that came with a later major version of CUDA than the driver's."""
+    version = str(cubins.compiler.get("ptxas", {}).get(str(arch), 0))
+    if int(version.partition(".")[0]) > device.driver_version[0]:
+        speaks = ".".join(map(str, device.driver_version))
+        raise BackendError(
+            f"the model's kernels for compute capability {arch // 10}.{arch % 10} are of CUDA {version}, the driver "
+            f"is of CUDA {speaks}; update the driver, or use backend='torch' or device='cpu'"
+        )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,21 +13,23 @@ import numpy as np
 from engine.errors import BackendError
 
 try:
+    import safetensors  # noqa: F401
     import torch
-    from safetensors.torch import load_file
 except ImportError as error:
-    raise BackendError("backend 'torch' needs PyTorch: pip install 'crowd-engine[train]'") from error
+    message = f"backend 'torch' needs PyTorch and safetensors ({error}): pip install 'crowd-engine[train]'"
+    raise BackendError(message) from error
 
 from engine import _core
 from engine.backends.base import Backend, Request
 from engine.backends.torch.kernels import DeviceCoefficients, register_triton_kernels
+from engine.backends.torch.precision import full_precision
 from engine.backends.torch.recorded import RecordedInference
-from engine.bundle import WEIGHTS_FILE, Bundle
+from engine.bundle import Bundle
 from engine.config import CounterConfig
 from engine.maps import TileMaps
+from engine.model.bundle_network import load_bundle_network
 from engine.model.denoiser import TorchDenoiser
-from engine.model.layers import channels_last, fold_norms
-from engine.model.network import CrowdNetwork
+from engine.model.layers import channels_last
 from engine.preprocess import to_input
 from engine.stopwatch import Stopwatch
 
@@ -45,10 +49,11 @@ class TorchBackend(Backend):
     name = "torch"
 
     def __init__(self, bundle: Bundle, config: CounterConfig):
-        self.device = "cpu" if config.device == "auto" else config.device
+        # Each thread of PyTorch has a device of its own for what names none.
+        self.device = {"auto": "cpu", "cuda": "cuda:0"}.get(config.device, config.device)
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise BackendError(
-                f"device {self.device!r} was asked for, but PyTorch finds no CUDA device here; use device='cpu'"
+                f"device {config.device!r} was asked for, but PyTorch finds no CUDA device here; use device='cpu'"
             )
         self.compute_type = "float32" if config.compute_type == "default" else config.compute_type
         if self.compute_type not in _TYPES:
@@ -56,10 +61,7 @@ class TorchBackend(Backend):
         if config.cpu_threads:
             torch.set_num_threads(config.cpu_threads)
         self.model = bundle.model
-        network = fold_norms(CrowdNetwork(bundle.model))
-        weights = load_file(bundle.path / WEIGHTS_FILE)
-        network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-        self._denoiser = TorchDenoiser(channels_last(network.to(self.device)))
+        self._denoiser = TorchDenoiser(channels_last(load_bundle_network(bundle).to(self.device)))
         self._on_gpu = self.device.startswith("cuda")
         # A recorded inference starts from noise, and has its times in it.
         self.starts_warm = not self._on_gpu
@@ -85,6 +87,16 @@ class TorchBackend(Backend):
         clock.lap("denoise")
         return maps
 
+    @contextmanager
+    def _settled(self) -> Iterator[None]:
+        """On a GPU: Triton launches on the backend's own device, and float32 is computed as such."""
+        with ExitStack() as settings:
+            if self._on_gpu:
+                settings.enter_context(torch.cuda.device(self.device))
+                if self.compute_type == "float32":
+                    settings.enter_context(full_precision())
+            yield
+
     def _autocast(self) -> torch.autocast:
         kind, reduced = self.device.split(":")[0], self.compute_type != "float32"
         dtype = _TYPES[self.compute_type] if reduced else torch.bfloat16
@@ -99,13 +111,13 @@ class TorchBackend(Backend):
 
     @torch.inference_mode()
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with self._autocast():
+        with self._settled(), self._autocast():
             features, density = self._denoiser.network.encoder(image.contiguous(memory_format=torch.channels_last))
         return features, density
 
     @torch.inference_mode()
     def decode(self, features: torch.Tensor, x_t: torch.Tensor, t: float) -> torch.Tensor:
-        with self._autocast():
+        with self._settled(), self._autocast():
             return self._denoiser.decode(features, x_t, t)
 
     @torch.inference_mode()
@@ -113,7 +125,8 @@ class TorchBackend(Backend):
         if self._on_gpu:
             from engine.kernels.ddim_update import ddim_update
 
-            ddim_update(x_t, x_0.float().contiguous(), estimate, change, self._coefficients[coefficients])
+            with self._settled():
+                ddim_update(x_t, x_0.float().contiguous(), estimate, change, self._coefficients[coefficients])
         else:
             self._denoiser.ddim_update(x_t, x_0, estimate, change, coefficients)
 

@@ -39,7 +39,8 @@ class RecordedInference:
                     self._compute()
             torch.cuda.current_stream().wait_stream(side)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
+            # PyTorch's own stream is of the device that recorded first. Other threads may allocate meanwhile.
+            with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
                 self._outputs = self._compute()
 
     def __call__(self, pixels: np.ndarray, request: Request) -> TileMaps:

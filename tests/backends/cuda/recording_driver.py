@@ -60,12 +60,8 @@ class RecordingDriver(SimulatedDevice):
         return self._attributes[int(attribute)]
 
     def do_cuDevicePrimaryCtxRetain(self, device: int) -> Handle:
-        self.retained += 1
+        self.retained = True
         return Handle(PRIMARY)
-
-    def do_cuDevicePrimaryCtxRelease(self, device: int) -> None:
-        assert device == 7
-        self.retained -= 1
 
     def do_cuCtxPushCurrent(self, context: int) -> None:
         self._stack.append(context)

@@ -18,8 +18,8 @@ PRIMARY = 0xC0
 DEFAULT_STREAMS = (0, 1, 2)
 # These act even if they report an error: often that of an earlier launch.
 RELEASES = {
-    "cuDevicePrimaryCtxRelease", "cuCtxPopCurrent", "cuStreamDestroy", "cuEventDestroy", "cuMemPoolDestroy",
-    "cuMemFreeAsync", "cuMemFreeHost", "cuModuleUnload", "cuGraphDestroy", "cuGraphExecDestroy", "cuStreamEndCapture",
+    "cuCtxPopCurrent", "cuStreamDestroy", "cuEventDestroy", "cuMemPoolDestroy", "cuMemFreeAsync", "cuMemFreeHost",
+    "cuModuleUnload", "cuGraphDestroy", "cuGraphExecDestroy", "cuStreamEndCapture",
 }  # fmt: skip
 WITHOUT_CONTEXT = ("cuInit", "cuDevice", "cuDriver", "cuCtx", "cuThread")
 # Forbidden in a thread that captures, unless its mode is relaxed: they spoil the capture.
@@ -121,7 +121,8 @@ class SimulatedDevice:
         self.callers_streams: dict[int, int] = dict.fromkeys(DEFAULT_STREAMS, PRIMARY)
         self.live: dict[int, str] = {}
         self.streams: dict[int, Queue] = {handle: Queue(eager=True) for handle in DEFAULT_STREAMS}
-        self.retained = 0
+        # The primary context, which nobody may give up again.
+        self.retained = False
         self._failing, self._code, self._memory = fail_at, code, memory
         self._attributes = {75: capability[0], 76: capability[1], 97: 232448, 115: int(pools)}
         self._eager = iter(eager)
@@ -185,7 +186,6 @@ class SimulatedDevice:
         """Nothing is held and no context was left current."""
         assert self.live == {}
         assert self._memories == {}
-        assert self.retained == 0
         assert self._stack == []
 
     def _new(self, kind: str) -> Handle:

@@ -112,3 +112,8 @@ def test_memory_is_asked_for_once() -> None:
 def test_a_batch_on_the_device() -> None:
     lengths = [1 << 20, 3, 1 << 22, 1 << 22, 1 << 21]
     assert _batch(Context(), lengths) == [[n] * length for n, length in enumerate(lengths)]
+
+
+@pytest.mark.gpu
+def test_running_ahead_on_the_device() -> None:
+    assert _overwritten(Context()) == [[n] * 5 for n in range(6)]

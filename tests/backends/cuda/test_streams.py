@@ -114,11 +114,10 @@ def test_frees_the_newest_first_after_waiting_for_the_streams() -> None:
         "cuMemFreeAsync",
         "cuStreamDestroy",
         "cuMemPoolDestroy",
-        "cuDevicePrimaryCtxRelease",
         "cuThreadExchangeStreamCaptureMode",
     ]
     context.close()
-    assert len(driver.names()) == before + 10
+    assert len(driver.names()) == before + 9
     driver.assert_clean()
 
 
@@ -147,7 +146,7 @@ def test_a_forgotten_context_is_freed_with_its_last_user() -> None:
     driver = _driver()
     view = PinnedBuffer(Context(0, Driver(driver)), 8).array(np.uint8, (8,))
     gc.collect()
-    assert driver.retained == 1
+    assert sorted(driver.live.values()) == ["pinned", "pool"]
     view[:] = 7
     del view
     gc.collect()
@@ -160,7 +159,7 @@ def test_a_forgotten_context_does_not_spoil_a_capture() -> None:
     with Context(0, Driver(driver)) as context:
         stream = Stream(context)
         record(stream, forgotten.clear).launch(stream)
-        assert driver.retained == 1
+        assert sorted(driver.live.values()) == ["executable", "pool", "stream"]
         assert driver._mode == 0
 
 
@@ -295,4 +294,4 @@ def test_the_device_s_own_errors() -> None:
         with pytest.raises(CudaError, match="CUDA_ERROR_INVALID_IMAGE"):
             Module(context, b"no cubin")
         with pytest.raises(CudaOutOfMemoryError, match="asked for"):
-            DeviceBuffer(context, 1 << 50, Stream(context))
+            DeviceBuffer(context, 1 << 44, Stream(context))

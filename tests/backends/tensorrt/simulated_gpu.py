@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +35,7 @@ class SimulatedGpu(RecordingDriver):
         self.model = model
         # What other libraries hold on the device.
         self.pictures: list[np.ndarray] = []
+        self.engines: weakref.WeakSet[_Engine] = weakref.WeakSet()
         scratch = [_POINTER, _POINTER]
         for name, types, run in (
             ("normalise_pixels", [*[_POINTER] * 2, *[_INT] * 7, *[_FLOAT] * 2], self._preprocess),
@@ -45,6 +47,12 @@ class SimulatedGpu(RecordingDriver):
             ("write_peaks", [*[_POINTER] * 6, *[_INT] * 3], self._find_peaks),
         ):
             self.kernels[name] = ([*types, *scratch], run)
+
+    def do_cuMemPoolDestroy(self, pool: int) -> None:  # noqa: N802
+        # The last that a context frees. Whatever lives on would be collected some day, in any thread. After a call that
+        # failed this may not be helped.
+        assert not self.engines or self._failing is not None, "engines outlive their context"
+        super().do_cuMemPoolDestroy(pool)
 
     def do_cuModuleLoadData(self, image: bytes) -> Any:  # noqa: N802
         # Real code, which only a real device could refuse.
@@ -124,11 +132,17 @@ class SimulatedTensorRT(StandIn):
     def __init__(self, gpu: SimulatedGpu, rtx: bool = False):
         super().__init__(rtx)
         self.gpu = gpu
+        if rtx:
+            # The simulated GPU's, which the real one does not know.
+            self.ComputeCapability.__members__["SM90"] = 90
 
     def Builder(self, logger: Any) -> Any:  # noqa: N802
         self.logger = logger
         config = SimpleNamespace(
-            clear_flag=lambda flag: None, set_flag=lambda flag: None, add_optimization_profile=lambda profile: 0
+            clear_flag=lambda flag: None,
+            set_flag=lambda flag: None,
+            add_optimization_profile=lambda profile: 0,
+            set_compute_capability=lambda value, index: True,
         )
         return SimpleNamespace(
             create_network=lambda flags: SimpleNamespace(),
@@ -151,7 +165,7 @@ class SimulatedTensorRT(StandIn):
         self.logger = logger
         runtime = SimpleNamespace(deserialize_cuda_engine=lambda plan: _Engine(self, plan.decode()))
         if self.rtx:
-            runtime.engine_header_size, runtime.get_engine_validity = 4, lambda head: (0, 0)
+            runtime.engine_header_size, runtime.get_engine_validity = 4, lambda head: self.validity
         return runtime
 
     def assert_current(self) -> None:
@@ -177,20 +191,14 @@ class _Engine:
         self.types = {x.name: _TYPES[x.type.tensor_type.elem_type] for x in (*graph.input, *graph.output)}
         self.num_io_tensors = len(self.types)
         if api.rtx:
-            self.create_runtime_config = self._runtime_config
+            self.create_runtime_config = api.runtime_config
+        api.gpu.engines.add(self)
 
     def get_tensor_name(self, index: int) -> str:
         return list(self.types)[index]
 
     def get_tensor_dtype(self, name: str) -> DataType:
         return self.types[name][0]
-
-    def _runtime_config(self) -> Any:
-        return SimpleNamespace(
-            set_execution_context_allocation_strategy=lambda x: None,
-            cuda_graph_strategy=None,
-            dynamic_shapes_kernel_specialization_strategy=None,
-        )
 
     def create_execution_context(self, how: Any) -> Any:
         self.api.assert_current()
@@ -208,10 +216,11 @@ def _compile(path: str, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> Any:
 class _Context:
     def __init__(self, engine: _Engine):
         self._engine, self._api = engine, engine.api
+        api = engine.api
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         if self._api.rtx:
-            self.is_stream_capturable = lambda stream: self._api.does("capturable", stream)
+            self.is_stream_capturable = lambda stream: api.does("capturable", stream)
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self._shapes[name] = shape
@@ -225,9 +234,12 @@ class _Context:
         return tuple(self._compiled.output(name).shape)
 
     def update_device_memory_size_for_shapes(self) -> int:
+        # More than the one before, so that what they share moves.
+        self._api.scratch += 8
         return self._api.scratch
 
     def set_device_memory(self, pointer: int, size: int) -> None:
+        assert not any(x.capture is not None for x in self._api.gpu.streams.values()), "memory moves while recorded"
         self._scratch = pointer, size
 
     def set_tensor_address(self, name: str, pointer: int) -> bool:
@@ -243,16 +255,18 @@ class _Context:
         return True
 
     def _work(self, addresses: dict[str, int], scratch: tuple[int, int]) -> Callable[[], None]:
-        engine, gpu = self._engine, self._api.gpu
+        # A recorded graph keeps neither the context nor its engine.
+        inputs, types, shapes = self._engine.inputs, self._engine.types, dict(self._shapes)
+        compiled, gpu, context = self._compiled, self._api.gpu, weakref.ref(self)
 
         def work() -> None:
+            assert context() is not None, "an execution context was freed before its work was done"
             # Others' scratch memory is overwritten.
             gpu.view(scratch[0], np.uint8, (scratch[1],))[:] = 0xAB
-            inputs = {x: gpu.view(addresses[x], engine.types[x][1], self._shapes[x]).copy() for x in engine.inputs}
-            results = self._compiled(inputs)
-            for name in engine.types:
+            results = compiled({x: gpu.view(addresses[x], types[x][1], shapes[x]).copy() for x in inputs})
+            for name in types:
                 if name not in inputs:
                     value = results[name]
-                    gpu.view(addresses[name], engine.types[name][1], value.shape)[:] = value
+                    gpu.view(addresses[name], types[name][1], value.shape)[:] = value
 
         return work

@@ -67,6 +67,8 @@ class StandIn(SimpleNamespace):
             self.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="EAGER")
             self.ComputeCapability = SimpleNamespace(__members__={"CURRENT": 1, "SM86": 86, "SM89": 89})
             self.validity = (0, 0)
+        # What its runtime has compiled.
+        self.compiled = b"code"
 
     def does(self, *call: Any) -> bool:
         """Record a call; False if it is to be refused, after an error was logged."""
@@ -80,6 +82,17 @@ class StandIn(SimpleNamespace):
     def named(self, name: str) -> Calls:
         """The calls of one name, without it."""
         return [x[1:] for x in self.calls if x[0] == name]
+
+    def runtime_config(self) -> Any:
+        """What an engine's ``create_runtime_config`` gives; it does not refer to the engine."""
+        config = SimpleNamespace(cuda_graph_strategy="?", dynamic_shapes_kernel_specialization_strategy="?")
+        config.set_execution_context_allocation_strategy = lambda x: setattr(config, "allocation", x)
+        config.create_runtime_cache = lambda: SimpleNamespace(
+            deserialize=lambda blob: self.does("restore", blob),
+            serialize=lambda: self.compiled if self.does("keep") else None,
+        )
+        config.set_runtime_cache = lambda cache: self.does("runtime_cache")
+        return config
 
     def Builder(self, logger: Logger) -> Any:  # noqa: N802
         self.logger = logger
@@ -146,18 +159,13 @@ class _Engine:
         self._api = api
         self.num_io_tensors = len(TENSORS)
         if api.rtx:
-            self.create_runtime_config = self._runtime_config
+            self.create_runtime_config = api.runtime_config
 
     def get_tensor_name(self, index: int) -> str:
         return list(TENSORS)[index]
 
     def get_tensor_dtype(self, name: str) -> DataType:
         return TENSORS[name][1]
-
-    def _runtime_config(self) -> Any:
-        config = SimpleNamespace(cuda_graph_strategy="?", dynamic_shapes_kernel_specialization_strategy="?")
-        config.set_execution_context_allocation_strategy = lambda x: setattr(config, "allocation", x)
-        return config
 
     def create_execution_context(self, how: Any) -> Any:
         settings = (

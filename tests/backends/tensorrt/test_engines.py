@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from backends.tensorrt.stand_in import StandIn
@@ -10,13 +11,14 @@ from backends.tensorrt.stand_in import StandIn
 from engine.backends.compiled_cache import CompiledCache
 from engine.backends.tensorrt.engines import EngineStore, SegmentEngine
 from engine.backends.tensorrt.library import ShapeRange, TensorRT
+from engine.backends.tensorrt.runtime_cache import RuntimeCache
 from engine.bundle import WEIGHTS_FILE, Bundle, ProgramSpec, SegmentStage, write_manifest
 from engine.config import CountingRule, ModelConfig
 from engine.errors import BackendError
 
 STAGE = SegmentStage("x.onnx", ("x", "t"), ("packed", "density"), {"float16": "x.float16.onnx"})
 RANGE = ShapeRange()
-GPU = {"name": "H200", "capability": "9.0", "driver": 13000}
+GPU = {"name": "L4", "capability": "8.9", "driver": 13000}
 RTX = pytest.mark.parametrize("rtx", [False, True], ids=["tensorrt", "tensorrt_rtx"])
 
 
@@ -56,6 +58,13 @@ def test_built_once_then_cached(bundle: Bundle, tmp_path: Path, rtx: bool) -> No
     store.close()
     store.engine(STAGE, RANGE)
     assert len(first.named("deserialize")) == 2
+
+
+@RTX
+def test_built_for_this_gpu(bundle: Bundle, rtx: bool) -> None:
+    api = StandIn(rtx)
+    _store(bundle, api, CompiledCache(None)).engine(STAGE, RANGE)
+    assert api.named("capability") == ([(89, 0)] if rtx else [])
 
 
 def test_built_again_where_anything_differs(bundle: Bundle, tmp_path: Path) -> None:
@@ -131,4 +140,51 @@ def test_an_engine_of_another_segment(bundle: Bundle) -> None:
     library = TensorRT(StandIn(), "tensorrt")
     stage = SegmentStage("x.onnx", ("x",), ("packed", "density"))
     with pytest.raises(BackendError, match="the bundle says otherwise"):
-        SegmentEngine(library, library.load(b"plan"), stage)
+        SegmentEngine(library, library.load(b"plan"), stage, RuntimeCache(CompiledCache(None), {}))
+
+
+def _use(bundle: Bundle, cache: CompiledCache, **options: Any) -> StandIn:
+    """Makes two contexts, and closes the store."""
+    api = StandIn(rtx=True)
+    vars(api).update(options)
+    store = _store(bundle, api, cache)
+    for _ in range(2):
+        store.engine(STAGE, RANGE).new_context()
+    store.close()
+    return api
+
+
+def test_what_the_runtime_compiles_is_shared_and_kept(bundle: Bundle, tmp_path: Path) -> None:
+    cache = CompiledCache(tmp_path / "cache")
+    first = _use(bundle, cache, compiled=b"one size")
+    assert len(first.named("runtime_cache")) == len(first.named("context")) == 2
+    assert (first.named("restore"), len(first.named("keep"))) == ([], 1)
+    second = _use(bundle, cache, compiled=b"two sizes")
+    assert second.named("restore") == [(b"one size",)]
+    assert _use(bundle, cache).named("restore") == [(b"two sizes",)]
+
+
+@pytest.mark.parametrize("refused", ["restore", "keep", "runtime_cache"])
+def test_a_runtime_cache_that_is_refused_costs_only_time(bundle: Bundle, tmp_path: Path, refused: str) -> None:
+    cache = CompiledCache(tmp_path / "cache")
+    _use(bundle, cache, compiled=b"old")
+    assert len(_use(bundle, cache, refuse={refused}, compiled=b"new").named("context")) == 2
+    # What was not taken is replaced; what could not be written stays.
+    expected = b"old" if refused == "keep" else b"new"
+    assert _use(bundle, cache).named("restore") == [(expected,)]
+
+
+def test_versions_without_a_runtime_cache(bundle: Bundle, tmp_path: Path) -> None:
+    api = StandIn(rtx=True)
+    real = api.runtime_config
+
+    def older() -> Any:
+        config = real()
+        del config.create_runtime_cache, config.set_runtime_cache
+        return config
+
+    api.runtime_config = older
+    store = _store(bundle, api, CompiledCache(tmp_path / "cache"))
+    store.engine(STAGE, RANGE).new_context()
+    store.close()
+    assert len(api.named("context")) == 1

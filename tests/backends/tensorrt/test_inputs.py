@@ -133,7 +133,7 @@ def test_large_pictures_on_the_device_are_tiled(machine, monkeypatch) -> None:
 
 def test_the_cpu_refuses_what_lies_on_a_device() -> None:
     source = KINDS["interface"](SimpleNamespace(foreign={}), picture(32, 32))
-    with engine.CrowdCounter() as counter:
+    with engine.CrowdCounter(device="cpu") as counter:
         with pytest.raises(ImageError, match=r"<Interface> lies in CUDA memory, the counter runs on cpu"):
             counter.count(source)
         with pytest.raises(ConfigError, match="stream goes with"):

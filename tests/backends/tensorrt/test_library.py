@@ -57,6 +57,21 @@ def test_capabilities() -> None:
         _library(StandIn()).build("x.onnx", RANGE, ("8.6",))
 
 
+def test_an_engine_is_built_for_the_gpu_at_hand() -> None:
+    assert _library(StandIn()).targets("9.0") == ()
+    assert _library(StandIn(rtx=True)).targets("8.9") == ("8.9",)
+    # What it cannot be told to build for it may run on all the same.
+    assert _library(StandIn(rtx=True)).targets("9.0") == ()
+
+
+def test_the_real_package_knows_its_gpus() -> None:
+    api = pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX")
+    library = TensorRT(api, "tensorrt_rtx")
+    assert library.targets("8.0") == ("8.0",)
+    assert library.targets("12.0") == ("12.0",)
+    assert library.targets("9.0") == ()
+
+
 def test_errors_carry_the_packages_messages() -> None:
     api = StandIn()
     api.refuse, api.parser_messages = {"parse"}, ["node 3: no such operator", "node 4: bad"]

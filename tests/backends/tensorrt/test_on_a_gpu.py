@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,14 +63,86 @@ def test_batches_of_many_sizes_equal_singles() -> None:
         assert all(same(a, counter.count(b)) for a, b in zip(batch, images, strict=True))
 
 
-def test_pytorchs_pictures_are_read_where_they_are() -> None:
+def test_pictures_are_read_where_they_are_once_they_are_there() -> None:
     torch = pytest.importorskip("torch")
     image = load_image(PICTURE)
+    pinned, stream = torch.from_numpy(image).pin_memory(), torch.cuda.Stream()
     with engine.CrowdCounter(device="cuda") as counter:
         expected = counter.count(image)
-        stream = torch.cuda.Stream()
-        with torch.cuda.stream(stream):
-            tensor = torch.from_numpy(image).cuda(non_blocking=True)
-            for view in (tensor, tensor.permute(2, 0, 1).contiguous()):
-                assert same(counter.count(view), expected)
-                assert same(counter.count(view, stream=stream), expected)
+        for view in (lambda x: x, lambda x: x.permute(2, 0, 1).contiguous(), lambda x: _Interface(x, stream)):
+            for given in (None, stream):
+                tensor = torch.zeros(image.shape, dtype=torch.uint8, device="cuda")
+                torch.cuda.synchronize()
+                with torch.cuda.stream(stream):
+                    # Some hundredths of a second, in which a count that does not wait finds nobody.
+                    torch.cuda._sleep(50_000_000)
+                    tensor.copy_(pinned, non_blocking=True)
+                    assert same(counter.count(view(tensor), stream=given), expected)
+
+
+def test_views_and_both_orders_of_the_channels() -> None:
+    torch = pytest.importorskip("torch")
+    image = load_image(PICTURE)
+    tensor = torch.from_numpy(image).cuda()
+    with engine.CrowdCounter(device="cuda") as counter:
+        for rows, columns in ((slice(None), slice(3, 301)), (slice(5, None, 2), slice(0, None, 2))):
+            part = tensor[rows, columns]
+            assert not part.is_contiguous()
+            assert same(counter.count(part), counter.count(image[rows, columns]))
+        assert same(counter.count(tensor.flip(2), color="bgr"), counter.count(image))
+
+
+def test_a_large_picture_on_the_device_is_counted_in_tiles(monkeypatch) -> None:
+    torch = pytest.importorskip("torch")
+    plan = engine.count_job.plan_tiles
+    monkeypatch.setattr("engine.count_job.plan_tiles", lambda h, w: plan(h, w, max_pixels=128 * 128, side=192, halo=32))
+    image = load_image(PICTURE)
+    with engine.CrowdCounter(device="cuda") as counter:
+        result = counter.count(torch.from_numpy(image).cuda())
+        assert any("tiles" in warning for warning in result.warnings)
+        assert same(result, counter.count(image))
+
+
+@pytest.mark.parametrize("how", ["batch", "stream"])
+def test_one_buffer_may_hold_all_pictures_in_turn(how) -> None:
+    torch = pytest.importorskip("torch")
+    picture = load_image(PICTURE)
+    images = [np.roll(picture, 40 * n, axis=1) for n in range(6)]
+    pinned = [torch.from_numpy(image).pin_memory() for image in images]
+
+    def reused() -> Iterator[Any]:
+        tensor = torch.zeros(picture.shape, dtype=torch.uint8, device="cuda")
+        torch.cuda.synchronize()
+        with torch.cuda.stream(torch.cuda.Stream()):
+            for each in pinned:
+                # What reads the tensor too early finds the picture before.
+                torch.cuda._sleep(20_000_000)
+                tensor.copy_(each, non_blocking=True)
+                yield tensor
+
+    with engine.CrowdCounter(device="cuda") as counter:
+        expected = [counter.count(image) for image in images]
+        if how == "batch":
+            results = counter.count_batch(reused())
+        else:
+            results = [frame.result for frame in counter.stream(reused())]
+        assert all(same(a, b) for a, b in zip(results, expected, strict=True))
+
+
+def test_two_threads_share_a_counter() -> None:
+    image = load_image(PICTURE)
+    images = [image[: 64 + 32 * (n % 3)] for n in range(12)]
+    with engine.CrowdCounter(device="cuda") as counter:
+        expected = [counter.count(x) for x in images]
+        with ThreadPoolExecutor(2) as pool:
+            batches = pool.map(lambda _: [counter.count_batch(images) for _ in range(5)], range(2))
+            for batch in (batch for each in batches for batch in each):
+                assert all(same(a, b) for a, b in zip(batch, expected, strict=True))
+
+
+class _Interface:
+    """As PyCUDA's arrays are: no DLPack."""
+
+    def __init__(self, tensor: Any, stream: Any):
+        self._tensor = tensor
+        self.__cuda_array_interface__ = {**tensor.__cuda_array_interface__, "stream": stream.cuda_stream}

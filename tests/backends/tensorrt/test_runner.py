@@ -8,6 +8,7 @@ import pytest
 from backends.cuda.recording_driver import RecordingDriver
 from backends.tensorrt.stand_in import FakeArray, FakeStream, StandIn, Strategy
 
+from engine.backends.compiled_cache import CompiledCache
 from engine.backends.cuda.context import Context
 from engine.backends.cuda.driver import Driver
 from engine.backends.cuda.graphs import record
@@ -16,6 +17,7 @@ from engine.backends.cuda.streams import Stream
 from engine.backends.tensorrt.engines import SegmentEngine
 from engine.backends.tensorrt.library import TensorRT
 from engine.backends.tensorrt.runner import SegmentRunner, Workspace
+from engine.backends.tensorrt.runtime_cache import RuntimeCache
 from engine.bundle import SegmentStage
 from engine.errors import BackendError
 
@@ -29,7 +31,7 @@ class _Rig:
     def __init__(self, rtx: bool = False):
         self.api = StandIn(rtx)
         library = TensorRT(self.api, "tensorrt_rtx" if rtx else "tensorrt")
-        self.engine = SegmentEngine(library, library.load(b"plan"), STAGE)
+        self.engine = SegmentEngine(library, library.load(b"plan"), STAGE, RuntimeCache(CompiledCache(None), {}))
         self.stream = FakeStream(self.api)
         self.buffers: list[FakeArray] = []
         self.workspace = Workspace(self._allocate)
@@ -54,6 +56,7 @@ def test_first_call_prepares_and_runs(rtx: bool) -> None:
     arrays = zip(("x", "t", "packed", "density"), (*rig.inputs, *outputs), strict=True)
     assert rig.api.calls == [
         ("push",),
+        *([("runtime_cache",)] if rtx else []),
         ("context", context),
         ("input_shape", "x", (2, 3, 5, 7)),
         ("input_shape", "t", (2,)),
@@ -181,7 +184,7 @@ def test_recorded_through_the_cuda_layer() -> None:
 
         inputs = [FakeArray((1, 3, 4, 6)), FakeArray((1,), "float32")]
         with context.current():
-            engine = SegmentEngine(library, library.load(b"plan"), STAGE)
+            engine = SegmentEngine(library, library.load(b"plan"), STAGE, RuntimeCache(CompiledCache(None), {}))
         runners = [SegmentRunner(engine, stream, workspace, new_array) for _ in range(2)]
         for runner in runners:
             runner(inputs)
