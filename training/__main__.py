@@ -12,7 +12,9 @@ import torch
 from engine.config import CountingRule
 from engine.errors import ConfigError, EngineError
 from engine.model.checkpoint import load_network, save_model
+from engine.model.network import CrowdNetwork
 from engine.training.augment import AugmentConfig
+from engine.training.average import average_weights, fit_norms
 from engine.training.batches import CrowdBatches
 from engine.training.calibrate import LEAST_PICTURES, calibrate
 from engine.training.compare import compare_decoders, table
@@ -68,11 +70,18 @@ def build_parser(prog: str = _PROG) -> argparse.ArgumentParser:
     fit.add_argument("checkpoint", type=Path, help="best.pt or last.pt of a run")
     fit.add_argument("data", type=Path, help=_DATA_HELP)
     fit.add_argument("--out", type=Path, default=Path("model.pt"), help="the calibrated model (default: %(default)s)")
+    mean = commands.add_parser("average", help="mean of the weights of checkpoints, with a counting rule of its own")
+    mean.add_argument("data", type=Path, help=_DATA_HELP)
+    mean.add_argument(
+        "checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help="of one run, such as best and last"
+    )
+    mean.add_argument("--recipe", type=Path, help="of the run: its crops give the batch norms their statistics")
+    mean.add_argument("--out", type=Path, default=Path("model.pt"), help="the calibrated model (default: %(default)s)")
     contest = commands.add_parser("compare", help="train other kinds of decoder beside ours, on a frozen encoder")
     contest.add_argument("data", type=Path, help=_DATA_HELP)
     contest.add_argument("--start", default="default", help="checkpoint or bundle that the encoder comes from")
     contest.add_argument("--iterations", type=int, default=1500, help="of each decoder (default: %(default)s)")
-    for command in (run, fit, contest):
+    for command in (run, fit, mean, contest):
         command.add_argument("--threads", type=int, default=0, help="CPU threads; 0 is all")
         command.add_argument(
             "--exclude", type=int, nargs="*", default=[0], help="last digits of picture numbers never used (default: 0)"
@@ -90,7 +99,7 @@ def split(samples: list[Sample], exclude: list[int], validate: list[int]) -> tup
 
 
 def run(arguments: list[str], prog: str) -> None:
-    """Train, calibrate or compare, as the arguments say.
+    """Train, calibrate, average or compare, as the arguments say.
 
     Raises:
         EngineError: it cannot be done.
@@ -113,11 +122,18 @@ def run(arguments: list[str], prog: str) -> None:
             start=options.start,
             compiled=options.compile,
         )
-        _calibrate(best, held_out, options.out / "model.pt", start_counting(options.start) if options.start else {})
+        known = start_counting(options.start) if options.start else {}
+        _calibrate(load_network(best), held_out, options.out / "model.pt", known)
     elif options.command == "compare":
         _compare(options.start, options.iterations, train_on, held_out)
+    elif options.command == "average":
+        config = read_recipe(options.recipe) if options.recipe else TrainConfig()
+        network = average_weights(options.checkpoints)
+        batches = CrowdBatches(train_on, network.config, config.augment, config.batch, config.seed)
+        fit_norms(network, batches, config.loss)
+        _calibrate(network, held_out, options.out, {})
     else:
-        _calibrate(options.checkpoint, held_out, options.out, {})
+        _calibrate(load_network(options.checkpoint), held_out, options.out, {})
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -156,9 +172,9 @@ def _compare(start: str, iterations: int, train_on: list[Sample], held_out: list
     print(table(compare_decoders(start_network(start, batches), train_on, held_out, config)))
 
 
-def _calibrate(checkpoint: Path, held_out: list[Sample], out: Path, known: dict[int, CountingRule]) -> None:
+def _calibrate(network: CrowdNetwork, held_out: list[Sample], out: Path, known: dict[int, CountingRule]) -> None:
     """Write the model with a rule fitted on the held-out pictures; where they are too few, with the ``known`` one."""
-    network, few = load_network(checkpoint), len(held_out) < LEAST_PICTURES
+    few = len(held_out) < LEAST_PICTURES
     if few:
         reason = f"too few held-out pictures to calibrate on ({len(held_out)} of {LEAST_PICTURES})"
         what = "the counting rule that it started from is kept" if known else "expect counts and intervals to be off"
