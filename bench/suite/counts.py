@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,10 @@ def pictures(number: int, width: int, height: int) -> list[np.ndarray]:
 
 def limits(label: str) -> Agreement:
     """What the conformance test allows the type that a label names."""
+    words = re.findall(r"\w+", label)
     for dtype, tolerance in CONFORMANCE.items():
-        if dtype in label:
+        # As a word: bfloat16 has float16 in it.
+        if dtype in words:
             return Agreement(tolerance.count, tolerance.heatmap)
     return ANY_TYPE
 

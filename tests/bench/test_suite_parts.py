@@ -14,12 +14,15 @@ import torch
 from suite import networks
 from suite.accuracy import PEERS, our_errors, summarise, with_errors
 from suite.ceilings import Ceilings, measure_ceilings
-from suite.counts import picture
+from suite.counts import limits, picture
 from suite.peers import RUNTIMES, peer_case
 from suite.plan import Plan
 from suite.published import PUBLISHED
 from suite.results import Results, Row
 from suite.summary import exponents
+from tolerances import CONFORMANCE
+
+from engine.cli.variants import ANY_TYPE
 
 PLAN = Plan(True, ("cpu",), 2)
 
@@ -31,6 +34,15 @@ def test_networks_have_the_published_number_of_parameters(name, millions):
     with torch.device("meta"):
         network = networks.NETWORKS[name]()
     assert sum(x.numel() for x in network.parameters()) / 1e6 == pytest.approx(millions, rel=0.03)
+
+
+@pytest.mark.parametrize("dtype", CONFORMANCE)
+def test_a_label_has_the_limits_of_its_type(dtype):
+    """bfloat16 has float16 in its name."""
+    for label in (f"openvino {dtype} latency", f"plain OpenVINO {dtype}", f"torch {dtype}"):
+        found, expected = limits(label), CONFORMANCE[dtype]
+        assert (found.count, found.heatmap) == (expected.count, expected.heatmap)
+    assert limits("ONNX Runtime") == ANY_TYPE
 
 
 def test_csrnet_has_the_published_cost():
