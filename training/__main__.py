@@ -21,7 +21,7 @@ from engine.training.compare import compare_decoders, table
 from engine.training.dataset import Sample, find_samples
 from engine.training.recipe import read_recipe
 from engine.training.start import start_counting, start_model, start_network
-from engine.training.train import TrainConfig, train
+from engine.training.train import TrainConfig, make_batches, train
 
 _PROG = "python -m engine.training"
 _DATA_HELP = (
@@ -129,7 +129,7 @@ def run(arguments: list[str], prog: str) -> None:
     elif options.command == "average":
         config = read_recipe(options.recipe) if options.recipe else TrainConfig()
         network = average_weights(options.checkpoints)
-        batches = CrowdBatches(train_on, network.config, config.augment, config.batch, config.seed)
+        batches = make_batches(train_on, dataclasses.replace(config, model=network.config), "cpu")
         fit_norms(network, batches, config.loss)
         _calibrate(network, held_out, options.out, {})
     else:

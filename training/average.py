@@ -1,4 +1,4 @@
-"""The mean of several checkpoints' weights, which often counts better than each of them."""
+"""The mean of several checkpoints' weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, update_bn
 
 from engine.errors import ConfigError
 from engine.model.checkpoint import load_network
@@ -23,19 +24,19 @@ _BATCHES = 40
 def average_weights(checkpoints: Sequence[Path]) -> CrowdNetwork:
     """The network whose weights are the mean of those of ``checkpoints``; :func:`fit_norms` is to follow.
 
-    Source: "Model soups", ICML 2022. It holds for checkpoints of one run, or of runs from the same weights.
+    Source: "Model soups", ICML 2022. It is of use for checkpoints of one run, or of runs from the same weights.
 
     Raises:
         ConfigError: one of them does not exist, or their networks have different settings.
     """
     networks = [load_network(path) for path in checkpoints]
-    first = networks[0]
+    mean = AveragedModel(networks[0])
     for path, network in zip(checkpoints, networks, strict=True):
-        if network.config != first.config:
+        if network.config != networks[0].config:
             raise ConfigError(f"{path} is of another network than {checkpoints[0]}")
-    states = [network.state_dict() for network in networks]
-    first.load_state_dict({name: _mean([state[name] for state in states]) for name in states[0]})
-    return first
+        mean.update_parameters(network)
+    assert isinstance(mean.module, CrowdNetwork)
+    return mean.module
 
 
 def fit_norms(network: CrowdNetwork, batches: Batches, config: LossConfig, seed: int = 0) -> None:
@@ -43,26 +44,25 @@ def fit_norms(network: CrowdNetwork, batches: Batches, config: LossConfig, seed:
 
     Those of a mean of weights are not the mean of the statistics.
     """
-    channels_last(network).train()
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.reset_running_stats()
-            # The mean over all batches.
-            layer.momentum = None
-    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        for number in range(_BATCHES):
-            pixels, heads, _ = (x.cpu() for x in batches.make(number))
-            maps = (2 * network.fold(heads[:, None]) - 1) * network.config.map_scale
-            levels = draw_levels(len(pixels), config, rng)
-            noise = torch.randn(maps.shape, generator=generator)
-            features, _ = network.encoder(pixels)
-            x_t = noisy_maps(network.decoder, features, maps, levels, noise)
-            network.decoder(features, x_t, torch.from_numpy(levels.times).float())
+    crops = ([tuple(x.cpu() for x in batches.make(number))] for number in range(_BATCHES))
+    update_bn(crops, _TrainingPass(channels_last(network), config, seed))
     network.eval()
 
 
-def _mean(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    if not tensors[0].is_floating_point():
-        return tensors[-1]
-    return torch.stack([x.double() for x in tensors]).mean(dim=0).to(tensors[0].dtype)
+class _TrainingPass(nn.Module):
+    """The network on a batch as in a training step, without the loss."""
+
+    def __init__(self, network: CrowdNetwork, config: LossConfig, seed: int):
+        super().__init__()
+        self.network, self._config = network, config
+        self._rng, self._generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+
+    def forward(self, batch: tuple[Tensor, Tensor, Tensor]) -> None:
+        pixels, heads, _ = batch
+        maps = (2 * self.network.fold(heads[:, None]) - 1) * self.network.config.map_scale
+        levels = draw_levels(len(pixels), self._config, self._rng)
+        noise = torch.randn(maps.shape, generator=self._generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            features, _ = self.network.encoder(pixels)
+            x_t = noisy_maps(self.network.decoder, features, maps, levels, noise)
+            self.network.decoder(features, x_t, torch.from_numpy(levels.times).float())
