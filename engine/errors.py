@@ -32,3 +32,16 @@ class NotFiniteError(BackendError):
 
 class SourceError(EngineError):
     """A video, folder or camera cannot be opened, read or reached."""
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind ``error``, which may have come of it.
+
+    A library that Ctrl-C stops in the middle may fail in its own way as it cleans up, or wrap what its parts raise;
+    C++ wraps it as text.
+    """
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -14,6 +14,7 @@ from torch import nn
 from torch.export import Dim
 
 from engine.config import FEATURE_STRIDE, PADDING
+from engine.errors import is_interrupt
 from engine.export.attention_function import DOMAIN, DOMAIN_VERSION, KERNEL, OPSET, attention_function, translations
 from engine.model.network import CrowdNetwork
 
@@ -65,7 +66,7 @@ def _trace(
                 dynamic_shapes=tuple(shapes),
             )
         except Exception as error:
-            if _is_interrupt(error):
+            if is_interrupt(error):
                 raise KeyboardInterrupt from error
             raise
     assert program is not None
@@ -75,15 +76,6 @@ def _trace(
     _strip(model, symbols)
     model.functions.append(attention_function())
     return model
-
-
-def _is_interrupt(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: PyTorch's exporter wraps whatever its parts raise, C++ ones as text."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _symbols(exported: Any, shapes: list[dict[int, Any]]) -> dict[str, str]:

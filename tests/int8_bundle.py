@@ -7,13 +7,19 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from engine import _core
 from engine.bundle import Bundle, SegmentStage
 from engine.export.quantize import QuantizeReport
 
 # A limit that every convolution is within.
 GENEROUS = 1e6
+# OpenVINO's int8 convolutions; the backend refuses them elsewhere.
+NEEDS_INT8_DOT = pytest.mark.skipif(
+    not _core.has_int8_dot(), reason="without VNNI, OpenVINO's int8 convolutions overflow"
+)
 # The segments, by program and number.
 SEGMENTS = [("encoder", 0), ("encoder", 1), ("encoder", 2), ("decoder", 0), ("decoder", 1)]
 

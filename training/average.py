@@ -14,6 +14,7 @@ from engine.errors import ConfigError
 from engine.model.checkpoint import load_network
 from engine.model.layers import channels_last
 from engine.model.network import CrowdNetwork
+from engine.model.precision import mixed_precision
 from engine.training.batches import Batches
 from engine.training.losses import LossConfig, draw_levels, noisy_maps
 
@@ -62,7 +63,7 @@ class _TrainingPass(nn.Module):
         maps = (2 * self.network.fold(heads[:, None]) - 1) * self.network.config.map_scale
         levels = draw_levels(len(pixels), self._config, self._rng)
         noise = torch.randn(maps.shape, generator=self._generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision("cpu"):
             features, _ = self.network.encoder(pixels)
             x_t = noisy_maps(self.network.decoder, features, maps, levels, noise)
             self.network.decoder(features, x_t, torch.from_numpy(levels.times).float())

@@ -19,6 +19,7 @@ from engine.images import load_image
 from engine.maps import TileMaps, head_maps
 from engine.model.denoiser import TorchDenoiser
 from engine.model.network import CrowdNetwork
+from engine.model.precision import mixed_precision
 from engine.preprocess import Tile, to_input
 from engine.sampler import Latents, denoise, initial_noise
 from engine.training.dataset import Sample
@@ -114,7 +115,7 @@ def read_pictures(
     for sample in tqdm(samples, desc="calibrate", unit="image"):
         image = load_image(sample.image)
         height, width = image.shape[:2]
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision("cpu"):
             features, density = network.encoder(torch.from_numpy(to_input(image, model)))
             shape = (1, model.latent_channels, *features.shape[2:])
             for number in steps:

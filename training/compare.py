@@ -14,6 +14,7 @@ from tqdm import trange
 from engine.model.decoder import Decoder
 from engine.model.layers import channels_last
 from engine.model.network import CrowdNetwork
+from engine.model.precision import mixed_precision
 from engine.training.batches import CrowdBatches
 from engine.training.calibrate import fit_rule, read_pictures
 from engine.training.dataset import Sample
@@ -96,7 +97,7 @@ def _train(networks: dict[str, CrowdNetwork], batches: CrowdBatches, config: Tra
         pixels, heads, _ = next(stream)
         rate = config.learning_rate * min(1, (number + 1) / config.warmup)
         rate *= 0.5 * (1 + math.cos(math.pi * number / config.iterations))
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision("cpu"):
             for network, optimizer, loss in zip(
                 networks.values(), optimizers, _losses(networks, pixels, heads, config, number), strict=True
             ):

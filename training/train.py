@@ -20,6 +20,7 @@ from engine.errors import ConfigError
 from engine.model.checkpoint import load_state, save_whole
 from engine.model.layers import channels_last
 from engine.model.network import CrowdNetwork
+from engine.model.precision import mixed_precision
 from engine.training.augment import AugmentConfig
 from engine.training.batches import Batches, CrowdBatches
 from engine.training.dataset import Sample
@@ -105,7 +106,7 @@ class TrainingRun:
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**63)))
         noise = torch.randn(latent, generator=generator, device=self.device)
         levels = draw_levels(len(pixels), config.loss, rng)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed_precision(self.device):
             loss, parts = crowd_loss(self.network, config.model, config.loss, pixels, heads, counts, levels, noise)
         warm = min(1.0, (self.iteration + 1) / max(config.warmup, 1))
         rate = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.progress))

@@ -9,6 +9,7 @@ from engine.config import ModelConfig
 from engine.head_map import head_map
 from engine.images import load_image
 from engine.model.network import CrowdNetwork
+from engine.model.precision import mixed_precision
 from engine.preprocess import to_input
 from engine.sampler import initial_noise
 from engine.training.dataset import Sample
@@ -35,7 +36,7 @@ def validate(
         pixels = torch.from_numpy(to_input(load_image(sample.image), model)).to(device)
         height, width = (side // model.map_stride for side in pixels.shape[2:])
         heads = torch.from_numpy(head_map(sample.points, height, width, model.map_stride)).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             features, density = network.encoder(pixels)
             noise = torch.tensor(initial_noise(0, (1, model.latent_channels, *features.shape[2:]), 0), device=device)
             x_0 = network.decoder(features, noise, torch.ones(1, device=device))

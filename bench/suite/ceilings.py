@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine import _core
 from engine.cli.timing import interleave, wall
 from suite.groups import MISSING, MissingError
 
@@ -118,6 +119,11 @@ def _fma_loop(threads: int) -> float:
 def _dot(dtype: str, seconds: float) -> float:
     import torch
 
+    from engine.model.precision import has_bfloat16
+
+    # Without them a product takes up to a minute, and says nothing of the machine.
+    if not {"float32": True, "bfloat16": has_bfloat16(), "int8": _core.has_int8_dot()}[dtype]:
+        raise MissingError(f"this CPU has no instructions for products of {dtype}")
     if dtype == "int8":
         if not hasattr(torch, "_int_mm"):
             raise MissingError("this PyTorch has no product of int8 matrices")

@@ -13,7 +13,7 @@ from engine.cli import bench, count, counter_options, evaluate, stream
 from engine.cli.counter_options import CounterFactory
 from engine.cli.extras import needs_extra
 from engine.cli.terminal import Status, say
-from engine.errors import ConfigError, EngineError
+from engine.errors import ConfigError, EngineError, is_interrupt
 
 
 def main(argv: Sequence[str] | None = None, counter_factory: CounterFactory | None = None) -> int:
@@ -39,7 +39,10 @@ def main(argv: Sequence[str] | None = None, counter_factory: CounterFactory | No
     except (EngineError, OSError) as error:
         say(error)
         return Status.USAGE if isinstance(error, ConfigError) else Status.FAILED
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception) as error:
+        # The lock of a progress bar, say, is released before it was taken.
+        if not is_interrupt(error):
+            raise
         say("interrupted")
         return Status.INTERRUPTED
     return status

@@ -29,7 +29,7 @@ VARIANTS = [
     pytest.param(("tensorrt", "bfloat16"), marks=pytest.mark.gpu),
 ]
 # What a machine may lack; the message of the error is the reason to skip.
-MAY_LACK = ("no bfloat16 instructions",)
+MAY_LACK = ("no bfloat16 instructions", "no int8 dot products")
 
 
 def _create(name: str, compute_type: str) -> Backend:

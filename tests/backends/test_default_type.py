@@ -10,6 +10,7 @@ import engine
 from engine import _core
 from engine.backends.openvino import backend
 from engine.cli.machine import parse_cpuinfo
+from engine.errors import BackendError
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -28,3 +29,19 @@ def test_int8_is_taken_where_the_processor_and_the_bundle_have_it(vnni, quantise
         chosen = counter._open_backend().compute_type
     native = "BF16" in backend.ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     assert chosen == ("int8" if vnni and quantised else "bfloat16" if native else "float32")
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "AMD64"])
+def test_int8_is_refused_where_its_sums_overflow(machine, monkeypatch) -> None:
+    monkeypatch.setattr(backend._core, "has_int8_dot", lambda: False)
+    monkeypatch.setattr(backend.platform, "machine", lambda: machine)
+    with pytest.raises(BackendError, match=r"no int8 dot products \(VNNI\).*counts are wrong; use .*'float32'"):
+        engine.CrowdCounter(backend="openvino", compute_type="int8")
+
+
+def test_int8_is_taken_by_name_on_other_processors(monkeypatch) -> None:
+    """The overflow is x86's: its older instruction adds products in 16 bits."""
+    monkeypatch.setattr(backend._core, "has_int8_dot", lambda: False)
+    monkeypatch.setattr(backend.platform, "machine", lambda: "aarch64")
+    with engine.CrowdCounter(backend="openvino", compute_type="int8") as counter:
+        assert counter._open_backend().compute_type == "int8"

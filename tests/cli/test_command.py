@@ -116,6 +116,29 @@ def test_an_interrupt_keeps_the_old_file_and_has_no_traceback(pictures, tmp_path
     assert StandInCounter.last.closed
 
 
+def test_an_error_that_comes_of_an_interrupt_is_one(pictures, capsys, monkeypatch):
+    """As when Ctrl-C comes just before a lock is taken, which a handler then releases."""
+
+    def count(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            threading.RLock().release()
+
+    monkeypatch.setattr(StandInCounter, "count", count)
+    assert crowd("count", pictures) == 130
+    assert capsys.readouterr().err == "crowd: interrupted\n"
+
+
+def test_an_error_of_the_program_keeps_its_traceback(pictures, monkeypatch):
+    def count(*_: object, **__: object) -> None:
+        raise RuntimeError("not expected")
+
+    monkeypatch.setattr(StandInCounter, "count", count)
+    with pytest.raises(RuntimeError, match="not expected"):
+        crowd("count", pictures)
+
+
 def test_a_device_is_written_to_and_not_replaced(pictures):
     assert crowd("count", pictures / "a.jpg", "--json", os.devnull) == 0
     assert not Path(os.devnull).is_file()

@@ -12,7 +12,7 @@ import onnxruntime
 import openvino as ov
 import pytest
 import tensorrt_rtx
-from int8_bundle import SEGMENTS, int8_names, rounded_weight, segments
+from int8_bundle import NEEDS_INT8_DOT, SEGMENTS, int8_names, rounded_weight, segments
 from onnx.reference import ReferenceEvaluator
 from PIL import Image
 from safetensors.numpy import load_file
@@ -115,7 +115,7 @@ def _run_openvino(path: Path, inputs: Arrays, outputs: tuple[str, ...]) -> Array
 
 
 @pytest.mark.parametrize(("program", "number"), SEGMENTS)
-@pytest.mark.parametrize("runtime", [_run_onnxruntime, _run_openvino])
+@pytest.mark.parametrize("runtime", [_run_onnxruntime, pytest.param(_run_openvino, marks=NEEDS_INT8_DOT)])
 def test_values(
     report: QuantizeReport, tensors: dict[str, Arrays], program: str, number: int, runtime: Callable[..., Arrays]
 ) -> None:

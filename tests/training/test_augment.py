@@ -12,7 +12,7 @@ from engine.training.augment import AugmentConfig, random_crop
 
 MODEL = ModelConfig(crop_size=64)
 PLAIN = AugmentConfig(
-    scale=(1, 1), aspect=(1, 1), contrast=(1, 1), gamma=(1, 1), channel_gain=(1, 1), brightness=0, grey=0
+    scale=(1, 1), aspect=(1, 1), native=0, contrast=(1, 1), gamma=(1, 1), channel_gain=(1, 1), brightness=0, grey=0
 )  # fmt: skip
 NOBODY = np.zeros((0, 2), np.float32)
 
@@ -96,6 +96,40 @@ def test_a_crop_in_focus_holds_a_head_at_any_place_in_it(head):
         places = np.array([np.unravel_index(heads.argmax(), heads.shape) for heads in crops[1.0]])
         quarters = {(int(row) // 16, int(column) // 16) for row, column in places}
         assert quarters == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+@pytest.mark.parametrize("size", [(150, 110), (64, 200), (40, 30)])
+def test_native_crops_are_the_pictures_own_pixels(size):
+    """Whatever the zoom of the others: each native crop is found in the picture as it is, or mirrored."""
+    rng = np.random.default_rng(4)
+    # Every pixel is unlike any other.
+    places = np.arange(size[0] * size[1], dtype=np.uint32).reshape(size)
+    image = np.stack([places % 256, places // 256, np.full(size, 255)], axis=2).astype(np.uint8)
+    points = (rng.random((20, 2)) * size[::-1]).astype(np.float32)
+    config = dataclasses.replace(PLAIN, native=1.0, scale=(0.5, 2), aspect=(0.8, 1.2), focus=0.5)
+    height, width = (min(MODEL.crop_size, side) for side in size)
+    for _ in range(50):
+        pixels, _, counts = random_crop(image, points, MODEL, config, rng)
+        levels = np.round((pixels * MODEL.pixel_std + MODEL.pixel_mean) * 255).astype(int)
+        # Past the picture there are zeros; the third channel is full inside.
+        columns = np.flatnonzero(levels[2, 0] == 255)
+        found = (levels[0] + 256 * levels[1])[:height, columns]
+        found = found if found[0, 0] < found[0, 1] else found[:, ::-1]
+        top, left = divmod(int(found[0, 0]), size[1])
+        assert np.array_equal(found, places[top : top + height, left : left + width])
+        inside = ((points >= [left, top]) & (points < [left + width, top + height])).all(axis=1)
+        assert counts.sum() == inside.sum()
+
+
+def test_some_crops_are_native():
+    """Of crops zoomed by 1.5 or not at all, half hold 64 of the picture's columns and half 43."""
+    image = np.ascontiguousarray(np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (300, 200, 3)))
+    config, rng = dataclasses.replace(PLAIN, native=0.5, scale=(1.5, 1.5)), np.random.default_rng(5)
+    spans = [np.ptp(random_crop(image, NOBODY, MODEL, config, rng)[0][0]) for _ in range(400)]
+    columns = np.array(spans) * MODEL.pixel_std * 255
+    native = np.abs(columns - 63) < 0.5
+    assert native.mean() == pytest.approx(0.5, abs=0.1)
+    assert (columns[~native] < 44).all()
 
 
 def test_both_directions_of_the_flip_occur_and_the_head_follows():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import queue
 import threading
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ from engine.stages import SegmentStage
 from engine.stopwatch import Stopwatch
 
 _PRECISIONS = ("float32", "bfloat16", "int8")
+_X86 = ("x86_64", "amd64")
 # Larger pictures take the model for all sizes: a request made for one size holds some 250 bytes a pixel.
 _MOST_SIZED_PIXELS = 1 << 22
 # Seconds that closing waits for each picture that other threads are counting.
@@ -210,5 +212,10 @@ def _resolve_type(bundle: Bundle, compute_type: str, native_bfloat16: bool) -> s
         raise BackendError(
             f"{bundle.path} has no int8 variant of {', '.join(without_int8)}; use compute_type='default', or put one "
             "in: crowd export quantize"
+        )
+    if compute_type == "int8" and not _core.has_int8_dot() and platform.machine().lower() in _X86:
+        raise BackendError(
+            "this CPU has no int8 dot products (VNNI), and without them OpenVINO's int8 convolutions overflow, so that "
+            "counts are wrong; use compute_type='float32' or 'default'"
         )
     return compute_type
