@@ -16,7 +16,16 @@ from engine.config import CountingRule, ModelConfig
 from engine.cubins import CUBINS_FILE
 from engine.errors import BundleError
 from engine.graph_check import GraphChecker
-from engine.manifest import MANIFEST_FILE, MOST_STEPS, as_model, as_rules, as_text, as_whole, read_manifest
+from engine.manifest import (
+    LATER_SETTINGS,
+    MANIFEST_FILE,
+    MOST_STEPS,
+    as_model,
+    as_rules,
+    as_text,
+    as_whole,
+    read_manifest,
+)
 from engine.stages import (
     KERNELS,
     PROGRAMS,
@@ -225,8 +234,9 @@ def _sha256(file: Path) -> str:
 
 def _parse(folder: Path, manifest: dict[str, Any], digest: str) -> Bundle:
     known = {field.name for field in dataclasses.fields(ModelConfig)}
-    if manifest["model"].keys() != known:
-        wrong = ", ".join(sorted(map(repr, manifest["model"].keys() ^ known)))
+    settings = LATER_SETTINGS | manifest["model"]
+    if settings.keys() != known:
+        wrong = ", ".join(sorted(map(repr, settings.keys() ^ known)))
         raise BundleError(f"{folder}: the model's settings do not match this engine ({wrong}); export it again")
     counting, steps = as_rules(manifest["counting"]), manifest["default_steps"]
     if not counting or type(steps) is not int or not 1 <= steps <= MOST_STEPS:
@@ -234,7 +244,7 @@ def _parse(folder: Path, manifest: dict[str, Any], digest: str) -> Bundle:
     return Bundle(
         path=folder,
         name=as_text(manifest["name"]),
-        model=as_model(manifest["model"]),
+        model=as_model(settings),
         default_steps=steps,
         counting=counting,
         programs={name: as_program(name, manifest["programs"][name]) for name in PROGRAMS},

@@ -17,6 +17,7 @@ class ModelConfig:
     Attributes:
         widths: channels at strides 2, 4, 8, 16 and 32.
         depths: residual blocks at those strides.
+        stem_kernel: side of the first convolution's filters, odd.
         features: channels of the condition map at stride 8.
         attention_dim: channels of queries and keys.
         encoder_attention_passes: criss-cross passes at stride 16, sharing weights (CCNet's R).
@@ -32,6 +33,7 @@ class ModelConfig:
 
     widths: tuple[int, int, int, int, int] = (32, 64, 128, 192, 256)
     depths: tuple[int, int, int, int, int] = (0, 1, 2, 2, 1)
+    stem_kernel: int = 3
     features: int = 96
     attention_dim: int = 32
     encoder_attention_passes: int = 2

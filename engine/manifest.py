@@ -17,6 +17,8 @@ _MOST_BYTES = 4 << 20
 _MOST_CHANNELS, _MOST_BLOCKS, MOST_STEPS = 1024, 16, 1000
 _BLOCKS = ("depths", "decoder_blocks", "encoder_attention_passes", "decoder_attention_passes")
 _MOST_NAMES = 256
+# Settings of the network that older bundles do not have, as they are there.
+LATER_SETTINGS: dict[str, Any] = {"stem_kernel": 3}
 
 
 def read_manifest(file: Path) -> tuple[bytes, Any]:
@@ -67,6 +69,8 @@ def as_model(settings: dict[str, Any]) -> ModelConfig:
     """The shape of the network; ``settings`` has every field of it, and no other."""
     usual = ModelConfig()
     model = ModelConfig(**{name: _setting(name, value, getattr(usual, name)) for name, value in settings.items()})
+    if model.stem_kernel % 2 == 0:
+        raise ValueError(f"stem_kernel {model.stem_kernel} is not odd")
     if FEATURE_STRIDE % model.map_stride:
         raise ValueError(f"map_stride {model.map_stride} does not divide {FEATURE_STRIDE}")
     return model

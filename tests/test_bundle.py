@@ -149,6 +149,8 @@ RECORD = {"size": 1, "sha256": "0"}
         (["files"], None, "cannot be understood"),
         (["model", "depth"], 3, "depth"),
         (["model"], {}, "export it again"),
+        (["model"], [], "cannot be understood"),
+        (["model", "stem_kernel"], 4, "cannot be understood.*stem_kernel 4 is not odd"),
         (["counting"], {}, "counting rules"),
         (["counting", "0"], {"low": 0.1, "high": 0.2}, "counting rules"),
         (["counting", "1"], {"low": 0.5, "high": 0.2}, "thresholds"),
@@ -173,6 +175,13 @@ def test_bad_manifests(folder: Path, keys: list, value: Any, message: str) -> No
     (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match=message):
         load_bundle(folder)
+
+
+def test_a_bundle_from_before_a_setting_has_its_old_value(folder: Path) -> None:
+    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    assert manifest["model"].pop("stem_kernel") == 3
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
+    assert load_bundle(folder).model == ModelConfig(features=64, stem_kernel=3)
 
 
 def test_missing_folder(tmp_path: Path) -> None:

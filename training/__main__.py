@@ -15,11 +15,11 @@ from engine.model.checkpoint import load_network, save_model
 from engine.model.network import CrowdNetwork
 from engine.training.augment import AugmentConfig
 from engine.training.average import average_weights, fit_norms
-from engine.training.batches import CrowdBatches
 from engine.training.calibrate import LEAST_PICTURES, calibrate
 from engine.training.compare import compare_decoders, table
 from engine.training.dataset import Sample, find_samples
 from engine.training.recipe import read_recipe
+from engine.training.smooth import smooth_stem
 from engine.training.start import start_counting, start_model, start_network
 from engine.training.train import TrainConfig, make_batches, train
 
@@ -77,11 +77,15 @@ def build_parser(prog: str = _PROG) -> argparse.ArgumentParser:
     )
     mean.add_argument("--recipe", type=Path, help="of the run: its crops give the batch norms their statistics")
     mean.add_argument("--out", type=Path, default=Path("model.pt"), help="the calibrated model (default: %(default)s)")
+    blur = commands.add_parser("smooth", help="let a network see pictures as slightly blurred as the crops of training")
+    blur.add_argument("start", help="checkpoint, bundle or 'default'")
+    blur.add_argument("data", type=Path, help=_DATA_HELP)
+    blur.add_argument("--out", type=Path, default=Path("model.pt"), help="the calibrated model (default: %(default)s)")
     contest = commands.add_parser("compare", help="train other kinds of decoder beside ours, on a frozen encoder")
     contest.add_argument("data", type=Path, help=_DATA_HELP)
     contest.add_argument("--start", default="default", help="checkpoint or bundle that the encoder comes from")
     contest.add_argument("--iterations", type=int, default=1500, help="of each decoder (default: %(default)s)")
-    for command in (run, fit, mean, contest):
+    for command in (run, fit, mean, blur, contest):
         command.add_argument("--threads", type=int, default=0, help="CPU threads; 0 is all")
         command.add_argument(
             "--exclude", type=int, nargs="*", default=[0], help="last digits of picture numbers never used (default: 0)"
@@ -99,7 +103,7 @@ def split(samples: list[Sample], exclude: list[int], validate: list[int]) -> tup
 
 
 def run(arguments: list[str], prog: str) -> None:
-    """Train, calibrate, average or compare, as the arguments say.
+    """Train, calibrate, average, smooth or compare, as the arguments say.
 
     Raises:
         EngineError: it cannot be done.
@@ -132,6 +136,8 @@ def run(arguments: list[str], prog: str) -> None:
         batches = make_batches(train_on, dataclasses.replace(config, model=network.config), "cpu")
         fit_norms(network, batches, config.loss)
         _calibrate(network, held_out, options.out, {})
+    elif options.command == "smooth":
+        _calibrate(smooth_stem(_started(options.start, train_on)), held_out, options.out, {})
     else:
         _calibrate(load_network(options.checkpoint), held_out, options.out, {})
 
@@ -168,8 +174,12 @@ def _config(options: argparse.Namespace) -> TrainConfig:
 def _compare(start: str, iterations: int, train_on: list[Sample], held_out: list[Sample]) -> None:
     # The settings of the model card's table.
     config = TrainConfig(iterations=iterations, optimizer="adamw", learning_rate=1e-3, model=start_model(start))
-    batches = CrowdBatches(train_on, config.model, config.augment, config.batch, config.seed)
-    print(table(compare_decoders(start_network(start, batches), train_on, held_out, config)))
+    print(table(compare_decoders(_started(start, train_on), train_on, held_out, config)))
+
+
+def _started(start: str, train_on: list[Sample]) -> CrowdNetwork:
+    config = TrainConfig(model=start_model(start))
+    return start_network(start, make_batches(train_on, config, "cpu")).eval()
 
 
 def _calibrate(network: CrowdNetwork, held_out: list[Sample], out: Path, known: dict[int, CountingRule]) -> None:

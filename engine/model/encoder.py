@@ -10,8 +10,8 @@ from engine.model.attention import CrissCrossAttention
 from engine.model.layers import ConvNorm, ResidualBlock
 
 
-def _stage(inputs: int, outputs: int, depth: int) -> nn.Sequential:
-    return nn.Sequential(ConvNorm(inputs, outputs, stride=2), *(ResidualBlock(outputs) for _ in range(depth)))
+def _stage(inputs: int, outputs: int, depth: int, kernel: int = 3) -> nn.Sequential:
+    return nn.Sequential(ConvNorm(inputs, outputs, kernel, stride=2), *(ResidualBlock(outputs) for _ in range(depth)))
 
 
 def _up(x: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ class Encoder(nn.Module):
         w2, w4, w8, w16, w32 = config.widths
         d2, d4, d8, d16, d32 = config.depths
         features = config.features
-        self.stride2 = _stage(3, w2, d2)
+        self.stride2 = _stage(3, w2, d2, config.stem_kernel)
         self.stride4 = _stage(w2, w4, d4)
         self.stride8 = _stage(w4, w8, d8)
         self.stride16 = _stage(w8, w16, d16)

@@ -11,7 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class ConvNorm(nn.Module):
-    """3x3 or 1x1 convolution, batch norm and, unless ``relu=False``, ReLU."""
+    """Convolution with an odd kernel, batch norm and, unless ``relu=False``, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool = True):
         super().__init__()
