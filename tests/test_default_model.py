@@ -47,8 +47,8 @@ def test_noise_and_gradients_hold_nobody(counter) -> None:
 
 def test_generated_pictures_hold_nobody(counter) -> None:
     counts = [counter.count(empty_picture(512, np.random.default_rng((1, number)))).count for number in range(50)]
-    # Those that the shipped model is wrong about are in docs/model_card.md; a worse one is not to replace it.
-    assert np.count_nonzero(counts) <= 2
+    # docs/model_card.md says how many of a thousand others the shipped model is wrong about.
+    assert not any(counts)
 
 
 def test_a_picture_unlike_the_calibration_ones_is_marked(counter) -> None:

@@ -48,13 +48,28 @@ def _gradient(size: int, rng: np.random.Generator) -> np.ndarray:
     return ((ramp - ramp.min()) / np.ptp(ramp))[..., None] ** rng.uniform(0.5, 2)
 
 
-def _waves(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Stripes, checks or a lattice of dots, with soft or hard edges."""
+def _stripes(size: int, rng: np.random.Generator) -> np.ndarray:
+    across, _ = _phases(size, rng)
+    return _edged(np.sin(across), rng)
+
+
+def _checks(size: int, rng: np.random.Generator) -> np.ndarray:
+    """A chess board or a lattice of dots, turned and stretched."""
+    across, along = np.sin(_phases(size, rng))
+    return _edged(across * along if rng.random() < 0.5 else np.minimum(across, along), rng)
+
+
+def _phases(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Phases of two waves at right angles, of a random direction: [2, size, size] in radians."""
     y, x = np.mgrid[:size, :size].astype(np.float64)
     angle, period = rng.uniform(0, np.pi), np.exp(rng.uniform(np.log(3), np.log(80)))
-    u = (np.cos(angle) * x + np.sin(angle) * y) * 2 * np.pi / period
-    v = (np.cos(angle) * y - np.sin(angle) * x) * 2 * np.pi / period * rng.uniform(0.5, 2)
-    wave = (np.sin(u), np.sin(u) * np.sin(v), np.minimum(np.sin(u), np.sin(v)))[rng.integers(3)]
+    across = (np.cos(angle) * x + np.sin(angle) * y) * 2 * np.pi / period
+    along = (np.cos(angle) * y - np.sin(angle) * x) * 2 * np.pi / period * rng.uniform(0.5, 2)
+    return np.stack([across, along])
+
+
+def _edged(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A wave of -1 .. 1 with soft or hard edges: [size, size, 1] in 0 .. 1."""
     sharpness = np.exp(rng.uniform(0, 3))
     return 0.5 + 0.5 * np.tanh(sharpness * wave)[..., None]
 
@@ -79,12 +94,16 @@ def _enlarge(small: np.ndarray, size: int) -> np.ndarray:
     return np.clip(np.stack(channels, axis=2), 0, 1)
 
 
+# Checks, which look most like rows of heads, more often than the others.
 _PATTERNS: tuple[Callable[[int, np.random.Generator], np.ndarray], ...] = (
     _blank,
     _noise,
     _noise,
     _clouds,
     _gradient,
-    _waves,
+    _stripes,
+    _checks,
+    _checks,
+    _checks,
     _bricks,
 )
