@@ -172,7 +172,7 @@ struct Attention {
     return std::clamp<Index>(kTaskWork / std::max<Index>(work, 1), 1, kMostLinesPerTask);
   }
 
-  void run(LineFunction<Element> attend, int threads) const {
+  void run(LineFunction<Element> attend) const {
     const Index column_step = per_task(q.height), row_step = per_task(q.width);
     const Index columns = q.batch * q.width, rows = q.batch * q.height;
     const Index column_tasks = (columns + column_step - 1) / column_step;
@@ -187,7 +187,7 @@ struct Attention {
     };
     std::atomic<Index> columns_left{column_tasks};
     // One parallel_for for both passes: its threads need not fall asleep in between.
-    parallel_for(column_tasks + row_tasks, threads, [&](Index task, int worker) {
+    parallel_for(column_tasks + row_tasks, workers, [&](Index task, int worker) {
       if (task < column_tasks) {
         attend_to(false, columns, task * column_step, column_step, worker);
         columns_left.fetch_sub(1, std::memory_order_release);
@@ -211,7 +211,7 @@ void attend_to_cross(const BasicTensorView<Element>& q, const BasicTensorView<El
   AlignedMemory large;
   const Index floats = attention.floats();
   attention.use((floats <= kKeptFloats ? kept : large).at_least(floats));
-  attention.run(attend, threads);
+  attention.run(attend);
 }
 
 }  // namespace

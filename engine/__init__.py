@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,4 +28,16 @@ def __getattr__(name: str) -> Any:
         return version("crowd-engine")
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
+    if name == "_core":  # Not imported yet; for those who start Python in the folder of the sources, not there at all.
+        return _compiled_part()
     raise AttributeError(f"module 'engine' has no attribute {name!r}")
+
+
+def _compiled_part() -> Any:
+    try:
+        return import_module("engine._core")
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{Path(__file__).parent} holds the sources of engine, without its compiled part: start Python in another "
+            "folder or with 'python -P', which finds the installed package"
+        ) from error

@@ -111,6 +111,9 @@ class CounterConfig:
     performance: str = "balanced"
 
     def __post_init__(self) -> None:
+        _check_text("model", self.model, os.PathLike)
+        _check_text("device", self.device)
+        _check_text("cache_dir", self.cache_dir or "", os.PathLike)
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ConfigError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {self.device!r}")
         _check_choice("backend", self.backend, ("auto", *BACKENDS))
@@ -128,6 +131,11 @@ def check_range(name: str, value: int | None, low: int, high: int, optional: boo
         return
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ConfigError(f"{name} must be an integer from {low} to {high}, got {value!r}")
+
+
+def _check_text(name: str, value: object, *kinds: type) -> None:
+    if not isinstance(value, (str, *kinds)):
+        raise ConfigError(f"{name} must be text{' or a path' * bool(kinds)}, got {value!r}")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

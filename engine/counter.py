@@ -12,7 +12,8 @@ from engine.backends.base import Backend, Work, create_backend
 from engine.bundle import load_bundle
 from engine.config import CounterConfig, check_range
 from engine.count_job import CountJob, CountPlan
-from engine.errors import CLOSED, EngineError
+from engine.errors import CLOSED, ConfigError, EngineError
+from engine.images import is_many_pictures
 from engine.ordered_map import ordered_map
 from engine.processes import COUNTING
 from engine.result import CountResult
@@ -138,9 +139,14 @@ class CrowdCounter:
             images: anything that :meth:`count` takes, each.
             color, steps, samples, zones, stream: as of :meth:`count`.
 
-        Raises as :meth:`count` does, at the first picture that cannot be counted: there are no results then, not even
-        of those before it. To have the others, call :meth:`count` for each.
+        Raises ConfigError for what is no iterable of pictures, and as :meth:`count` does, at the first picture that
+        cannot be counted: there are no results then, not even of those before it. To have the others, call
+        :meth:`count` for each.
         """
+        if not is_many_pictures(images):
+            raise ConfigError(
+                f"images must be an iterable of pictures, got {type(images).__name__}; put a single picture into a list"
+            )
         return list(self._count_many(((img, color) for img in images), self._plan(steps, samples, zones), stream))
 
     def stream(

@@ -142,5 +142,6 @@ def density_map(points: np.ndarray, height: int, width: int) -> np.ndarray:
         axes.append((np.clip(cells, 0, length - 1), weights / weights.sum(axis=1, keepdims=True)))
     (rows, row_weights), (columns, column_weights) = axes
     splats = (row_weights[:, :, None] * column_weights[:, None, :]).astype(np.float32)
-    np.add.at(density, (rows[:, :, None], columns[:, None, :]), splats)
+    # With one index NumPy is twice as fast as with two.
+    np.add.at(density.reshape(-1), (rows * width)[:, :, None] + columns[:, None, :], splats)
     return density

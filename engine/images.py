@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,18 @@ def load_image(source: Any, *, color: str = "rgb", limits: ImageLimits | None = 
     return _from_array(_foreign_array(source), f"<{type(source).__name__}>", color, limits)
 
 
+def is_many_pictures(source: Any) -> bool:
+    """Whether ``source`` holds pictures and is not one itself: an iterable, or an array of four axes.
+
+    >>> is_many_pictures(["a.jpg"]), is_many_pictures("a.jpg"), is_many_pictures(np.zeros((8, 8, 3), np.uint8))
+    (True, False, False)
+    """
+    if any(hasattr(source, name) for name in ("__array__", "__array_interface__", "__cuda_array_interface__")):
+        return getattr(source, "ndim", 0) == 4
+    is_file = isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(source, "read")
+    return isinstance(source, Iterable) and not is_file
+
+
 def _read_path(path: str | os.PathLike[str], limits: ImageLimits) -> bytes:
     if isinstance(path, str) and _URL.match(path):
         raise ImageError(f"{path} is a URL, which is not fetched; download it and pass the file or its bytes")
@@ -108,7 +121,7 @@ def _read_file(file: Any, name: str, limits: ImageLimits) -> bytes:
             chunks.append(bytes(chunk))
             size += len(chunk)
             _check_bytes(size, name, limits)
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:
         raise ImageError(f"{name} cannot be read ({error}); pass an open, binary, readable file") from error

@@ -48,8 +48,8 @@ def head_maps(
         mean = np.mean(estimates, axis=0)
         spread = np.mean(changes, axis=0) + scale * np.std(estimates, axis=0)
     factor = FEATURE_STRIDE // model.map_stride
-    heatmap = np.clip(_unfold(mean, factor) * scale + np.float32(0.5), 0, 1)
-    return heatmap, np.clip(_unfold(spread, factor), 0, 1)
+    heatmap = _unfold(np.clip(mean * scale + np.float32(0.5), 0, 1), factor)
+    return heatmap, _unfold(np.clip(spread, 0, 1), factor)
 
 
 def fold_map(heatmap: np.ndarray, shape: tuple[int, ...], model: ModelConfig) -> np.ndarray:
@@ -73,5 +73,8 @@ def fold_map(heatmap: np.ndarray, shape: tuple[int, ...], model: ModelConfig) ->
 def _unfold(latent: np.ndarray, factor: int) -> np.ndarray:
     """Depth to space: [1, factor^2, h, w] -> [h * factor, w * factor]."""
     height, width = latent.shape[2:]
-    patches = latent.reshape(factor, factor, height, width).transpose(2, 0, 3, 1)
+    patches = np.empty((height, factor, width, factor), latent.dtype)
+    # Plane by plane: twice as fast as copying the transpose.
+    for plane, (row, column) in zip(latent[0], np.ndindex(factor, factor), strict=True):
+        patches[:, row, :, column] = plane
     return patches.reshape(height * factor, width * factor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 from engine.errors import BackendError
@@ -35,6 +36,15 @@ class OneProcess:
             raise BackendError(
                 f"CrowdCounters were made in process {self._first}, which this one was forked from; {_ADVICE}"
             )
+
+
+def keep_for_ever(*things: object) -> None:
+    """Never free these, not even as the interpreter ends: in a forked process it would wait for threads that are not.
+
+    >>> keep_for_ever([])
+    """
+    for thing in things:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 # Of all backends: none of their runtimes survives a fork.

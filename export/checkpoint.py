@@ -35,15 +35,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Errors: ConfigError when the file is not such a checkpoint.
     """
-    try:
-        network, state = load_network(Path(path)), load_state(Path(path))
-        rules = {int(steps): CountingRule(**rule) for steps, rule in state.get("counting", {}).items()}
-    except Exception as error:
-        # torch.load and load_state_dict raise many types; all of them mean the same to the caller.
-        raise ConfigError(
-            f"{path}: not a checkpoint of this version ({type(error).__name__}: {error}); "
-            "expected a file that python -m engine.training wrote, such as model.pt"
-        ) from error
+    network, state = load_network(Path(path)), load_state(Path(path))
+    rules = {int(steps): CountingRule(**rule) for steps, rule in state.get("counting", {}).items()}
     return Checkpoint(prepare(network), rules, dict(state.get("accuracy", {})))
 
 

@@ -216,7 +216,9 @@ def test_closing_waits_for_what_other_threads_count(rgb) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
+        {"model": None},
         {"device": "gpu"},
+        {"device": 0},
         {"backend": "onnx"},
         {"compute_type": "fp8"},
         {"steps": 0},
@@ -224,6 +226,7 @@ def test_closing_waits_for_what_other_threads_count(rgb) -> None:
         {"samples": 0},
         {"seed": -1},
         {"cpu_threads": -1},
+        {"cache_dir": 5},
     ],
     ids=str,
 )
@@ -236,6 +239,21 @@ def test_arguments_out_of_range_are_refused(arguments) -> None:
 def test_call_arguments_out_of_range_are_refused(counter, arguments) -> None:
     with pytest.raises(ConfigError):
         counter.count(np.zeros((64, 64, 3), np.uint8), **arguments)
+
+
+ONE_PICTURE = [str(PICTURE), PICTURE, PICTURE.read_bytes(), io.BytesIO(), np.zeros((8, 8, 3)), Image.new("L", (8, 8))]
+
+
+@pytest.mark.parametrize("picture", ONE_PICTURE, ids=lambda x: type(x).__name__)
+def test_a_single_picture_is_no_batch(counter, picture) -> None:
+    """Its rows, or the letters of its path, are not counted."""
+    with pytest.raises(ConfigError, match="put a single picture into a list"):
+        counter.count_batch(picture)
+
+
+def test_an_array_of_pictures_is_a_batch(counter, rgb) -> None:
+    results = counter.count_batch(np.stack([rgb[:96, :128], rgb[-96:, -128:]]))
+    assert [r.count for r in results] == [counter.count(rgb[:96, :128]).count, counter.count(rgb[-96:, -128:]).count]
 
 
 def test_what_is_not_there_is_named() -> None:

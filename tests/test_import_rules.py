@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +124,17 @@ def test_importing_engine_loads_no_runtime() -> None:
     program = f"import sys, engine; print(sorted({HEAVY!r} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_sources_without_the_compiled_part_say_so(tmp_path: Path) -> None:
+    """As found by a Python that is started in a clone; -S keeps an editable install from finding the part."""
+    (tmp_path / "engine").mkdir()
+    shutil.copy(ROOT / "engine" / "__init__.py", tmp_path / "engine")
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONSAFEPATH", "PYTHONPATH")}
+    command = [sys.executable, "-S", "-c", "from engine import _core"]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "start Python in another folder or with 'python -P'" in run.stderr
 
 
 def test_the_gpu_run_time_is_without_torch_triton_and_onnx() -> None:

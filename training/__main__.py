@@ -53,7 +53,7 @@ def build_parser(prog: str = _PROG) -> argparse.ArgumentParser:
     )
     run.add_argument("--recipe", type=Path, help="JSON file of settings; the options below override it")
     run.add_argument("--start", help="checkpoint, bundle or 'default' whose weights to start from, for fine-tuning")
-    run.add_argument("--resume", action="store_true", help="go on from OUT/last.pt, which is not overwritten else")
+    run.add_argument("--resume", action="store_true", help="go on from OUT/last.pt; else a run there is refused")
     run.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda (default: %(default)s)"
     )
@@ -61,7 +61,7 @@ def build_parser(prog: str = _PROG) -> argparse.ArgumentParser:
     run.add_argument("--iterations", type=int, help="length of the run; 0 to go by minutes")
     run.add_argument("--minutes", type=float, help=f"length of the run (default: {TrainConfig.minutes:g})")
     run.add_argument("--batch", type=int, help=f"crops per step (default: {TrainConfig.batch})")
-    run.add_argument("--crop", type=int, help="pixels per side, a multiple of 32 (default: the model's)")
+    run.add_argument("--crop", type=int, help="pixels per side, a multiple of 64 (default: the model's)")
     run.add_argument("--learning-rate", type=float, help=f"at its peak (default: {TrainConfig.learning_rate})")
     run.add_argument("--scale", type=float, nargs=2, help=f"range of the zoom (default: {AugmentConfig.scale})")
     run.add_argument("--validate-every", type=float, help=f"minutes (default: {TrainConfig.validate_every:g})")

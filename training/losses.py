@@ -13,7 +13,10 @@ from engine.config import ModelConfig
 from engine.model.decoder import Decoder
 from engine.model.network import CrowdNetwork
 from engine.schedule import alpha_sigma, ddim_steps
+from engine.training.augment import COUNT_STRIDE
 
+# Side in pixels of the regions whose heads are counted; crops are whole numbers of them.
+REGION = 64
 # Longest sampling whose later steps self-alignment trains.
 _LONGEST_SAMPLING = 4
 
@@ -125,7 +128,7 @@ def crowd_loss(
     rate = 4 * F.avg_pool2d(density, 2)[:, 0] + 1e-4  # heads per 16x16 block
     block_loss = _poisson(rate, counts, 1)
     # An absolute error would pull sparse regions to their median, far below their mean: part B lost 10 % to it.
-    region_loss = _poisson(rate, counts, 4) + _poisson(rate, counts, rate.shape[-1])
+    region_loss = _poisson(rate, counts, REGION // COUNT_STRIDE) + _poisson(rate, counts, rate.shape[-1])
     total = config.map_weight * map_loss + config.block_weight * block_loss + config.region_weight * region_loss
     parts = {"map": map_loss, "block": block_loss, "region": region_loss}
     return total, {name: value.detach() for name, value in parts.items()}

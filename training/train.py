@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from engine.config import PADDING, ModelConfig
+from engine.config import ModelConfig
 from engine.errors import ConfigError
 from engine.model.checkpoint import load_state, save_whole
 from engine.model.layers import channels_last
@@ -25,7 +25,7 @@ from engine.training.augment import AugmentConfig
 from engine.training.batches import Batches, CrowdBatches
 from engine.training.dataset import Sample
 from engine.training.device_batches import DeviceBatches
-from engine.training.losses import LossConfig, crowd_loss, draw_levels
+from engine.training.losses import REGION, LossConfig, crowd_loss, draw_levels
 from engine.training.optimizer import MuonAdamW
 from engine.training.start import start_model, start_network
 from engine.training.validate import validate
@@ -39,7 +39,7 @@ class TrainConfig:
         iterations: length of the run. The learning rate falls to zero over it.
         minutes: length of the run where ``iterations`` is 0; a resumed run goes on from the minutes already spent.
         batch: crops in a step.
-        crop: side of the crops in pixels, a multiple of 32; 0 is the ``crop_size`` of the model. A model that starts
+        crop: side of the crops in pixels, a multiple of 64; 0 is the ``crop_size`` of the model. A model that starts
             from random weights takes it for its own.
         optimizer: "muon" for :class:`MuonAdamW`, or "adamw" for AdamW alone.
         learning_rate, weight_decay, warmup: of the optimiser; warm-up in iterations.
@@ -73,8 +73,9 @@ class TrainConfig:
         for name in positive:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.crop < 0 or self.crop % PADDING:
-            raise ConfigError(f"crop must be a multiple of {PADDING}, got {self.crop}")
+        side = self.crop or self.model.crop_size
+        if side <= 0 or side % REGION:
+            raise ConfigError(f"crop must be a multiple of {REGION}, got {side}")
         if self.ema >= 1:
             raise ConfigError(f"ema must be below 1, got {self.ema}")
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from engine.backends.cuda.driver import CudaOutOfMemoryError
 from engine.cli import zones
 from engine.cli.counter_options import CounterFactory, make_counter
 from engine.cli.inputs import Pictures, find_pictures, read_picture
@@ -22,13 +23,15 @@ from engine.cli.outputs import (
     text_line,
 )
 from engine.cli.terminal import Status, printable, say
-from engine.errors import ConfigError, ImageError
+from engine.errors import ConfigError, ImageError, NotFiniteError
 from engine.ordered_map import ordered_map
 
 if TYPE_CHECKING:
     from engine.result import CountResult
     from engine.zones.layout import ZoneLayout
 
+# What one picture may do, and the next, or a smaller one, does not.
+_OF_ONE_PICTURE = (ImageError, OSError, NotFiniteError, CudaOutOfMemoryError)
 # What it does, and examples.
 TEXTS = (
     "count the people in pictures",
@@ -106,7 +109,7 @@ def _attempts(
     def attempt(path: str) -> CountResult | Exception:
         try:
             result: CountResult = counter.count(read_picture(path), **given)
-        except (ImageError, OSError) as error:
+        except _OF_ONE_PICTURE as error:
             return error
         return result
 

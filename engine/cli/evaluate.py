@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add the options that are this command's own."""
     layouts = "folder in ShanghaiTech's layout, or images/ with points.json or points.csv"
     parser.add_argument("data", metavar="DATA", help=layouts)
-    parser.add_argument("--split", choices=("train", "test"), help="what lies in test_data/, or all but that")
+    parser.add_argument("--split", choices=("train", "test"), help="all but what lies in test_data/, or that alone")
     parser.add_argument("--only-digit", type=int, choices=range(10), metavar="D", help="pictures numbered ...D only")
     parser.add_argument("--limit", type=int, metavar="N", help="the first N pictures only")
     parser.add_argument("--steps", type=int, nargs="+", metavar="S", help="denoising steps, one table row each")
@@ -37,6 +37,8 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
         from engine.training.evaluate import evaluate
 
     check_output_file("--json", options.json)
+    if options.limit is not None and options.limit < 1:
+        raise ConfigError(f"--limit must be at least 1, got {options.limit}")
     if options.performance == "throughput":
         raise ConfigError(
             "crowd eval times pictures one by one, and --performance throughput would use one core for each"

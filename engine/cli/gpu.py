@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from engine.backends.base import why_no_gpu
 from engine.backends.cuda.driver import find_device, load_driver
-from engine.backends.cuda.launcher import choose_arch
+from engine.backends.cuda.launcher import check_entries, choose_arch
 from engine.backends.tensorrt.library import load_tensorrt
 from engine.bundle import load_bundle
 from engine.config import CounterConfig
@@ -64,7 +64,7 @@ def _driver() -> str:
 
 def _kernels(model: str) -> str:
     kernels = load_cubins(load_bundle(model).path)
-    compiled = {entry["arch"] for entry in kernels.entries}
+    compiled = {entry["arch"] for entry in check_entries(kernels.entries)}
     have = " ".join(f"{arch // 10}.{arch % 10}" for arch in sorted(compiled))
     try:
         capability = find_device(load_driver(), 0).capability

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +27,40 @@ def load_state(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]
     """Read a checkpoint.
 
     Raises:
-        ConfigError: there is no such file.
+        ConfigError: there is no such file, or it is of another kind.
     """
     if not path.is_file():
         raise ConfigError(f"checkpoint {path} does not exist")
-    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    with _checkpoint_errors(path):
+        state: dict[str, Any] = dict(torch.load(path, map_location=device, weights_only=True))
     return state
 
 
 def load_network(path: Path) -> CrowdNetwork:
-    """The network of a checkpoint with its averaged weights, in eval mode."""
+    """The network of a checkpoint with its averaged weights, in eval mode.
+
+    Raises:
+        ConfigError: as of :func:`load_state`.
+    """
     state = load_state(path)
-    settings = state["config"]["model"].items()
-    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in settings}
-    network = CrowdNetwork(ModelConfig(**fields))
-    network.load_state_dict(state["average"])
+    with _checkpoint_errors(path):
+        settings = state["config"]["model"].items()
+        fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in settings}
+        network = CrowdNetwork(ModelConfig(**fields))
+        network.load_state_dict(state["average"])
     return network.eval()
+
+
+@contextmanager
+def _checkpoint_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # They raise many types, and all of them mean the same to the caller. PyTorch's texts advise to load pickles.
+        raise ConfigError(
+            f"{path}: not a checkpoint of this version ({type(error).__name__}); "
+            "expected a file that python -m engine.training wrote, such as model.pt"
+        ) from error
 
 
 def save_model(network: CrowdNetwork, counting: dict[int, dict[str, float]], path: Path) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from engine.config import PICTURE_SUFFIXES, ImageLimits
 from engine.errors import ConfigError, SourceError
-from engine.images import load_image
+from engine.images import is_many_pictures, load_image
 from engine.stream.live import LivePictures, LiveVideo, Patience
 from engine.stream.sources import PictureSource, Source, Take, VideoSource, find_folder
 from engine.stream.video import Target, VideoInput, file_target, load_av, url_target, webcam_target
@@ -80,9 +79,7 @@ def open_source(source: Any, options: StreamOptions, take: Take = load_image) ->
         return _open_video(webcam_target(source), options, is_live=options.live is not False)
     if isinstance(source, (str, os.PathLike)):
         return _open_named(os.fspath(source), options)
-    # An array of four axes is many pictures, any other but one.
-    is_picture = hasattr(source, "__array__") and getattr(source, "ndim", 0) != 4
-    if isinstance(source, (bytes, bytearray)) or not isinstance(source, Iterable) or is_picture:
+    if not is_many_pictures(source):
         raise ConfigError(
             f"source must be a path, URL, camera number or iterable of pictures, got {type(source).__name__}; "
             "put a single picture into a list"

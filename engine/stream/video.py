@@ -91,10 +91,15 @@ def webcam_target(index: int) -> Target:
 
 
 def hide_password(url: str) -> str:
-    """The URL without user and password, for messages and logs."""
+    """The URL for messages and logs: without user and password, nor the query, where cameras take them too.
+
+    >>> hide_password("rtsp://user:secret@camera/live?pwd=secret")
+    'rtsp://camera/live?...'
+    """
     scheme, separator, rest = url.partition("://")
-    place, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{place.rpartition('@')[2]}{slash}{path}"
+    address, query, _ = rest.partition("?")
+    place, slash, path = address.partition("/")
+    return f"{scheme}{separator}{place.rpartition('@')[2]}{slash}{path}{query and '?...'}"
 
 
 class VideoInput:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import engine
-from engine.backends.openvino import models, network
+from engine.backends.openvino import backend, models, network
 from engine.backends.openvino.backend import count_cores
 from engine.backends.openvino.network import Network, to_bfloat16, to_float32
 from engine.errors import BackendError, ConfigError
@@ -134,6 +134,49 @@ def test_tiles_take_the_models_for_all_sizes(monkeypatch) -> None:
         result = counter.count(PICTURE[:256, :512])
         assert "tiles" in result.warnings[0]
         assert not counter._backend._models._sized
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_after_a_failure_within_openvino_nothing_is_counted(mode, monkeypatch) -> None:
+    """What failed may have left anything behind; a new counter has none of it."""
+    with _counter(performance=mode, cpu_threads=2) as counter:
+        expected = counter.count(PICTURES[0])
+        run = network._run
+
+        def failing(request):
+            raise RuntimeError("Exception from infer_request.cpp:223:\nFailed to allocate 4194304 bytes\n")
+
+        monkeypatch.setattr(network, "_run", failing)
+        for _ in range(2):
+            with pytest.raises(BackendError, match=r"^the network failed \(Failed to allocate 4194304 bytes\)"):
+                counter.count(PICTURES[0])
+        monkeypatch.setattr(network, "_run", run)
+        with pytest.raises(BackendError, match="make a new CrowdCounter"):
+            counter.count(PICTURES[0])
+    with _counter(performance=mode, cpu_threads=2) as counter:
+        assert _same(counter.count(PICTURES[0]), expected)
+
+
+def test_closing_does_not_wait_for_ever_for_a_slow_count(monkeypatch) -> None:
+    """The count still comes to its end."""
+    monkeypatch.setattr(backend, "_FAREWELL", 0.01)
+    inside, closed = threading.Event(), threading.Event()
+    decode = Network.decode
+
+    def slow(self, *arguments):
+        inside.set()
+        assert closed.wait(60)
+        return decode(self, *arguments)
+
+    counter = _counter(cpu_threads=1)
+    expected = counter.count(PICTURES[0], steps=2)
+    monkeypatch.setattr(Network, "decode", slow)
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(counter.count, PICTURES[0], steps=2)
+        assert inside.wait(60)
+        counter.close()
+        closed.set()
+        assert _same(result.result(), expected)
 
 
 def test_int8_needs_a_bundle_that_has_it(gpu_bundle) -> None:

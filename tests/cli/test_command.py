@@ -15,8 +15,9 @@ import pytest
 from cameras import PATIENCE
 from stand_in_counter import StandInCounter, StandInResult, crowd
 
+from engine.backends.cuda.driver import CudaOutOfMemoryError
 from engine.cli import main
-from engine.errors import BackendError, ConfigError
+from engine.errors import BackendError, ConfigError, NotFiniteError
 
 
 @pytest.fixture
@@ -156,6 +157,23 @@ def test_unreadable_inputs_are_named_and_the_rest_is_counted(pictures, tmp_path,
     assert f"crowd: {pattern}: no file matches this pattern" in lines
     assert f"crowd: {pictures / 'b.PNG'}: not a picture" in lines
     assert any(line.startswith(f"crowd: {tmp_path / 'empty'}: no pictures in this folder") for line in lines)
+
+
+@pytest.mark.parametrize("kind", [NotFiniteError("not finite"), CudaOutOfMemoryError("cuMemAlloc", 2, "OUT", "", None)])
+def test_what_fails_for_one_picture_alone_costs_no_other(kind, pictures, capsys, monkeypatch):
+    count = StandInCounter.count
+    (pictures / "b.PNG").write_bytes(b"odd")
+
+    def failing(self, img, **options):
+        if str(img).endswith("b.PNG"):
+            raise kind
+        return count(self, img, **options)
+
+    monkeypatch.setattr(StandInCounter, "count", failing)
+    assert crowd("count", pictures) == 1
+    out, err = capsys.readouterr()
+    assert [line.rpartition(": ")[2] for line in out.splitlines()] == ["1 person (0-3)", "3 people (2-5)"]
+    assert f"crowd: {pictures / 'b.PNG'}: {kind}" in err
 
 
 def test_nothing_to_count_fails(tmp_path):

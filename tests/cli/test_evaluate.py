@@ -60,6 +60,12 @@ def test_eval_of_nothing_is_bad_usage(tmp_path, capsys):
     assert "does not exist" in capsys.readouterr().err
 
 
+def test_eval_of_fewer_than_one_picture_is_bad_usage(tmp_path, capsys):
+    annotate(tmp_path, (1, 2))
+    assert crowd("eval", tmp_path, "--limit", "-1") == 2
+    assert "--limit must be at least 1" in capsys.readouterr().err
+
+
 def test_eval_does_not_count_on_one_core_each(tmp_path, capsys):
     assert crowd("eval", tmp_path, "--performance", "throughput") == 2
     assert "one by one" in capsys.readouterr().err

@@ -41,6 +41,43 @@ def test_a_leak_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slope(measure(600, 8, 30)) * 300 > 2048
 
 
+_SHORT_OF_MEMORY = """
+import resource, sys
+import numpy as np
+import engine
+small, large = np.zeros((64, 96, 3), np.uint8), np.zeros((1200, 1600, 3), np.uint8)
+small[::7, ::5] = 255
+room, threads = int(sys.argv[1]) << 20, int(sys.argv[2])
+counter = engine.CrowdCounter(device="cpu", cpu_threads=threads)
+expected = counter.count(small).heatmap
+size = next(int(x.split()[1]) for x in open("/proc/self/status") if x.startswith("VmSize")) << 10
+resource.setrlimit(resource.RLIMIT_AS, (size + room, -1))
+try:
+    counter.count(large)
+    print("large counted")
+except (engine.EngineError, MemoryError) as error:
+    print("large refused:", error)
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+try:
+    print("same" if np.array_equal(counter.count(small).heatmap, expected) else "WRONG")
+except engine.EngineError as error:
+    print("small refused:", error)
+counter = engine.CrowdCounter(device="cpu", cpu_threads=threads)
+print("same" if np.array_equal(counter.count(small).heatmap, expected) else "WRONG")
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("room", [0, 20, 60])
+def test_short_of_memory_a_counter_is_right_or_says_that_it_is_not(room: int, threads: int) -> None:
+    """``room`` in MiB; more than is left, the large picture takes. A new counter is as good as ever."""
+    done = run(python("-c", _SHORT_OF_MEMORY, str(room), str(threads)))
+    assert done.returncode == 0, describe(done)
+    assert "large refused" in done.stdout
+    assert "WRONG" not in done.stdout
+    assert done.stdout.splitlines()[-1] == "same"
+
+
 # Headers that claim more than is read by default, one for each format that can be written by hand.
 _BOMBS = {
     "png": claimed_png(20_000, 20_000),

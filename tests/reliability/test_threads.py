@@ -121,6 +121,33 @@ def test_forked_processes(before: str, counter: str, result: str) -> None:
     assert result in done.stdout
 
 
+_LEFT = """
+import os, sys
+import numpy as np
+import engine
+picture = np.zeros((64, 64, 3), np.uint8)
+counter = engine.CrowdCounter(backend={backend!r}, device='cpu', cpu_threads=2, performance={performance!r})
+counter.count(picture)
+child = os.fork()
+if child == 0:
+    {leave}
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+counter.count(picture)
+print("all ended")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+@pytest.mark.parametrize("leave", ["counter.close()", "del counter", "pass"])
+@pytest.mark.parametrize(
+    ("backend", "performance"), [("openvino", "balanced"), ("openvino", "throughput"), ("torch", "balanced")]
+)
+def test_a_forked_process_leaves_its_parents_counter(leave: str, backend: str, performance: str) -> None:
+    """However it does: it waits for no thread that only its parent has, and costs the parent nothing."""
+    assert _output(_LEFT.format(leave=leave, backend=backend, performance=performance)) == "all ended"
+
+
 _FORKED_BESIDE_THREADS = """
 import os, sys, threading
 import numpy as np

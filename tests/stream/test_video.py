@@ -187,6 +187,7 @@ def test_without_pyav_the_error_says_what_to_install(tmp_path, monkeypatch) -> N
 
 def test_passwords_stay_out_of_messages() -> None:
     assert hide_password("rtsp://user:secret@camera:554/live@1") == "rtsp://camera:554/live@1"
+    assert hide_password("http://camera?mail=a@b&pwd=secret") == "http://camera?..."
     assert url_target("http://a/b").name == "http://a/b"
     with pytest.raises(SourceError) as caught:
         open_source("rtsp://user:secret@127.0.0.1:1/x", StreamOptions())

@@ -92,8 +92,9 @@ def test_minutes_on_the_command_line_end_a_recipe_that_goes_by_iterations(folder
     [
         (["--validate", "7", "--exclude", "7"], "no picture's number ends in 7"),
         (["--exclude", *"012346789"], "no picture is left to train on"),
-        (["--crop", "100"], "crop must be a multiple of 32, got 100"),
+        (["--crop", "100"], "crop must be a multiple of 64, got 100"),
         (["--start", "none.pt"], "checkpoint none.pt does not exist"),
+        (["--start", __file__], "not a checkpoint of this version .* such as model.pt"),
         (["--recipe", "none.json"], "recipe none.json cannot be read"),
     ],
 )

@@ -119,11 +119,11 @@ def test_a_run_resumed_elsewhere_keeps_its_counters_on_the_host(batches, tmp_pat
 
 
 def test_crops_larger_than_the_models_own(samples, tmp_path):
-    config = dataclasses.replace(CONFIG, iterations=1, crop=96)
-    assert make_batches(samples, config, "cpu").make(0)[0].shape == (2, 3, 96, 96)
+    config = dataclasses.replace(CONFIG, iterations=1, crop=128)
+    assert make_batches(samples, config, "cpu").make(0)[0].shape == (2, 3, 128, 128)
     # A model from random weights is made for them; one that there is keeps its own, by which its logits are scaled.
     new = train(config, samples, [], tmp_path / "new", progress=False)
-    assert load_network(new).config.crop_size == 96
+    assert load_network(new).config.crop_size == 128
     old = train(dataclasses.replace(config, crop=0), samples, [], tmp_path / "old", progress=False)
     tuned = train(config, samples, [], tmp_path / "tuned", start=old, progress=False)
     assert load_network(tuned).config == load_network(old).config == MODEL

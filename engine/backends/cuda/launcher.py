@@ -119,7 +119,7 @@ class Launcher:
         self._lock = threading.Lock()
         self._modules: dict[str, Module] = {}
         self._kernels: dict[_Key, Kernel] = {}
-        entries = [(_key(entry["kernel"], entry["variant"]), _parse(entry)) for entry in _checked(manifest)]
+        entries = [(_key(entry["kernel"], entry["variant"]), _parse(entry)) for entry in check_entries(manifest)]
         self.arch = choose_arch({kernel.arch for _, kernel in entries}, context.device.capability)
         self._compiled = {key: kernel for key, kernel in entries if kernel.arch == self.arch}
 
@@ -247,12 +247,14 @@ def _scalar(entry: str, name: str, kind: str, value: Any) -> Any:
     return scalar
 
 
-def _checked(manifest: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+def check_entries(manifest: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """The entries of a bundle's list of compiled kernels, if each has every field.
+
+    Raises:
+        BundleError: one lacks some.
+    """
     for entry in manifest:
-        missing = {"kernel", "variant", "arch", "file", "entry", "arguments", "grid", "num_warps", "shared"} - set(
-            entry
-        )
-        if missing:
+        if missing := _FIELDS - set(entry):
             raise BundleError(
                 f"a compiled kernel lacks {', '.join(sorted(missing))}: {dict(entry)}; export the bundle anew"
             )

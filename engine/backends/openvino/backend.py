@@ -6,6 +6,7 @@ import os
 import platform
 import queue
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -33,6 +34,7 @@ from engine.config import CounterConfig, compiled_folder
 from engine.errors import CLOSED, BackendError, EngineError
 from engine.maps import TileMaps
 from engine.preprocess import input_table, padded_shape
+from engine.processes import keep_for_ever
 from engine.stages import SegmentStage
 from engine.stopwatch import Stopwatch
 
@@ -71,7 +73,7 @@ class OpenVINOBackend(Backend):
         reduced = native if self.compute_type == "int8" else self.compute_type == "bfloat16"
         precision = Precision(ov.Type.bf16 if reduced else ov.Type.f32, "int8" if self.compute_type == "int8" else "")
         cache = CompiledCache(compiled_folder(config.cache_dir))
-        self._models = SegmentModels(core, bundle, precision, self._threads, cache)
+        self._models: SegmentModels | None = SegmentModels(core, bundle, precision, self._threads, cache)
         self._table = input_table(bundle.model)
         # Networks that no thread is using; only so many may be in use at once.
         self._lanes: queue.LifoQueue[_Lane | None] = queue.LifoQueue()
@@ -79,6 +81,8 @@ class OpenVINOBackend(Backend):
             self._lanes.put(None)
         self._local = threading.local()
         self._is_closed = False
+        self._failure = ""
+        _LIVE.add(self)
         # Compiled, or read from the disk, before the first picture.
         if not self._sized:
             self._lanes.get()
@@ -116,7 +120,14 @@ class OpenVINOBackend(Backend):
         with self._borrowed_lane() as lane:
             # Of several tiles there is one of a size, or few: no model of their own for those.
             lane.whole = request.threshold is not None
-            maps = super().infer(image, request, clock)
+            try:
+                maps = super().infer(image, request, clock)
+            except (RuntimeError, MemoryError) as error:
+                # The message is in the last line; above it are places in OpenVINO's sources.
+                self._failure = (str(error).strip().splitlines() or ["no memory"])[-1]
+                raise BackendError(self._failed()) from error
+            if self._failure:
+                raise BackendError(self._failed())
             # The next one to borrow the lane writes over its memory.
             return replace(maps, density=maps.density.copy())
 
@@ -130,7 +141,12 @@ class OpenVINOBackend(Backend):
         self._is_closed = True
         # Whoever waits for a lane finds that out.
         self._lanes.put(None)
-        del self._models, self._local
+        self._models = None
+
+    def abandon(self) -> None:
+        """Leave everything as it is, for ever: the threads that would free it are not in this process."""
+        self._is_closed = True
+        keep_for_ever(self._models, self._lanes, self._local)
 
     def _lane(self) -> _Lane:
         """This thread's; outside of :meth:`infer` it keeps one of its own."""
@@ -145,6 +161,9 @@ class OpenVINOBackend(Backend):
         if self._is_closed:
             self._lanes.put(None)
             raise EngineError(CLOSED)
+        if self._failure:
+            self._lanes.put(lane)
+            raise BackendError(self._failed())
         kept = getattr(self._local, "lane", None)
         try:
             lane = lane or self._new_lane()
@@ -155,7 +174,26 @@ class OpenVINOBackend(Backend):
             self._lanes.put(lane)
 
     def _new_lane(self) -> _Lane:
-        return _Lane(self._models, self._bundle, self._threads, self._sized)
+        models = self._models
+        if models is None:
+            raise EngineError(CLOSED)
+        return _Lane(models, self._bundle, self._threads, self._sized)
+
+    def _failed(self) -> str:
+        # OpenVINO does not clear up: after a lack of memory it was seen to give the maps of other pictures.
+        return f"the network failed ({self._failure}), and may compute wrongly from now on; make a new CrowdCounter"
+
+
+_LIVE: weakref.WeakSet[OpenVINOBackend] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for backend in list(_LIVE):
+        backend.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
 
 
 class _Lane:

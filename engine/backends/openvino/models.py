@@ -23,6 +23,8 @@ _MOST_GENERATED = 500
 # Models for one size that are kept: those of some four sizes of picture.
 _MOST_SIZED = 24
 Shapes = tuple[tuple[int, ...], ...]
+# OpenVINO says of most things that they failed, not why.
+_ADVICE = "if it was not for lack of memory, export the bundle again"
 
 
 @dataclass(frozen=True)
@@ -102,15 +104,15 @@ class SegmentModels:
         path = self._bundle.path / self._file(stage)
         try:
             return read_segment(self._core, path, self._public, self._precision.element)
-        except RuntimeError as error:
-            raise BackendError(f"OpenVINO cannot read {path}: {error}; export the bundle again") from error
+        except (RuntimeError, MemoryError) as error:
+            raise BackendError(f"OpenVINO cannot read {path}: {error}; {_ADVICE}") from error
 
     def _compile(self, stage: SegmentStage, model: ov.Model) -> ov.CompiledModel:
         try:
             return self._core.compile_model(model, "CPU", self._options)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             path = self._bundle.path / self._file(stage)
-            raise BackendError(f"OpenVINO cannot compile {path}: {error}; export the bundle again") from error
+            raise BackendError(f"OpenVINO cannot compile {path}: {error}; {_ADVICE}") from error
 
     def _compile_and_store(self, stage: SegmentStage) -> ov.CompiledModel:
         compiled = self._compile(stage, self._read(stage))

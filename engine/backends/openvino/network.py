@@ -66,7 +66,7 @@ class _AnySegment:
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         for name, array in zip(self._stage.inputs, arrays, strict=True):
             self._request.set_tensor(name, _tensor(array))
-        self._request.infer()
+        _run(self._request)
         return [_array(self._request.get_tensor(name)) for name in self._stage.outputs]
 
 
@@ -101,7 +101,7 @@ class _Bound:
             if array is not self._arrays[i]:
                 self._request.set_tensor(name, _tensor(array))
                 self._arrays[i] = array
-        self._request.infer()
+        _run(self._request)
         return self._outputs
 
 
@@ -130,6 +130,13 @@ class _Attention:
             self._out = np.empty(v.shape, v.dtype)
         _core.criss_cross_attention(q, k, v, self._out, self._threads)
         return (self._out,)
+
+
+def _run(request: ov.InferRequest) -> None:
+    # Not infer(): that returns as if all were well when a model of one thread finds no memory, and leaves the outputs
+    # of the picture before.
+    request.start_async()
+    request.wait()
 
 
 def to_bfloat16(array: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.backends.cuda.driver import Device, Driver, find_device, load_driver
-from engine.backends.cuda.launcher import choose_arch
+from engine.backends.cuda.launcher import check_entries, choose_arch
 from engine.backends.tensorrt.library import TensorRT, load_tensorrt
 from engine.bundle import Bundle
 from engine.cubins import Cubins, load_cubins
@@ -39,13 +39,13 @@ def check_requirements(bundle: Bundle, ordinal: int) -> Requirements:
     Raises:
         BackendError: no driver, device or TensorRT is there, or the kernels were compiled for other GPUs or a newer
             driver; the message says what to install.
-        BundleError: the bundle has no compiled kernels.
+        BundleError: the bundle has no compiled kernels, or damaged ones.
     """
     driver = load_driver()
     device = find_device(driver, ordinal)
     library = load_tensorrt()
     cubins = load_cubins(bundle.path)
-    arch = choose_arch({entry["arch"] for entry in cubins.entries}, device.capability)
+    arch = choose_arch({entry["arch"] for entry in check_entries(cubins.entries)}, device.capability)
     _check_assembler(cubins, arch, device)
     return Requirements(driver, device, library, cubins)
 

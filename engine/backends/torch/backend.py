@@ -134,5 +134,6 @@ class TorchBackend(Backend):
         return _core.find_peaks(heatmap, threshold)
 
     def close(self) -> None:
-        self._recorded.clear()
-        del self._denoiser
+        # The network is freed with the last thread that counts by it; recorded inferences hold the backend.
+        with self._lock:
+            self._recorded.clear()

@@ -186,9 +186,13 @@ def test_unknown_kernels_and_arguments_are_named() -> None:
 def test_a_manifest_of_another_version_is_refused(changes, match) -> None:
     with Context(0, Driver(RecordingDriver())) as context, pytest.raises(BundleError, match=match):
         Launcher(context, [_entry(**changes)], lambda name: b"")
+
+
+@pytest.mark.parametrize("field", sorted(set(_entry()) - {"compiler"}))
+def test_every_field_of_a_manifest_is_missed(field) -> None:
     entry = _entry()
-    del entry["shared"]
-    with Context(0, Driver(RecordingDriver())) as context, pytest.raises(BundleError, match="lacks shared"):
+    del entry[field]
+    with Context(0, Driver(RecordingDriver())) as context, pytest.raises(BundleError, match=f"lacks {field}"):
         Launcher(context, [entry], lambda name: b"")
 
 
