@@ -61,7 +61,7 @@ def draw_errors(results: Results) -> Any:
     width, height = rows[0].width, rows[0].height
     figure.supxlabel(
         f"{width}x{height} pixels. Others: the network alone, random weights; errors as published, on the test sets.\n"
-        f"Ours: the whole count; errors as measured, on held-out training pictures. {_caption(results)}",
+        f"Ours: the whole count; errors in float32, on held-out training pictures. {_caption(results)}",
         fontsize=7,
     )
     return figure

@@ -22,6 +22,8 @@ _ROOT = Path(__file__).parents[1]
 # As README says: seen neither in training nor in calibration.
 _VALIDATION_DIGIT = "0"
 _STEPS = ("1", "2", "3")
+# The model's errors, not those of a machine's default type.
+_COMPUTE_TYPE = "float32"
 
 
 def main() -> int:
@@ -68,7 +70,8 @@ def _suite(arguments: list[str]) -> int:
 def _measure_errors(data: Path) -> int:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
-        chosen = ["--split", "train", "--only-digit", _VALIDATION_DIGIT, "--steps", *_STEPS, "--json", str(file)]
+        chosen = ["--split", "train", "--only-digit", _VALIDATION_DIGIT, "--steps", *_STEPS]
+        chosen += ["--compute-type", _COMPUTE_TYPE, "--json", str(file)]
         failed = _python(["-m", "engine.cli.command", "eval", str(data.resolve()), *chosen])
         if not failed:
             summary = summarise(json.loads(file.read_text(encoding="utf-8")), load_bundle("default"))

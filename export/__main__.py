@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("checkpoint", type=Path, help="file written by training, such as runs/default/model.pt")
     parser.add_argument("out", type=Path, help="folder of the bundle; must not exist")
     parser.add_argument("--name", help="of the model (default: the folder's)")
-    parser.add_argument("--steps", type=int, default=3, help="when a caller names none (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=2, help="when a caller names none (default: %(default)s)")
     parser.add_argument(
         "--threshold", type=float, nargs=2, metavar=("LOW", "HIGH"),
         help="range of the peak threshold (default: the calibrated one in the checkpoint)",

@@ -32,7 +32,7 @@ def export_bundle(
     name: str,
     *,
     counting: Mapping[int, CountingRule] | None = None,
-    default_steps: int = 3,
+    default_steps: int = 2,
 ) -> Path:
     """Write the bundle of a checkpoint's averaged weights.
 
