@@ -50,7 +50,7 @@ def main() -> int:
 
     results = read(options.results)
     if options.errors:
-        results.rows = with_errors(results.rows, our_errors(load_bundle("default"))[0])
+        results.rows = with_errors(results.rows, our_errors(load_bundle("default")))
         write(results, options.results)
     for path in draw_all(results, options.results.parent):
         print(path)

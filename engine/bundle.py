@@ -72,7 +72,6 @@ class Bundle:
         default_steps: denoising steps when the caller names none.
         counting: calibrated rules by number of steps; see :meth:`rule`.
         programs: ``"encoder"`` and ``"decoder"``.
-        accuracy: scores measured when the model was calibrated, as written; may be empty.
         versions: of the packages that exported it.
         digest: sha256 of the manifest, and so of every file; a key for caches.
     """
@@ -83,7 +82,6 @@ class Bundle:
     default_steps: int
     counting: dict[int, CountingRule]
     programs: dict[str, ProgramSpec]
-    accuracy: dict[str, Any]
     versions: dict[str, str]
     digest: str
 
@@ -126,7 +124,6 @@ def write_manifest(
     default_steps: int,
     counting: Mapping[int, CountingRule],
     programs: Mapping[str, ProgramSpec],
-    accuracy: Mapping[str, Any] | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> Bundle:
     """Hash every file in folder ``path``, write its manifest whole or not at all, and load the result."""
@@ -140,7 +137,6 @@ def write_manifest(
         "counting": {str(steps): dataclasses.asdict(rule) for steps, rule in sorted(counting.items())},
         # Each kind of stage has a field of its own (graph, sizes or kernel), which tells them apart.
         "programs": {key: dataclasses.asdict(program) for key, program in programs.items()},
-        "accuracy": dict(accuracy or {}),
         "versions": dict(versions or {}),
         "files": {x.name: {"size": x.stat().st_size, "sha256": _sha256(x)} for x in files},
     }
@@ -248,7 +244,6 @@ def _parse(folder: Path, manifest: dict[str, Any], digest: str) -> Bundle:
         default_steps=steps,
         counting=counting,
         programs={name: as_program(name, manifest["programs"][name]) for name in PROGRAMS},
-        accuracy=dict(manifest["accuracy"]),
         versions={as_text(name): as_text(version) for name, version in manifest["versions"].items()},
         digest=digest,
     )

@@ -91,7 +91,6 @@ def _write(source: Checkpoint, folder: Path, name: str, rules: dict[int, Countin
         default_steps=default_steps,
         counting=rules,
         programs=programs,
-        accuracy=source.accuracy,
         versions={package: metadata.version(package) for package in _RECORDED},
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,12 +21,10 @@ class Checkpoint:
     Attributes:
         network: norm-folded, in eval mode; float32 weights whose values are all float16 numbers.
         counting: calibrated rules by number of steps; empty before calibration.
-        accuracy: scores that calibration measured, as written; empty before calibration.
     """
 
     network: CrowdNetwork
     counting: dict[int, CountingRule]
-    accuracy: dict[str, Any]
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -37,7 +34,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     network, state = load_network(Path(path)), load_state(Path(path))
     rules = {int(steps): CountingRule(**rule) for steps, rule in state.get("counting", {}).items()}
-    return Checkpoint(prepare(network), rules, dict(state.get("accuracy", {})))
+    return Checkpoint(prepare(network), rules)
 
 
 def prepare(network: CrowdNetwork) -> CrowdNetwork:

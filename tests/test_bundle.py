@@ -55,7 +55,6 @@ def _write(folder: Path) -> Bundle:
         default_steps=3,
         counting=RULES,
         programs={"encoder": ENCODER, "decoder": DECODER},
-        accuracy={"A": {"mae": 60.0}},
         versions={"torch": "2"},
     )
 
@@ -70,7 +69,7 @@ def test_round_trip(folder: Path) -> None:
     assert bundle == _write(folder)
     assert (bundle.name, bundle.default_steps, bundle.model) == ("test", 3, ModelConfig(features=64))
     assert bundle.programs == {"encoder": ENCODER, "decoder": DECODER}
-    assert (bundle.accuracy, bundle.versions) == ({"A": {"mae": 60.0}}, {"torch": "2"})
+    assert bundle.versions == {"torch": "2"}
     assert not list(folder.glob("*.part"))
 
 
@@ -90,7 +89,7 @@ def test_digest_covers_every_file(folder: Path) -> None:
     _flip(folder)
     changed = write_manifest(
         folder, name=bundle.name, model=bundle.model, default_steps=bundle.default_steps, counting=bundle.counting,
-        programs=bundle.programs, accuracy=bundle.accuracy, versions=bundle.versions,
+        programs=bundle.programs, versions=bundle.versions,
     )  # fmt: skip
     assert changed.digest != bundle.digest
 

@@ -1,4 +1,4 @@
-"""Our own errors on ShanghaiTech: from the bundle's manifest, or measured by ``crowd eval --json``."""
+"""Our own errors on ShanghaiTech, measured by ``crowd eval --json``."""
 
 from __future__ import annotations
 
@@ -54,29 +54,15 @@ def with_errors(rows: list[Row], errors: Mapping[int, Mapping[str, float]]) -> l
     return [renewed(row) for row in rows]
 
 
-def our_errors(bundle: Bundle, file: Path = FILE) -> tuple[dict[int, dict[str, float]], str]:
-    """Mean absolute error by steps and part, and where it comes from; empty where nothing was measured.
-
-    The file counts if it was measured with this very model; otherwise the bundle's manifest.
-    """
-    if file.is_file():
-        data = json.loads(file.read_text(encoding="utf-8"))
-        if data["model"] == bundle.digest:
-            return _errors(data["steps"]), f"crowd eval, {file.name}"
-    known = _errors(bundle.accuracy.get("steps", bundle.accuracy))
-    return known, "the bundle's manifest" if known else "not measured with this model: python bench/run.py --data DATA"
-
-
-def _errors(steps: Mapping[str, Any]) -> dict[int, dict[str, float]]:
-    found: dict[int, dict[str, float]] = {}
-    for number, parts in steps.items():
-        if not (number.isdecimal() and isinstance(parts, Mapping)):
-            continue
-        for part, value in parts.items():
-            found.setdefault(int(number), {})[_letter(part)] = float(
-                value["mae"] if isinstance(value, Mapping) else value
-            )
-    return found
+def our_errors(bundle: Bundle, file: Path = FILE) -> dict[int, dict[str, float]]:
+    """Mean absolute error by steps and part, if ``file`` was measured with this very model; else empty."""
+    data = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"model": None}
+    if data["model"] != bundle.digest:
+        return {}
+    return {
+        int(number): {part: float(figures["mae"]) for part, figures in parts.items()}
+        for number, parts in data["steps"].items()
+    }
 
 
 def _letter(part: str) -> str:

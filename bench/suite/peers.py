@@ -42,7 +42,7 @@ def peer_group(plan: Plan, size: tuple[int, int]) -> Group:
     pixels = (picture(width, height).astype(np.float32) / 255 - 0.45) / 0.27
     image = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])  # [1, 3, H, W]
     expected: dict[str, Any] = {}
-    errors, _ = our_errors(load_bundle("default"))
+    errors = our_errors(load_bundle("default"))
 
     def make(label: str) -> Way:
         name, _, how = label.partition(", ")
