@@ -20,8 +20,8 @@
 
 // Not under ThreadSanitizer: the choice is made before it is ready to look on.
 // GCC knows these names from version 12 on.
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__) && \
-    !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && __GNUC__ >= 12 && \
+    !defined(__clang__) && !defined(__SANITIZE_THREAD__)
 // All versions at once; the best is chosen when the module is loaded.
 #define CROWD_MULTIVERSION __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
