@@ -113,7 +113,7 @@ class CounterConfig:
     def __post_init__(self) -> None:
         _check_text("model", self.model, os.PathLike)
         _check_text("device", self.device)
-        _check_text("cache_dir", self.cache_dir or "", os.PathLike)
+        _check_text("cache_dir", "" if self.cache_dir is None else self.cache_dir, os.PathLike)
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ConfigError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {self.device!r}")
         _check_choice("backend", self.backend, ("auto", *BACKENDS))

@@ -74,13 +74,13 @@ def load_image(source: Any, *, color: str = "rgb", limits: ImageLimits | None = 
 
 
 def is_many_pictures(source: Any) -> bool:
-    """Whether ``source`` holds pictures and is not one itself: an iterable, or an array of four axes.
+    """Whether ``source`` holds pictures and is not one itself: an iterable, or an array of four axes, or of paths.
 
     >>> is_many_pictures(["a.jpg"]), is_many_pictures("a.jpg"), is_many_pictures(np.zeros((8, 8, 3), np.uint8))
     (True, False, False)
     """
     if any(hasattr(source, name) for name in ("__array__", "__array_interface__", "__cuda_array_interface__")):
-        return getattr(source, "ndim", 0) == 4
+        return getattr(source, "ndim", 0) in (1, 4)
     is_file = isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(source, "read")
     return isinstance(source, Iterable) and not is_file
 

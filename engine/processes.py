@@ -39,7 +39,7 @@ class OneProcess:
 
 
 def keep_for_ever(*things: object) -> None:
-    """Never free these, not even as the interpreter ends: in a forked process it would wait for threads that are not.
+    """Never free these, not even as the interpreter ends: in a forked process they would wait for lost threads.
 
     >>> keep_for_ever([])
     """

@@ -9,7 +9,7 @@ import torch
 
 from engine.config import CountingRule
 from engine.errors import ConfigError
-from engine.model.checkpoint import load_network, load_state
+from engine.model.checkpoint import load_counting, load_network
 from engine.model.layers import fold_norms
 from engine.model.network import CrowdNetwork
 
@@ -32,9 +32,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Errors: ConfigError when the file is not such a checkpoint.
     """
-    network, state = load_network(Path(path)), load_state(Path(path))
-    rules = {int(steps): CountingRule(**rule) for steps, rule in state.get("counting", {}).items()}
-    return Checkpoint(prepare(network), rules)
+    return Checkpoint(prepare(load_network(Path(path))), load_counting(Path(path)))
 
 
 def prepare(network: CrowdNetwork) -> CrowdNetwork:

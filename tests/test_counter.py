@@ -226,6 +226,7 @@ def test_closing_waits_for_what_other_threads_count(rgb) -> None:
         {"samples": 0},
         {"seed": -1},
         {"cpu_threads": -1},
+        {"cache_dir": 0},
         {"cache_dir": 5},
     ],
     ids=str,
@@ -254,6 +255,10 @@ def test_a_single_picture_is_no_batch(counter, picture) -> None:
 def test_an_array_of_pictures_is_a_batch(counter, rgb) -> None:
     results = counter.count_batch(np.stack([rgb[:96, :128], rgb[-96:, -128:]]))
     assert [r.count for r in results] == [counter.count(rgb[:96, :128]).count, counter.count(rgb[-96:, -128:]).count]
+
+
+def test_an_array_of_paths_is_a_batch(counter) -> None:
+    assert [r.count for r in counter.count_batch(np.array([str(PICTURE)] * 2))] == [counter.count(PICTURE).count] * 2
 
 
 def test_what_is_not_there_is_named() -> None:

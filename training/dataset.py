@@ -126,10 +126,11 @@ def _csv_reader(path: Path) -> Callable[[Path], np.ndarray]:
         for row in reader:
             rows[row["image"]].append((row["x"], row["y"]))
     # A picture without rows has nobody in it; under a misspelt name it would seem to.
-    if strangers := sorted(set(rows) - {picture.name for picture in (path.parent / "images").iterdir()}):
+    folder = path.parent / "images"
+    if strangers := set(rows) - {picture.name for picture in folder.iterdir()}:
         raise ConfigError(
-            f"{path} has points of {strangers[0]!r}, which is not in {path.parent / 'images'} (nor are "
-            f"{len(strangers) - 1} more); name each picture as its file, suffix included"
+            f"{path} has points of {', '.join(sorted(map(repr, strangers))[:3])}, not in {folder} ({len(strangers)} "
+            "such names in all); name each picture as its file, suffix included"
         )
     return lambda picture: _as_points(rows[picture.name], f"{path}, {picture.name}")
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from engine.bundle import MANIFEST_FILE, load_bundle
 from engine.config import CountingRule, ModelConfig
-from engine.model.checkpoint import load_network, load_state
+from engine.model.checkpoint import load_counting, load_network
 from engine.model.layers import ConvNorm, channels_last
 from engine.model.network import CrowdNetwork
 from engine.training.batches import Batches
@@ -32,7 +32,7 @@ def start_counting(start: str | Path) -> dict[int, CountingRule]:
     """Counting rules of ``start`` by number of steps; none of a checkpoint that was not calibrated."""
     if is_bundle(start):
         return load_bundle(start).counting
-    return {number: CountingRule(**rule) for number, rule in load_state(Path(start)).get("counting", {}).items()}
+    return load_counting(Path(start))
 
 
 def start_network(start: str | Path, batches: Batches) -> CrowdNetwork:

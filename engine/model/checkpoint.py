@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from engine.config import ModelConfig
+from engine.config import CountingRule, ModelConfig
 from engine.errors import ConfigError
 from engine.model.network import CrowdNetwork
 
@@ -51,14 +51,28 @@ def load_network(path: Path) -> CrowdNetwork:
     return network.eval()
 
 
+def load_counting(path: Path) -> dict[int, CountingRule]:
+    """Counting rules of a checkpoint by number of steps; empty before calibration.
+
+    Raises:
+        ConfigError: as of :func:`load_state`.
+    """
+    state = load_state(path)
+    with _checkpoint_errors(path):
+        return {int(number): CountingRule(**rule) for number, rule in state.get("counting", {}).items()}
+
+
 @contextmanager
 def _checkpoint_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # They raise many types, and all of them mean the same to the caller. PyTorch's texts advise to load pickles.
+        # They raise many types, and all of them mean the same to the caller.
+        reason = f"{type(error).__name__}: {error}"
+        if "weights_only" in reason:  # PyTorch's advice is to load it as a pickle.
+            reason = type(error).__name__
         raise ConfigError(
-            f"{path}: not a checkpoint of this version ({type(error).__name__}); "
+            f"{path}: not a checkpoint of this version ({reason}); "
             "expected a file that python -m engine.training wrote, such as model.pt"
         ) from error
 

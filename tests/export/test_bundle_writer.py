@@ -59,6 +59,13 @@ def test_counting_rule_is_required(trained: CrowdNetwork, tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
+def test_a_counting_rule_of_another_version_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    torch.save({**state, "counting": {3: {"bottom": 0.2}}}, tmp_path / "other.pt")
+    with pytest.raises(ConfigError, match=r"not a checkpoint of this version \(TypeError: .*'bottom'"):
+        load_checkpoint(tmp_path / "other.pt")
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
 def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "best.pt").write_bytes(content)
