@@ -177,7 +177,8 @@ class CrowdCounter:
             warm_start: start the denoising from the heads of the frame before, in one step, and let the count follow
                 smoothly, unless the scene has changed. None: see :data:`engine.stream.warm_start.WARM_START`.
             color, steps, samples, zones: as of :meth:`count`.
-            timeout, give_up: seconds that connecting or a live frame may take, and for which a lost source is tried.
+            timeout, give_up: seconds that connecting or a live frame may take, and for which a lost source is tried
+                (``math.inf``: for ever).
 
         Returns an iterator of :class:`engine.stream.frame.FrameResult`, and a context manager that closes it.
 

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 
 __all__ = ["main", "run"]
 
-# As a shell reports a program that ended by SIGINT.
-_INTERRUPTED = 130
+# As a shell reports a program that ended by SIGINT, or by SIGTERM.
+_INTERRUPTED, _TERMINATED = 130, 143
 
 
 def main(argv: Sequence[str] | None = None, counter_factory: Callable[..., Any] | None = None) -> int:
@@ -33,15 +33,29 @@ def run() -> NoReturn:
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     sys.unraisablehook = _interrupt_again
+    terminations: list[int] = []
+
+    def terminate(number: int, _: object) -> None:
+        # What stops services ends commands as Ctrl-C does: with whole outputs.
+        terminations.append(number)
+        raise KeyboardInterrupt
+
     try:
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, terminate)
         status = _main_status()
         # There is nothing left to interrupt, and what ends the interpreter would print tracebacks.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _ignore_interrupts()
     except KeyboardInterrupt:
         # In the moment between the end of main and the line above.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _ignore_interrupts()
         status = _INTERRUPTED
-    sys.exit(_flushed(status))
+    sys.exit(_flushed(_TERMINATED if terminations and status == _INTERRUPTED else status))
+
+
+def _ignore_interrupts() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _main_status() -> int | str | None:

@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N frames")
     parser.add_argument("--timeout", type=float, metavar="S", help="seconds to wait for a camera or server")
+    parser.add_argument(
+        "--give-up", type=float, metavar="S", help="seconds to try a lost camera for (default: 300); inf: for ever"
+    )
     parser.add_argument("--steps", type=int, help="denoising steps (default: the model's own)")
     zones.add_arguments(parser, alerts=True)
     parser.add_argument("--json", nargs="?", const=STDOUT, metavar="FILE", help="a line of JSON for each frame")
@@ -52,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace, factory: CounterFactory) -> int:
-    """Count; 0 at the end of the source, 1 if it failed, 130 if it was stopped by Ctrl-C. Outputs are complete then."""
+    """Count; 0 at the end of the source, 1 if it failed, 130 if it was interrupted. Outputs are complete then."""
     # Here, so that --help loads no array library.
     from engine.cli.stream_outputs import StreamOutputs
 
@@ -91,7 +94,7 @@ def _count(stream: Iterator[FrameResult], outputs: StreamOutputs, options: argpa
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     """Arguments of ``CrowdCounter.stream``, as far as they were given."""
-    names = ("fps", "live", "warm_start", "timeout")
+    names = ("fps", "live", "warm_start", "timeout", "give_up")
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 

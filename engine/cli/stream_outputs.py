@@ -39,7 +39,9 @@ class StreamOutputs:
         with contextlib.ExitStack() as stack:
             # The video first: it refuses a wrong suffix before a file is made.
             if options.save is not None:
-                self._video = stack.enter_context(VideoWriter(options.save, options.fps or _RATE))
+                self._video = VideoWriter(options.save, options.fps or _RATE)
+                # Completed whatever ends it, such as the reader of stdout: it discards itself where writing it fails.
+                stack.callback(self._video.close)
             if options.json is not None:
                 self._records.append(JsonLines(stack.enter_context(_open_growing(options.json))))
             if options.csv is not None:

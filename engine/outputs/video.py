@@ -102,7 +102,8 @@ class VideoWriter:
         try:
             self._encode(None)
             self._container.close()
-            with open(self._part, "rb") as file:
+            # Windows flushes only what is open for writing.
+            with open(self._part, "r+b") as file:
                 os.fsync(file.fileno())
             os.replace(self._part, self._path)
         except BaseException:

@@ -15,14 +15,17 @@ from engine.stream.frame import Frame
 from engine.stream.sources import Pacer, Take
 from engine.stream.video import Picture
 
+# Until they can be decoded, pictures may need the next one that is whole: some cameras give one in 10 s.
+_WITHOUT_PICTURE = 3
+
 _log = logging.getLogger("engine")
 
 
 class Connection(Protocol):
     """An open camera or network stream."""
 
-    def pictures(self) -> Iterator[Picture]:
-        """The pictures as they come."""
+    def pictures(self, check: Callable[[], None]) -> Iterator[Picture]:
+        """The pictures as they come; ``check`` is called at least between any two packets, and may raise."""
 
     def close(self) -> None:
         """Free it."""
@@ -33,8 +36,9 @@ class Patience:
     """How long a live source is waited for.
 
     Attributes:
-        timeout: seconds that connecting, and each frame, may take.
-        give_up: seconds without a frame after which it is no longer tried to connect again.
+        timeout: seconds that connecting, and each frame, may take. Where something comes that is no picture, sound for
+            example, or what follows on a picture that was missed, the next picture may take three times as long.
+        give_up: seconds without a frame after which it is no longer tried to connect again; may be infinite.
         first_delay: seconds before it is tried for the first time; each further delay is twice as long.
         longest_delay: seconds.
     """
@@ -43,6 +47,10 @@ class Patience:
     give_up: float = 300.0
     first_delay: float = 0.5
     longest_delay: float = 30.0
+
+
+class _Stopped(Exception):  # noqa: N818
+    """The source was closed."""
 
 
 class LiveVideo:
@@ -70,7 +78,7 @@ class LiveVideo:
     ):
         self.name = name
         # Reading ends by itself before that, unless a driver hangs.
-        self.timeout = patience.give_up + patience.timeout + (1 / fps if fps else 0.0)
+        self.timeout = patience.give_up + _WITHOUT_PICTURE * patience.timeout + (1 / fps if fps else 0.0)
         self._connect, self._connection = connect, first
         self._pacer, self._patience, self._clock = Pacer(fps), patience, clock
         self._delay = patience.first_delay
@@ -83,26 +91,40 @@ class LiveVideo:
             SourceError: none came for ``patience.give_up`` seconds.
         """
         index, start, last = 0, None, self._clock()
+        waiting_since = last
         lost: tuple[str, ...] = ()
+
+        def check() -> None:
+            if self._stop.is_set():
+                raise _Stopped
+            # To the connection all is well as long as anything comes.
+            seconds = _WITHOUT_PICTURE * self._patience.timeout
+            if self._clock() - waiting_since > seconds:
+                raise SourceError(f"{self.name} gave data, but no picture for {seconds:g} s")
+
         while not self._stop.is_set():
             problem = "it ended"
             try:
-                for picture in self._connection.pictures():
+                for picture in self._connection.pictures(check):
                     if self._stop.is_set():
                         return
-                    last, self._delay = self._clock(), self._patience.first_delay
+                    waiting_since = last = self._clock()
+                    self._delay = self._patience.first_delay
                     start = last if start is None else start
                     lost += picture.warnings
                     if self._pacer.wants(last - start):
                         yield Frame(index, last - start, picture.pixels(), warnings=lost)
                         lost = ()
                     index += 1
+            except _Stopped:
+                return
             except SourceError as error:
                 problem = str(error)
             finally:
                 self._connection.close()
             if not self._reconnect(problem, last):
                 return
+            waiting_since = self._clock()
             lost += (f"the connection was lost for {self._clock() - last:.1f} s ({problem})",)
 
     def close(self) -> None:

@@ -74,6 +74,8 @@ class Mailbox:
             TimeoutError: none came within ``timeout`` seconds.
             Exception: what the source failed with, after the frames before it.
         """
+        if timeout is not None:
+            timeout = min(timeout, threading.TIMEOUT_MAX)
         with self._changed:
             if not self._changed.wait_for(lambda: self._frames or self._is_finished or self._is_closed, timeout):
                 raise TimeoutError

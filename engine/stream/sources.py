@@ -13,6 +13,8 @@ from engine.images import load_image
 from engine.stream.frame import Frame
 from engine.stream.video import VideoInput
 
+# Seconds: frames that are out of order are nearer to those before them.
+_SET_BACK = 1.0
 # Pictures a second of a folder or of an iterable, if nobody says.
 _PICTURE_RATE = 1.0
 
@@ -88,6 +90,8 @@ class VideoSource:
                     return
                 timestamp = clock(picture.time)
                 warnings += picture.warnings
+                if clock.set_back:
+                    warnings += (f"the video's clock goes back by {clock.set_back:.1f} s here; times go on regardless",)
                 if self._pacer.wants(timestamp):
                     yield Frame(index, timestamp, picture.pixels(), warnings=warnings)
                     warnings = ()
@@ -104,20 +108,28 @@ class MediaClock:
 
     Args:
         rate: frames a second, for containers that tell no times.
+
+    Attributes:
+        set_back: seconds that the container's time has just gone back by, if it begins anew, as in joined recordings:
+            the times go on from there. Else 0, also where a frame is but a little out of order.
     """
 
     def __init__(self, rate: float | None):
         self._period = 1 / rate if rate else 1 / 25
         self._first: float | None = None
         self._last = -self._period
+        self.set_back = 0.0
 
     def __call__(self, time: float | None) -> float:
         """Seconds of the next frame, which the container says is of ``time``."""
+        self.set_back = 0.0
         if time is None:
             self._last += self._period
             return self._last
         if self._first is None:
             self._first = time
+        if (back := self._last - (time - self._first)) > _SET_BACK:
+            self.set_back, self._first = back, time - self._last - self._period
         self._last = max(time - self._first, self._last, 0.0)
         return self._last
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -29,7 +30,13 @@ _URL_OPTIONS = {
 }
 # A video that ends by more than so many seconds, and by more than this share, before it should is an error.
 _EARLY, _EARLY_SHARE = 1.0, 0.05
-_WEBCAMS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
+# What cameras are opened with: format, address, options. Apple's refuse the rate that FFmpeg would ask for, 29.97.
+_WEBCAMS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "linux": ("v4l2", "/dev/video{}", {}),
+    "darwin": ("avfoundation", "{}", {"framerate": "30"}),
+}
+# Seconds until a camera that has no picture yet is asked again.
+_POLL = 0.005
 
 
 @dataclass(frozen=True)
@@ -86,8 +93,8 @@ def webcam_target(index: int) -> Target:
             f"cameras are opened by number on Linux and macOS, not on {sys.platform}; read it with another library and "
             "pass its frames: counter.stream(frames, live=True)"
         )
-    kind, address = _WEBCAMS[sys.platform]
-    return Target(f"camera {index}", address.format(index), kind, {})
+    kind, address, camera_options = _WEBCAMS[sys.platform]
+    return Target(f"camera {index}", address.format(index), kind, dict(camera_options))
 
 
 def hide_password(url: str) -> str:
@@ -131,26 +138,31 @@ class VideoInput:
             )
         except (self._av.error.FFmpegError, OSError, ValueError) as error:
             raise SourceError(f"{target.name} cannot be opened ({_reason(error)}); {_advice(target)}") from error
+        duration = self._container.duration
+        self.duration = None if not duration or duration < 0 else duration / self._av.time_base
+        self._timeout = timeout
         try:
             self._track = self._open_track()
         except BaseException:
             self._container.close()
             raise
-        duration = self._container.duration
-        self.duration = None if not duration or duration < 0 else duration / self._av.time_base
         rate = self._track.average_rate
         self.rate = float(rate) if rate else None
         self._end = self._find_end()
 
-    def pictures(self) -> Iterator[Picture]:
+    def pictures(self, check: Callable[[], None] = lambda: None) -> Iterator[Picture]:
         """The pictures from here on; damaged parts are left out, and the next picture tells of them.
+
+        Args:
+            check: called before each packet, also before those of other tracks and the damaged ones, which give no
+                picture. What it raises ends the reading and comes through.
 
         Raises:
             SourceError: a picture is too large, nothing could be decoded, or the end is damaged.
         """
         damaged = found = 0
         reason, last, end, longest = "", None, 0.0, 0.0
-        for decoded in self._decode():
+        for decoded in self._decode(check):
             if isinstance(decoded, Exception):
                 damaged, reason = damaged + 1, _reason(decoded)
                 continue
@@ -189,7 +201,8 @@ class VideoInput:
         self._check_size(context.width, context.height)
         # The decoder refuses much larger pictures before it makes room for them; it counts its padding too.
         context.options = {"max_pixels": str(2 * self._limits.max_pixels + (1 << 16))}
-        track.thread_type = "AUTO"
+        # Threads that share out whole pictures give each of them as many pictures late as there are threads.
+        track.thread_type = "SLICE" if self.duration is None else "AUTO"
         return track
 
     def _find_end(self) -> float | None:
@@ -202,13 +215,24 @@ class VideoInput:
             return self.duration + (self._container.start_time or 0) / self._av.time_base
         return None
 
-    def _decode(self) -> Iterator[Any]:
+    def _decode(self, check: Callable[[], None]) -> Iterator[Any]:
         """Decoded frames, and the errors in between."""
         error_types = (self._av.error.FFmpegError, OSError, ValueError)
-        packets = self._container.demux(self._track)
+        # Of all tracks: PyAV would look for the next packet of one for as long as others come.
+        packets, polls = self._container.demux(), 0
         while True:
+            check()
             try:
                 packet = next(packets, None)
+                polls = 0
+            except BlockingIOError as error:
+                # So cameras of Apple's say that the next picture is not there yet, and PyAV's reading is over then.
+                polls += 1
+                if polls * _POLL > self._timeout:
+                    raise SourceError(f"{self._target.name} gave no picture in time") from error
+                time.sleep(_POLL)
+                packets = self._container.demux()
+                continue
             except error_types as error:
                 if isinstance(error, (self._av.error.ExitError, TimeoutError)):
                     raise SourceError(f"{self._target.name} gave no picture in time") from error
@@ -217,6 +241,8 @@ class VideoInput:
                 return
             if packet is None:
                 return
+            if packet.stream_index != self._track.index:
+                continue
             try:
                 frames = packet.decode()
             except error_types as error:

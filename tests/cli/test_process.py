@@ -145,14 +145,16 @@ def test_version_is_printed(capsys):
 _SLOW = """
 import sys, time
 from types import SimpleNamespace
-from engine.cli import main
+from engine import cli
 class Slow:
     def __init__(self, **options): pass
     def close(self): pass
     def count(self, img):
         time.sleep(0.05)
         return SimpleNamespace(count=3, interval=(2, 4), warnings=())
-sys.exit(main(["count", sys.argv[1]], counter_factory=Slow))
+main = cli.main
+cli.main = lambda: main(["count", sys.argv[1]], counter_factory=Slow)
+cli.run()
 """
 
 
@@ -172,20 +174,23 @@ def test_a_closed_pipe_ends_quietly(slow_process):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
-def test_ctrl_c_ends_with_130_and_one_line(slow_process):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_termination_end_with_their_status_and_one_line(number, status, slow_process):
     slow_process.stdout.readline()
-    slow_process.send_signal(signal.SIGINT)
+    slow_process.send_signal(number)
     assert slow_process.stderr.read() == b"crowd: interrupted\n"
-    assert slow_process.wait() == 130
+    assert slow_process.wait() == status
 
 
 def test_ctrl_c_after_the_command_has_ended_is_quiet_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the moment before the signal is ignored."""
-    calls = []
+    ignored = []
 
-    def late(*arguments: object) -> None:
-        calls.append(arguments)
-        if len(calls) == 1:
+    def late(number: int, handler: object) -> None:
+        if handler is not signal.SIG_IGN:
+            return
+        ignored.append(number)
+        if len(ignored) == 1:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "main", lambda: 0)
@@ -194,4 +199,4 @@ def test_ctrl_c_after_the_command_has_ended_is_quiet_too(monkeypatch: pytest.Mon
     with pytest.raises(SystemExit) as stop:
         cli.run()
     assert stop.value.code == 130
-    assert calls == [(signal.SIGINT, signal.SIG_IGN)] * 2
+    assert ignored == [signal.SIGINT, signal.SIGINT, signal.SIGTERM]

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import av
@@ -20,6 +20,8 @@ from videos import numbered, write_video
 
 from engine.cli import main
 from engine.errors import SourceError
+from engine.outputs.records import JsonLines
+from engine.outputs.video import VideoWriter
 from engine.stream.frame import FrameResult
 
 
@@ -245,8 +247,38 @@ def test_a_real_video_is_counted(tmp_path, capsys) -> None:
     assert "does not exist" in capsys.readouterr().err
 
 
+def fail_from_the_third(write: Callable[..., None], error: type[Exception]) -> Callable[..., None]:
+    calls = []
+
+    def failing(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) >= 3:
+            raise error
+        write(*arguments)
+
+    return failing
+
+
+def test_a_reader_that_goes_away_spoils_no_saved_video(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(JsonLines, "write", fail_from_the_third(JsonLines.write, BrokenPipeError))
+    assert crowd("rtsp://camera/", "--save", tmp_path / "out.mp4", "--json", numbers=range(9)) == 141
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_a_video_whose_end_cannot_be_written_leaves_none(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(VideoWriter, "_encode", fail_from_the_third(VideoWriter._encode, OSError))
+    assert crowd("rtsp://camera/", "--save", tmp_path / "out.mp4", numbers=range(9)) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143)],
+)
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal there")
-def test_ctrl_c_ends_a_real_process_with_whole_outputs(tmp_path) -> None:
+def test_ctrl_c_and_termination_end_a_real_process_with_whole_outputs(number, status, tmp_path) -> None:
     path = write_video(tmp_path / "a.mp4", [numbered(0)] * 3000)
     outputs = ["--save", tmp_path / "out.mp4", "--json", tmp_path / "out.jsonl"]
     words = [str(word) for word in ("stream", path, *outputs, "--steps", 1, "--device", "cpu")]
@@ -257,9 +289,9 @@ def test_ctrl_c_ends_a_real_process_with_whole_outputs(tmp_path) -> None:
     assert process.stdout is not None
     # Not before it counts.
     assert process.stdout.readline().startswith("0.00 s: ")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate()
-    assert process.returncode == 130, err
+    assert process.returncode == status, err
     assert "Traceback" not in err
     assert "interrupted" in err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "out.jsonl", "out.mp4"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -68,7 +69,7 @@ def test_frames_that_are_not_wanted_do_not_make_the_next_one_overdue() -> None:
     assert LivePictures("camera", [], "rgb", None, timeout=10.0).timeout == 10
     assert LivePictures("camera", [], "rgb", 0.05, timeout=None).timeout is None
     patience = Patience(timeout=10.0, give_up=300.0)
-    assert LiveVideo("camera", lambda: None, None, 0.01, patience).timeout == 410
+    assert LiveVideo("camera", lambda: None, None, 0.01, patience).timeout == 430
 
 
 def test_a_camera_slower_than_the_counter_loses_nothing() -> None:
@@ -150,7 +151,10 @@ def test_an_error_of_the_camera_reaches_whoever_counts() -> None:
 
 
 class Wire:
-    """Connections that end after so many pictures, one a second of a clock that also moves while it is waited."""
+    """Connections that end after so many pictures, one a second of a clock that also moves while it is waited.
+
+    One of a negative number of pictures gives one, and then no end of sound, a packet a second.
+    """
 
     def __init__(self, *connections: int | str):
         self._connections = list(connections)
@@ -181,10 +185,14 @@ class Connection:
     def __init__(self, wire: Wire, pictures: int):
         self._wire, self._pictures = wire, pictures
 
-    def pictures(self) -> Iterator[Picture]:
-        for _ in range(self._pictures):
+    def pictures(self, check: Callable[[], None]) -> Iterator[Picture]:
+        for _ in range(abs(self._pictures)):
             self._wire.now += 1
+            check()
             yield Picture(None, lambda: numbered(0), ())
+        while self._pictures < 0:
+            self._wire.now += 1
+            check()
 
     def close(self) -> None:
         self._wire.open -= 1
@@ -225,6 +233,36 @@ def test_a_connection_that_opens_and_gives_nothing_does_not_go_on_for_ever() -> 
     assert len(frames) == 1
     assert "gave no frame for 40 s" in problem
     assert sum(wire.waits) <= 40
+
+
+def test_a_connection_that_gives_all_but_pictures_is_made_again() -> None:
+    wire = Wire(-1, 2)
+    frames, _ = read(wire.source(timeout=5, give_up=20))
+    assert [f.index for f in frames] == [0, 1, 2]
+    # It is 16 s until three times the time-out is over, and 0.5 s until the next attempt.
+    assert frames[1].warnings == ("the connection was lost for 16.5 s (camera 1 gave data, but no picture for 15 s)",)
+    assert wire.open == 0
+
+
+def test_closing_ends_a_connection_that_gives_all_but_pictures() -> None:
+    wire = Wire(-1)
+    source = wire.source(timeout=1e9)
+    frames = source.frames()
+    assert next(frames).index == 0
+    wire.is_set = lambda: wire.now > 1000
+    assert list(frames) == []
+    assert wire.open == 0
+
+
+def test_a_source_may_be_tried_for_ever() -> None:
+    patience = StreamOptions(patience=Patience(give_up=math.inf)).patience
+    wire = Wire(1, *["refused"] * 1000, 1)
+    # Closed where it waits for the third.
+    stop: Any = SimpleNamespace(is_set=wire.is_set, wait=lambda s: wire.wait(s) or not wire._connections)
+    source = LiveVideo("camera", wire.connect, wire.connect(), None, patience, lambda: wire.now, stop)
+    assert len(read(source)[0]) == 2
+    assert wire.now > 300 * 24
+    assert source.timeout == math.inf
 
 
 def test_closing_while_it_waits_to_connect_again_ends_it() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -69,6 +72,98 @@ def test_times_never_run_backwards_and_are_made_up_where_there_are_none() -> Non
     assert [clock(t) for t in (7.0, 7.5, 7.2, 8.0)] == [0, 0.5, 0.5, 1.0]
     clock = MediaClock(10)
     assert [clock(None) for _ in range(3)] == pytest.approx([0, 0.1, 0.2])
+
+
+def test_times_go_on_where_the_container_begins_anew() -> None:
+    clock = MediaClock(10)
+    times = [(clock(t), clock.set_back) for t in (5.0, 5.1, 7.0, 5.0, 5.1, 4.9, 9.0)]
+    assert [t for t, _ in times] == pytest.approx([0, 0.1, 2.0, 2.1, 2.2, 2.2, 6.1])
+    assert [back for _, back in times] == pytest.approx([0, 0, 0, 2.0, 0, 0, 0])
+
+
+def test_joined_recordings_are_counted_to_their_end(tmp_path) -> None:
+    """As ``cat a.ts a.ts`` makes them, and recorders after a camera's restart."""
+    part = write_video(
+        tmp_path / "a.ts", [numbered(8 * i) for i in range(30)], rate=10, codec="mpeg2video"
+    ).read_bytes()
+    path = tmp_path / "both.ts"
+    path.write_bytes(part + part)
+    frames = list(open_source(str(path), StreamOptions(fps=5)).frames())
+    assert len(frames) == 30
+    assert np.diff([f.timestamp for f in frames]) == pytest.approx(np.full(29, 0.2), abs=0.11)
+    (told,) = [w for f in frames for w in f.warnings]
+    assert told == "the video's clock goes back by 2.9 s here; times go on regardless"
+
+
+def with_sound(path: Path, pictures: int, sound: int) -> Path:
+    """A video of so many pictures, one every 0.1 s, and so many packets of silence, two for each picture."""
+    with av.open(str(path), "w") as container:
+        video, audio = container.add_stream("mpeg4", rate=10), container.add_stream("pcm_s16le", rate=8000)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for number in range(sound):
+            if number % 2 == 0 and number // 2 < pictures:
+                container.mux(video.encode(av.VideoFrame.from_ndarray(numbered(number), format="rgb24")))
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 400), np.int16), format="s16", layout="mono")
+            silence.sample_rate, silence.pts = 8000, 400 * number
+            container.mux(audio.encode(silence))
+        container.mux(video.encode())
+        container.mux(audio.encode())
+    return path
+
+
+def test_it_is_looked_before_every_packet_also_of_sound(tmp_path) -> None:
+    video = VideoInput(file_target(str(with_sound(tmp_path / "a.mkv", 5, 200))), 10, ImageLimits())
+    calls = []
+    assert len(list(video.pictures(lambda: calls.append(0)))) == 5
+    assert len(calls) >= 205
+
+    def stop() -> None:
+        if len(calls) > 400:
+            raise InterruptedError("enough")
+        calls.append(0)
+
+    video = VideoInput(file_target(str(tmp_path / "a.mkv")), 10, ImageLimits())
+    pictures = video.pictures(stop)
+    with pytest.raises(InterruptedError, match="enough"):
+        list(pictures)
+    video.close()
+
+
+class NotYet:
+    """A container whose packets are late, as those of Apple's cameras: it says so instead of waiting."""
+
+    def __init__(self, container: av.container.InputContainer, late: int):
+        self._container, self._packets, self._late = container, container.demux(), late
+
+    def close(self) -> None:
+        self._container.close()
+
+    def demux(self) -> Iterator[object]:
+        while True:
+            if self._late:
+                self._late -= 1
+                raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+            yield next(self._packets)
+
+
+@pytest.mark.parametrize("late", [0, 1, 7])
+def test_a_camera_that_has_no_picture_yet_is_asked_again(late, tmp_path) -> None:
+    path = write_video(tmp_path / "a.mjpeg", [numbered(n) for n in NUMBERS], codec="mjpeg", pixels="yuvj420p")
+    video = VideoInput(file_target(str(path)), 10, ImageLimits())
+    video._container = NotYet(video._container, late)
+    assert len(list(itertools.islice(video.pictures(), len(NUMBERS)))) == len(NUMBERS)
+    video._container = NotYet(video._container._container, 1 << 30)
+    video._timeout = 0.02
+    with pytest.raises(SourceError, match="gave no picture in time"):
+        list(video.pictures())
+
+
+def test_what_has_no_end_is_decoded_without_delay(tmp_path) -> None:
+    """FFmpeg's threads for whole pictures give each as many pictures late as there are threads."""
+    endless = write_video(tmp_path / "a.h264", [numbered(n) for n in NUMBERS], codec="libx264")
+    recording = write_video(tmp_path / "a.mp4", [numbered(n) for n in NUMBERS], codec="libx264")
+    kinds = [VideoInput(file_target(str(p)), 10, ImageLimits())._track.thread_type for p in (endless, recording)]
+    assert [str(kind.name) for kind in kinds] == ["SLICE", "AUTO"]
 
 
 def corners(picture: np.ndarray) -> list[str]:
