@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from engine.backends.cuda.device_arrays import is_device_array
-from engine.backends.tensorrt.library import EngineRefusedError
 from engine.bundle import Bundle
 from engine.config import FEATURE_STRIDE, CounterConfig, ModelConfig
 from engine.errors import BackendError, ConfigError, EngineError, ImageError
@@ -33,6 +32,8 @@ _REGISTRY = {
 }
 # What "auto" may run on a GPU; the others compute on the CPU alone.
 _GPU_TYPES = ("default", "float16", "bfloat16")
+# CUDA graphs of more decoder calls than this would be large and slow to make, and gain little: none are recorded.
+MAX_RECORDED_CALLS = 128
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,8 @@ def create_backend(bundle: Bundle, config: CounterConfig) -> Backend:
 
     Raises:
         BackendError: it is not there, or cannot run on that device.
+
+    Where everything was left to "auto" and TensorRT does not start, it is the CPU's, and the log says why.
     """
     COUNTING.check()
     name = resolve_backend(bundle, config)
@@ -204,9 +207,9 @@ def create_backend(bundle: Bundle, config: CounterConfig) -> Backend:
         _log.info("device %r and backend %r resolved to backend %r", config.device, config.backend, name)
     try:
         return _make(name, bundle, config)
-    except EngineRefusedError as error:
-        # Only the runtime's verdict on a finished engine tells for sure whether it runs on this GPU.
-        if (config.backend, config.device) != ("auto", "auto"):
+    except BackendError as error:
+        # What was looked up beforehand says too little: TensorRT may be newer than the driver, or refuse its engines.
+        if name != "tensorrt" or (config.backend, config.device) != ("auto", "auto"):
             raise
         _log.warning("no GPU is used: %s", error)
         return _make("openvino", bundle, config)
@@ -239,10 +242,10 @@ def why_no_gpu(bundle: Bundle, config: CounterConfig) -> str | None:
     """Why backend "tensorrt" cannot run this bundle on the first GPU; None if it can, as far as is known beforehand."""
     if config.compute_type not in _GPU_TYPES:
         return f"compute_type {config.compute_type!r} is for the CPU"
-    from engine.backends.tensorrt.requirements import check_requirements
+    from engine.backends.tensorrt.requirements import check_requirements, resolve_type
 
     try:
-        check_requirements(bundle, 0)
+        check_requirements(bundle, 0, resolve_type(config.compute_type))
     except EngineError as error:
         return str(error)
     return None

@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from engine.backends.base import create_backend
+from engine.backends.base import Request, create_backend
 from engine.bundle import load_bundle
 from engine.cli.gpu import Gpu, check_gpu
 from engine.cli.machine import PACKAGES, Cpu, Cuda, probe_cuda, read_cpu, read_versions
 from engine.config import CounterConfig
+from engine.counting import candidate_threshold
 from engine.errors import EngineError
+from engine.stopwatch import Stopwatch
 
 BACKENDS = ("openvino", "torch", "tensorrt")
 # Distributions that a backend runs on, and the command that adds them. TensorRT has two, and needs a GPU first: its
@@ -125,10 +127,13 @@ def _pick_auto(try_count: Callable[[str], str]) -> str | None:
 
 
 def _try_count(backend: str) -> str:
-    # A small picture goes through the encoder: all graphs are compiled, and one of them runs.
-    runner = create_backend(load_bundle("default"), CounterConfig(backend=backend))
+    # All of an inference, with its peaks: each kernel is loaded at its first use, and a graph may fail to be recorded.
+    bundle = load_bundle("default")
+    steps = bundle.default_steps
+    request = Request(steps, 1, 0, candidate_threshold(bundle.rule(steps)))
+    runner = create_backend(bundle, CounterConfig(backend=backend))
     try:
-        runner.encode(runner.upload(np.zeros((1, 3, 64, 64), np.float32)))
+        runner.infer(np.zeros((64, 64, 3), np.uint8), request, Stopwatch())
         return f"{runner.name} on {runner.device}, {runner.compute_type}"
     finally:
         runner.close()

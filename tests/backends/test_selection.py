@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from engine.backends.base import resolve_backend
 from engine.backends.cuda.driver import probe_library
 from engine.backends.tensorrt import requirements
 from engine.backends.tensorrt.library import find_tensorrt
+from engine.bundle import SegmentStage, write_manifest
 from engine.config import CounterConfig
+from engine.cubins import CUBINS_FILE
 from engine.errors import BackendError, BundleError
 
 
@@ -77,9 +80,6 @@ def _absent_module(name: str) -> None:
 
 def test_without_compiled_kernels(machine, gpu_bundle, tmp_path: Path) -> None:
     machine()
-    from engine.bundle import write_manifest
-    from engine.cubins import CUBINS_FILE
-
     folder = tmp_path / "bare"
     shutil.copytree(gpu_bundle.path, folder)
     (folder / CUBINS_FILE).unlink()
@@ -125,6 +125,64 @@ def test_drivers_that_are_older_than_the_kernels(machine, gpu_bundle, monkeypatc
     assert _resolve(gpu_bundle) == "openvino"
     with pytest.raises(BackendError, match=r"for .* 9\.0 are of CUDA 1[2-9]\.\d, .* of CUDA 11\.8; update the driver"):
         engine.CrowdCounter(gpu_bundle.path, device="cuda")
+
+
+def test_gpus_without_memory_pools(machine, gpu_bundle, tmp_path, caplog) -> None:
+    machine(pools=False)
+    with caplog.at_level(logging.INFO, "engine"), engine.CrowdCounter(gpu_bundle.path, cache_dir=tmp_path) as counter:
+        assert "openvino on cpu" in repr(counter)
+    assert "no GPU is used: Simulated GPU has no stream-ordered memory pools" in caplog.text
+    with pytest.raises(BackendError, match="memory pools"):
+        engine.CrowdCounter(gpu_bundle.path, device="cuda")
+
+
+def test_without_segments_in_the_type(machine, gpu_bundle, tmp_path: Path) -> None:
+    machine()
+    folder = tmp_path / "bare"
+    shutil.copytree(gpu_bundle.path, folder)
+    stages = {
+        name: tuple(replace(x, typed={}) if isinstance(x, SegmentStage) else x for x in program.stages)
+        for name, program in gpu_bundle.programs.items()
+    }
+    bare = write_manifest(
+        folder, name="bare", model=gpu_bundle.model, default_steps=3, counting=gpu_bundle.counting,
+        programs={name: replace(program, stages=stages[name]) for name, program in gpu_bundle.programs.items()},
+    )  # fmt: skip
+    assert _resolve(bare) == "openvino"
+    with pytest.raises(BackendError, match=r"no float16 segments \(reduced types: none\); export it again"):
+        engine.CrowdCounter(folder, device="cuda")
+
+
+@pytest.mark.parametrize("part", ["Builder", "Runtime"])
+def test_tensorrt_that_does_not_start(machine, gpu_bundle, tmp_path, caplog, part) -> None:
+    """As one that is newer than the driver: nothing says so before it is tried."""
+    here = machine()
+
+    def refuse(logger: object) -> None:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    setattr(here.api, part, refuse)
+    assert _resolve(gpu_bundle) == "tensorrt"
+    with engine.CrowdCounter(gpu_bundle.path, cache_dir=tmp_path) as counter:
+        assert "openvino on cpu" in repr(counter)
+    assert "no GPU is used: tensorrt 10.9.0 cannot" in caplog.text
+    for arguments in ({"device": "cuda"}, {"backend": "tensorrt"}):
+        with pytest.raises(BackendError, match="factory function returned nullptr"):
+            engine.CrowdCounter(gpu_bundle.path, cache_dir=tmp_path, **arguments)
+
+
+def test_the_cpu_is_tried_once(gpu_bundle, monkeypatch) -> None:
+    monkeypatch.setattr("engine.backends.base.why_no_gpu", lambda *_: "no GPU")
+    tried = []
+
+    def fail(name: str, *_: object) -> None:
+        tried.append(name)
+        raise BackendError("broken")
+
+    monkeypatch.setattr("engine.backends.base._make", fail)
+    with pytest.raises(BackendError, match="broken"):
+        engine.CrowdCounter(gpu_bundle.path)
+    assert tried == ["openvino"]
 
 
 def test_devices_and_types_that_are_not_there(machine, gpu_bundle) -> None:

@@ -133,6 +133,28 @@ def test_a_recorded_inference_is_the_plain_one(monkeypatch) -> None:
         assert np.array_equal(ours.density, plain.density)
 
 
+def test_long_inferences_are_not_recorded(monkeypatch) -> None:
+    monkeypatch.setattr("engine.backends.torch.backend.MAX_RECORDED_CALLS", 3)
+    backend, recorded = _backend(), []
+
+    class Recorded:
+        def __init__(self, backend, device, *key):
+            recorded.append(key)
+
+        def __call__(self, pixels, request):
+            return "recorded"
+
+    monkeypatch.setattr("engine.backends.torch.backend.RecordedInference", Recorded)
+    monkeypatch.setattr(Backend, "infer", lambda *_: "plain")
+    monkeypatch.setattr(backend, "_on_gpu", True)
+
+    def infer(steps: int, samples: int) -> object:
+        return backend.infer(np.zeros((32, 32, 3), np.uint8), Request(steps, samples, 0, None), Stopwatch())
+
+    assert [infer(3, 1), infer(2, 2), infer(1, 3), infer(4, 1)] == ["recorded", "plain", "recorded", "plain"]
+    assert recorded == [(32, 32, 3, 1), (32, 32, 1, 3)]
+
+
 @pytest.mark.gpu
 def test_float32_on_a_gpu_is_not_rounded(convolutions) -> None:
     pixels = to_input(load_image(PICTURE)[:256, :320], load_bundle("default").model)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from engine.backends.cuda.driver import CudaError, Device, Driver, find_device, load_driver
+from engine.backends.cuda.driver import CudaError, Device, Driver, check_pools, find_device, load_driver
 from engine.errors import BackendError
 
 _log = logging.getLogger("engine")
@@ -44,8 +44,7 @@ class Context:
     def __init__(self, ordinal: int = 0, driver: Driver | None = None):
         self.driver = load_driver() if driver is None else driver
         self.device: Device = find_device(self.driver, ordinal)
-        if not self.device.has_pools:
-            raise BackendError(f"{self.device.name} has no stream-ordered memory pools; use backend='torch' or the CPU")
+        check_pools(self.device)
         # Never given up again, as PyTorch does: what TensorRT made in it may be collected after this object is, and its
         # destructors would then free into nothing.
         self.handle = int(self.driver.call("cuDevicePrimaryCtxRetain", self.device.handle))
@@ -137,6 +136,10 @@ class Context:
         """
         if self._finalizer.detach() is not None:
             self._ledger.close()
+
+    def abandon(self) -> None:
+        """Close it, but free nothing, ever: in a forked process the driver knows none of it."""
+        self._finalizer.detach()
 
     def __enter__(self) -> Context:
         return self

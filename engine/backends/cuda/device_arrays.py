@@ -19,6 +19,8 @@ from engine.pixels import check_size
 _LEGACY_STREAM = 1
 # Attribute by which each library's streams give their handle: PyCUDA, CuPy, PyTorch.
 _STREAM_HANDLES = ("handle", "ptr", "cuda_stream")
+# The kernel that reads pictures computes offsets within a row in int32, and takes strides as such.
+_MOST_REACH = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def device_image(
         limits: None reads ``ImageLimits()``.
 
     Raises:
-        ImageError: wrong shape or dtype, masked, empty or too large, or not on a device.
+        ImageError: wrong shape or dtype, masked, empty or too large, spread too far, or not on a device.
         BackendError: on another device or in another context, or ``caller`` is no stream.
     """
     name = f"<{type(source).__name__}>"
@@ -115,6 +117,7 @@ def device_image(
             view, close = _from_interface(source, name, context, stream), _nothing
         height, width, strides = _layout(view, name, first=type(source).__module__.partition(".")[0] == "torch")
         check_size(width, height, name, ImageLimits() if limits is None else limits)
+        _check_reach(width, strides, name)
         _check_memory(view.pointer, name, context)
         on_error.pop_all()
     pointer = view.pointer
@@ -208,6 +211,16 @@ def _layout(view: _View, name: str, first: bool) -> tuple[int, int, tuple[int, i
     batch = "; pass the pictures of a batch one by one" if len(shape) == 4 else ""
     alpha = "; drop the fourth channel, or pass it from the host" if 4 in shape[::2] else ""
     raise ImageError(f"{name} has shape {list(shape)}; expected [H, W], [H, W, 3] or [3, H, W]{batch or alpha}")
+
+
+def _check_reach(width: int, strides: tuple[int, int, int], name: str) -> None:
+    """Refuse a view whose pixels lie so far apart that the kernel would read elsewhere."""
+    row, column, channel = (abs(step) for step in strides)
+    if max(row, column * max(width - 1, 1), 2 * channel) > _MOST_REACH:
+        raise ImageError(
+            f"{name} has rows, columns and channels {row}, {column} and {channel} bytes apart: its {width} columns "
+            "reach further than the 2 GiB that the kernel takes; pass a contiguous copy"
+        )
 
 
 def _check_memory(pointer: int, name: str, context: Context) -> None:

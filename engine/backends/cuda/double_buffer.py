@@ -41,9 +41,10 @@ class DoubleBuffer:
 
         Waits until the slot's last upload has left the host buffer, but never for the computation.
         """
-        slot = self._slots.pop(0)
-        self._slots.append(slot)
+        slot = self._slots[0]
         slot.upload(array)
+        # Only now: where that failed, this is still the older one.
+        self._slots.append(self._slots.pop(0))
         return slot
 
     @contextmanager

@@ -145,6 +145,16 @@ def find_device(driver: Driver, ordinal: int) -> Device:
     )
 
 
+def check_pools(device: Device) -> None:
+    """Refuse a device without stream-ordered memory, which all device buffers come from.
+
+    Raises:
+        BackendError: it has none.
+    """
+    if not device.has_pools:
+        raise BackendError(f"{device.name} has no stream-ordered memory pools; use backend='torch' or the CPU")
+
+
 def load_driver() -> Driver:
     """The CUDA driver of this machine, by cuda-bindings.
 

@@ -135,6 +135,15 @@ class GraphCache(Generic[K, V]):
         finally:
             self._leave(key, slot)
 
+    def make_room(self, error: CudaOutOfMemoryError) -> bool:
+        """Close the entries that no thread uses, as memory ran out; whether there were any."""
+        with self._lock:
+            evicted = self._evict(0)
+        if evicted:
+            _log.warning("%s; %d cached graphs are given up to make room", error, len(evicted))
+        _close_slots(evicted)
+        return bool(evicted)
+
     def close(self) -> None:
         """Close every entry, once the threads that use them are done. The cache can be used again."""
         with self._lock:
@@ -173,12 +182,8 @@ class GraphCache(Generic[K, V]):
         try:
             return build()
         except CudaOutOfMemoryError as error:
-            with self._lock:
-                evicted = self._evict(0)
-            if not evicted:
+            if not self.make_room(error):
                 raise
-            _log.warning("%s; %d cached graphs are given up to make room", error, len(evicted))
-        _close_slots(evicted)
         return build()
 
 

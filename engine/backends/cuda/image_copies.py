@@ -25,25 +25,22 @@ class ImageCopies:
         self._dropped: deque[DeviceBuffer] = deque()
 
     def copy(self, image: DeviceImage) -> DeviceImage:
-        """The same pixels, in the same layout, in memory of the engine's; the original is given back.
+        """The same pixels, in the same layout, in memory of the engine's; the caller gives the original back.
 
         Returns once the original may be overwritten.
 
         Raises:
             CudaOutOfMemoryError: the device has not as much memory.
         """
-        try:
-            while self._dropped:
-                self._dropped.popleft().close()
-            reach = [(n - 1) * step for n, step in zip(image.shape, image.strides, strict=True)]
-            # Of what lies before the first pixel, and from it on.
-            before, after = -sum(min(x, 0) for x in reach), sum(max(x, 0) for x in reach) + 1
-            buffer, owner = DeviceBuffer(self._stream.context, before + after, self._stream), _Owner()
-            weakref.finalize(owner, self._dropped.append, buffer).atexit = False
-            self._stream.copy(buffer, image.pointer - before, before + after)
-            self._stream.synchronize()
-        finally:
-            image.close()
+        while self._dropped:
+            self._dropped.popleft().close()
+        reach = [(n - 1) * step for n, step in zip(image.shape, image.strides, strict=True)]
+        # Of what lies before the first pixel, and from it on.
+        before, after = -sum(min(x, 0) for x in reach), sum(max(x, 0) for x in reach) + 1
+        buffer, owner = DeviceBuffer(self._stream.context, before + after, self._stream), _Owner()
+        weakref.finalize(owner, self._dropped.append, buffer).atexit = False
+        self._stream.copy(buffer, image.pointer - before, before + after)
+        self._stream.synchronize()
         return replace(image, pointer=buffer.pointer + before, owner=owner, close=lambda: None)
 
 

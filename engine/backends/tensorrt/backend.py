@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+import weakref
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +20,7 @@ from engine.backends.compiled_cache import CompiledCache
 from engine.backends.cuda.context import Context, close_all
 from engine.backends.cuda.device_arrays import DeviceImage, device_image, is_device_array
 from engine.backends.cuda.double_buffer import DoubleBuffer, Slot
+from engine.backends.cuda.driver import CudaOutOfMemoryError
 from engine.backends.cuda.graphs import GraphCache
 from engine.backends.cuda.image_copies import ImageCopies
 from engine.backends.cuda.kernels import Kernels
@@ -23,21 +28,37 @@ from engine.backends.cuda.launcher import Launcher
 from engine.backends.cuda.streams import Event, Stream
 from engine.backends.tensorrt.engines import EngineStore
 from engine.backends.tensorrt.inference import Inference, InferenceKey, Run
-from engine.backends.tensorrt.library import ShapeRange
 from engine.backends.tensorrt.network import Runtime
 from engine.backends.tensorrt.plain import PlainArray, PlainNetwork
-from engine.backends.tensorrt.requirements import check_requirements
-from engine.bundle import Bundle, SegmentStage
+from engine.backends.tensorrt.requirements import check_requirements, resolve_type
+from engine.backends.tensorrt.uploads import Uploads
+from engine.bundle import Bundle
 from engine.config import CounterConfig, compiled_folder
-from engine.errors import BackendError, ConfigError
+from engine.errors import CLOSED, ConfigError, EngineError
 from engine.images import load_image
 from engine.maps import TileMaps
 from engine.ordered_map import UntilError
+from engine.processes import keep_for_ever
 from engine.stopwatch import Stopwatch
 
-_TYPES = ("float16", "bfloat16")
+_log = logging.getLogger("engine")
+
 # Recorded inferences that are kept, each with its activations: about 100 MB for a 1024 x 768 picture.
 _INFERENCES = 8
+# Seconds that closing waits for the pictures that other threads are uploading.
+_FAREWELL = 10.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Uploaded:
+    """A picture on its way to the device, in ``slot`` unless it lay there before."""
+
+    image: Any
+    slot: Slot | None
+    request: Request
+    clock: Stopwatch
 
 
 @dataclass(frozen=True)
@@ -47,16 +68,6 @@ class _Launched:
     inference: Inference
     run: Run
     clock: Stopwatch
-    lock: AbstractContextManager[Any]
-
-    def collect(self) -> TileMaps:
-        """Wait for its result."""
-        with self.lock:
-            self.inference.finish(self.run)
-        self.clock.lap("wait")
-        self.clock.note("gpu", self.run.milliseconds)
-        assert self.run.maps is not None
-        return self.run.maps
 
 
 class TensorRTBackend(Backend):
@@ -75,35 +86,33 @@ class TensorRTBackend(Backend):
     starts_warm = False
 
     def __init__(self, bundle: Bundle, config: CounterConfig):
-        self.model, self._bundle = bundle.model, bundle
-        self.compute_type = _resolve_type(config.compute_type)
+        self.model = bundle.model
+        self.compute_type = resolve_type(config.compute_type)
         ordinal = int(config.device.partition(":")[2] or 0)
         self.device = f"cuda:{ordinal}"
-        found = check_requirements(bundle, ordinal)
+        found = check_requirements(bundle, ordinal, self.compute_type)
         self._lock = threading.RLock()
-        self._idle: list[DoubleBuffer] = []
         self._inferences: GraphCache[InferenceKey, Inference] = GraphCache(_INFERENCES)
         with ExitStack() as on_error:
             self._context = Context(ordinal, found.driver)
             on_error.callback(self._context.close)
             self._stream = Stream(self._context)
             self._copies, self._read = ImageCopies(self._stream), Event(self._context)
+            self._uploads = Uploads(self._stream)
             self._launcher = Launcher(self._context, found.cubins.entries, found.cubins.read)
             device = self._context.device
-            major, minor = device.capability
-            gpu = {
-                "name": device.name,
-                "capability": f"{major}.{minor}",
-                "driver": ".".join(map(str, device.driver_version)),
-            }
+            capability, driver = (".".join(map(str, x)) for x in (device.capability, device.driver_version))
+            gpu = {"name": device.name, "capability": capability, "driver": driver}
             cache = CompiledCache(compiled_folder(config.cache_dir))
             self._engines = EngineStore(found.library, bundle, self.compute_type, gpu, cache)
             on_error.callback(self._close_engines)
-            self._build_engines()
+            with self._context.current():
+                self._engines.build_common()
             kernels = Kernels(self._launcher, self._stream, bundle.model, self.compute_type)
             self._runtime = Runtime(bundle, self.compute_type, self._stream, kernels, self._engines)
             self._plain = PlainNetwork(self._runtime, self._launcher)
             on_error.pop_all()
+        _LIVE.add(self)
 
     def load(self, img: Any, color: str, stream: Any) -> Any:
         """As of the base class; an array on this device is taken where it is."""
@@ -112,7 +121,7 @@ class TensorRTBackend(Backend):
         if is_device_array(img):
             if color not in ("rgb", "bgr"):
                 raise ConfigError(f'color must be "rgb" or "bgr", got {color!r}')
-            with self._lock:
+            with self._opened():
                 return device_image(img, self._context, self._stream, color=color, caller=stream)
         if stream is not None:
             raise ConfigError(f"stream goes with a picture on the GPU, got a {type(img).__name__}; leave it out")
@@ -123,32 +132,39 @@ class TensorRTBackend(Backend):
         image = self.load(img, color, None)
         if not isinstance(image, DeviceImage):
             return image
-        with self._lock:
-            return self._copies.copy(image)
+        try:
+            with self._opened():
+                return self._with_room(partial(self._copies.copy, image))
+        finally:
+            image.close()
 
     def infer_all(self, work: Iterable[Work]) -> Generator[TileMaps, None, None]:
         """As of the base class; a picture is loaded and uploaded while the GPU computes the one before."""
         running: _Launched | None = None
-        source = UntilError(work)
-        with self._uploads() as uploads:
+        with self._uploads.lend() as buffers:
+            # What fails ends the results, but only after those of the pictures before it.
+            source = UntilError(self._uploaded(work, buffers))
             try:
-                for image, request, clock in source:
-                    slot = None if isinstance(image, DeviceImage) else uploads.upload(image)
-                    clock.lap("upload")
+                for picture in source:
                     before, running = running, None
-                    maps = before.collect() if before else None
-                    running = self._launch(image, slot, uploads, request, clock)
+                    maps = self._collect(before) if before else None
+                    try:
+                        running = self._launch(picture, buffers)
+                    except Exception:
+                        if maps is not None:
+                            yield maps
+                        raise
                     # While the GPU computes, the caller counts the picture before.
                     if maps is not None:
                         yield maps
                 before, running = running, None
                 if before:
-                    yield before.collect()
+                    yield self._collect(before)
                 source.raise_error()
             finally:
                 # Left early: the picture's owner may free it only once nothing reads it any more.
-                if running:
-                    running.collect()
+                if running and self._context.is_open:
+                    self._collect(running)
 
     def infer(self, image: Any, request: Request, clock: Stopwatch) -> TileMaps:
         (maps,) = self.infer_all([(image, request, clock)])
@@ -174,35 +190,71 @@ class TensorRTBackend(Backend):
         return _core.find_peaks(heatmap, threshold)
 
     def close(self) -> None:
+        """As of the base class. What other threads have queued is computed to its end, and they get its result."""
+        # First of all: after a fork nobody may be there to let the locks go.
+        if not self._context.is_open:
+            return
+        if not self._uploads.stop(_FAREWELL):
+            _log.warning("a picture is still being uploaded; the memory of this CrowdCounter is not freed")
+            self.abandon()
+            return
         with self._lock:
             if not self._context.is_open:
                 return
-            idle, self._idle = self._idle, []
-            closers = [self._inferences.close, self._plain.close, *(x.close for x in idle), self._launcher.close]
+            closers = [self._inferences.close, self._plain.close, self._uploads.close, self._launcher.close]
             # The context last: it waits for the streams, and frees what the others left.
             close_all([*closers, self._close_engines, self._context.close])
 
-    def _build_engines(self) -> None:
-        """Build those of common sizes now, so that the first picture does not wait for them."""
-        with self._context.current():
-            for program in self._bundle.programs.values():
-                for stage in program.stages:
-                    if isinstance(stage, SegmentStage):
-                        self._engines.engine(stage, ShapeRange())
+    def abandon(self) -> None:
+        """Leave everything as it is, for ever: in a forked process CUDA and TensorRT cannot free it."""
+        self._context.abandon()
+        # Those who hold the locks may be threads of the other process.
+        self._lock = threading.RLock()
+        self._uploads.abandon()
+        keep_for_ever(self)
 
     def _close_engines(self) -> None:
         with self._context.current():
             self._engines.close()
 
-    def _launch(
-        self, image: Any, slot: Slot | None, uploads: DoubleBuffer, request: Request, clock: Stopwatch
-    ) -> _Launched:
-        height, width = image.shape[:2]
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        """This thread alone uses the stream, and nothing is freed meanwhile."""
+        with self._lock:
+            if not self._context.is_open:
+                raise EngineError(CLOSED)
+            with self._context.current():
+                yield
+
+    def _with_room(self, action: Callable[[], T]) -> T:
+        """What ``action`` gives; if memory runs out, recorded inferences are given up and it is tried once more."""
+        try:
+            return action()
+        except CudaOutOfMemoryError as error:
+            with self._opened():
+                if not self._inferences.make_room(error):
+                    raise
+                # Their memory is there for other streams once this one has come to where it is freed.
+                self._stream.synchronize()
+        return action()
+
+    def _uploaded(self, work: Iterable[Work], buffers: DoubleBuffer) -> Iterator[_Uploaded]:
+        for image, request, clock in work:
+            slot = None
+            if not isinstance(image, DeviceImage):
+                with self._uploads.writing():
+                    slot = self._with_room(partial(buffers.upload, image))
+            clock.lap("upload")
+            yield _Uploaded(image, slot, request, clock)
+
+    def _launch(self, picture: _Uploaded, buffers: DoubleBuffer) -> _Launched:
+        request, slot = picture.request, picture.slot
+        height, width = picture.image.shape[:2]
         key = InferenceKey(height, width, request.steps, request.samples, request.threshold is not None)
         lease = self._inferences.lease(key, lambda: Inference(self._runtime, key))
-        with self._lock, self._context.current(), lease as inference:
+        with self._opened(), lease as inference:
             # Not part of the graph, as the next picture lies elsewhere, and may have other strides.
-            with _reading(image, slot, uploads) as pixels:
+            with _reading(picture, buffers) as pixels:
                 self._runtime.kernels.preprocess(pixels, inference.image)
             if slot is None:
                 self._read.record(self._stream)
@@ -210,35 +262,36 @@ class TensorRTBackend(Backend):
             if slot is None:
                 # Its owner may write the next picture where this one lies.
                 self._read.synchronize()
-        clock.lap("launch")
-        return _Launched(inference, run, clock, self._lock)
+        picture.clock.lap("launch")
+        return _Launched(inference, run, picture.clock)
 
-    @contextmanager
-    def _uploads(self) -> Iterator[DoubleBuffer]:
-        """Upload buffers for this thread alone."""
+    def _collect(self, launched: _Launched) -> TileMaps:
+        """Wait for the result of a run; closing has waited for it."""
         with self._lock:
-            buffers = self._idle.pop() if self._idle else DoubleBuffer(self._stream)
-        try:
-            yield buffers
-        finally:
-            with self._lock:
-                self._idle.append(buffers)
+            maps = launched.inference.finish(launched.run)
+        launched.clock.lap("wait")
+        launched.clock.note("gpu", launched.run.milliseconds)
+        return maps
 
 
 @contextmanager
-def _reading(image: Any, slot: Slot | None, uploads: DoubleBuffer) -> Iterator[DeviceImage]:
+def _reading(picture: _Uploaded, buffers: DoubleBuffer) -> Iterator[DeviceImage]:
     """The picture on the device, in its slot if it was uploaded; within the block, work that reads it is queued."""
-    if slot is None:
-        yield image
+    if picture.slot is None:
+        yield picture.image
         return
-    height, width = image.shape[:2]
-    with uploads.use(slot) as buffer:
-        yield DeviceImage(buffer.pointer, height, width, (3 * width, 3, 1), owner=slot, close=lambda: None)
+    height, width = picture.image.shape[:2]
+    with buffers.use(picture.slot) as buffer:
+        yield DeviceImage(buffer.pointer, height, width, (3 * width, 3, 1), owner=picture.slot, close=lambda: None)
 
 
-def _resolve_type(compute_type: str) -> str:
-    if compute_type == "default":
-        return _TYPES[0]
-    if compute_type not in _TYPES:
-        raise BackendError(f"backend 'tensorrt' computes in {', '.join(_TYPES)}, got {compute_type!r}")
-    return compute_type
+_LIVE: weakref.WeakSet[TensorRTBackend] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for backend in list(_LIVE):
+        backend.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,15 @@ class EngineStore:
                 self._engines[key] = self._make(stage, shapes)
             return self._engines[key]
 
+    def build_common(self) -> None:
+        """Make those of common sizes, so that the first picture does not wait; the device's context must be current.
+
+        Raises:
+            BackendError: as of :meth:`engine`.
+        """
+        for stage in segments(self._bundle):
+            self.engine(stage, ShapeRange())
+
     def close(self) -> None:
         """Free the engines, once their runners are closed; the device's context must be current."""
         try:
@@ -74,7 +83,7 @@ class EngineStore:
                 self._engines.popitem()[1].close()
 
     def _make(self, stage: SegmentStage, shapes: ShapeRange) -> SegmentEngine:
-        graph = self._typed_graph(stage)
+        graph = typed_graph(self._bundle, stage, self._compute_type)
         ends = [shapes.smallest, shapes.usual, shapes.largest]
         name, facts = graph.stem, {**self._facts, "graph": _sha256(graph), "shapes": ends}
         kept = self._cache.load(name, facts)
@@ -90,15 +99,6 @@ class EngineStore:
         # After it was loaded: an engine that this machine refuses is not worth keeping.
         self._cache.store(name, facts, built)
         return engine
-
-    def _typed_graph(self, stage: SegmentStage) -> Path:
-        if self._compute_type not in stage.typed:
-            has = ", ".join(sorted(stage.typed)) or "none"
-            raise BackendError(
-                f"{self._bundle.path} has no {self._compute_type} segments (reduced types: {has}); "
-                "export it again with this version, or use another compute_type"
-            )
-        return self._bundle.path / stage.typed[self._compute_type]
 
 
 class SegmentEngine:
@@ -148,6 +148,27 @@ class SegmentEngine:
     def close(self) -> None:
         """Free it, once its contexts are, even if somebody still holds this object, which makes none any more."""
         self._engine = None
+
+
+def segments(bundle: Bundle) -> Iterator[SegmentStage]:
+    """What TensorRT runs of a bundle."""
+    for program in bundle.programs.values():
+        yield from (stage for stage in program.stages if isinstance(stage, SegmentStage))
+
+
+def typed_graph(bundle: Bundle, stage: SegmentStage, compute_type: str) -> Path:
+    """The ONNX file of a segment in a reduced type.
+
+    Raises:
+        BackendError: the bundle has none.
+    """
+    if compute_type not in stage.typed:
+        has = ", ".join(sorted(stage.typed)) or "none"
+        raise BackendError(
+            f"{bundle.path} has no {compute_type} segments (reduced types: {has}); "
+            "export it again with this version, or use another compute_type"
+        )
+    return bundle.path / stage.typed[compute_type]
 
 
 def _sha256(file: Path) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.backends.base import Request
+from engine.backends.base import MAX_RECORDED_CALLS, Request
 from engine.backends.cuda.arrays import DeviceArray, DeviceMemory, to_storage
 from engine.backends.cuda.context import close_all
 from engine.backends.cuda.graphs import Graph, record
@@ -16,11 +16,9 @@ from engine.backends.cuda.memory import PinnedBuffer
 from engine.backends.cuda.streams import Event
 from engine.backends.tensorrt.network import Network, Runtime
 from engine.config import FEATURE_STRIDE, PADDING
+from engine.errors import BackendError
 from engine.maps import TileMaps
 from engine.sampler import Latents, denoise, initial_noise
-
-# Graphs of more decoder calls than this would be large and slow to make, and gain little: they are not recorded.
-MAX_RECORDED_CALLS = 128
 
 
 @dataclass(frozen=True)
@@ -44,12 +42,14 @@ class Run:
     """One launch of an inference.
 
     Attributes:
-        maps: its result, once :meth:`Inference.finish` has waited for it.
-        milliseconds: that the GPU took, likewise.
+        maps: its result, once it was waited for.
+        error: in place of it, what went wrong; whoever asks for the result is told.
+        milliseconds: that the GPU took.
     """
 
     def __init__(self) -> None:
         self.maps: TileMaps | None = None
+        self.error: Exception | None = None
         self.milliseconds = 0.0
 
 
@@ -101,9 +101,9 @@ class Inference:
     def launch(self, request: Request) -> Run:
         """Queue the inference of what was put into :attr:`image`; it does not wait.
 
-        A run that nobody has finished yet is finished first, as its results would be overwritten.
+        A run that nobody has waited for yet is waited for first, as its results would be overwritten.
         """
-        self.finish(self._running)
+        self._settle()
         self._prepare(request)
         self._started.record(self._stream)
         if self._graph is None:
@@ -114,33 +114,26 @@ class Inference:
         self._running = Run()
         return self._running
 
-    def finish(self, run: Run | None) -> None:
-        """Wait for a run, and copy its results to where no later run overwrites them."""
-        if run is None or run.maps is not None:
-            return
-        assert run is self._running
-        # Whatever goes wrong here, the next launch does not wait for this run again.
-        self._running = None
-        with self._stream.context.current():
-            self._done.synchronize()
-            run.milliseconds = self._done.milliseconds_since(self._started)
-        heatmap, spread, density = (self._host[x].copy() for x in ("heatmap", "spread", "density"))
-        peaks = None
-        if self._key.has_peaks:
-            total = int(self._host["total"][0])
-            # No map has more than fit; anything else is a damaged run.
-            assert 0 <= total <= len(self._host["scores"])
-            peaks = self._host["points"][:total].copy(), self._host["scores"][:total].copy()
-        run.maps = TileMaps(heatmap, spread, density[0, 0], peaks)
+    def finish(self, run: Run) -> TileMaps:
+        """Wait for a run, and give its result, which no later run overwrites.
+
+        Raises:
+            BackendError: it failed, were it while another thread waited for it.
+        """
+        if run is self._running:
+            self._settle()
+        if run.error is not None:
+            raise run.error
+        assert run.maps is not None
+        return run.maps
 
     def close(self) -> None:
-        """Finish what runs, and free everything. Closing twice is harmless."""
+        """Wait for what runs, and free everything. Closing twice is harmless."""
         graph, self._graph = self._graph, None
-        running, resources = self._running, self._resources[::-1]
-        self._resources = []
+        resources, self._resources = self._resources[::-1], []
         context = self._stream.context
         closers = [
-            lambda: self.finish(running),
+            self._settle,
             # Pinned memory and execution contexts are not freed in the order of the stream.
             *([self._stream.synchronize] if context.is_open and resources else []),
             *([graph.close] if graph else []),
@@ -149,6 +142,34 @@ class Inference:
             self._network.close,
         ]
         close_all(closers)
+
+    def _settle(self) -> None:
+        """Wait for what runs; what goes wrong is its owner's to hear, who may be another thread."""
+        run = self._running
+        if run is None:
+            return
+        try:
+            with self._stream.context.current():
+                self._done.synchronize()
+                run.milliseconds = self._done.milliseconds_since(self._started)
+            run.maps = self._read()
+        except Exception as error:
+            run.error = error
+        self._running = None
+
+    def _read(self) -> TileMaps:
+        """Copies of what a run that is done left on the host."""
+        heatmap, spread, density = (self._host[x].copy() for x in ("heatmap", "spread", "density"))
+        peaks = None
+        if self._key.has_peaks:
+            total, most = int(self._host["total"][0]), len(self._host["scores"])
+            if not 0 <= total <= most:
+                raise BackendError(
+                    f"the GPU says that it found {total} peaks in a map that has at most {most}: its memory is "
+                    "damaged; make a new CrowdCounter"
+                )
+            peaks = self._host["points"][:total].copy(), self._host["scores"][:total].copy()
+        return TileMaps(heatmap, spread, density[0, 0], peaks)
 
     def _event(self) -> Event:
         event = Event(self._stream.context, timing=True)
@@ -226,4 +247,5 @@ class Inference:
 def _not_below(threshold: float) -> np.float32:
     """The smallest float32 that is not below a float64: the kernel then compares as the host does."""
     rounded = np.float32(threshold)
-    return rounded if rounded >= threshold else np.nextafter(rounded, np.float32(np.inf))
+    # NumPy 2 compares a float32 with a Python number in float32, where the two are always equal.
+    return rounded if float(rounded) >= threshold else np.nextafter(rounded, np.float32(np.inf))

@@ -20,6 +20,7 @@ from typing import Any
 
 from engine.config import FEATURE_STRIDE, PADDING
 from engine.errors import BackendError
+from engine.preprocess import MAX_WHOLE_PIXELS
 
 _log = logging.getLogger("engine")
 
@@ -35,6 +36,8 @@ _UNITS = {
     "h8": (1, FEATURE_STRIDE),
     "w8": (2, FEATURE_STRIDE),
 }
+# Of the largest picture in one piece, once its longer side was rounded up to a power of two.
+_MOST_PIXELS = 2 * MAX_WHOLE_PIXELS
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class ShapeRange:
 
     smallest: tuple[int, int, int] = (1, 32, 32)
     usual: tuple[int, int, int] = (1, 768, 1024)
-    largest: tuple[int, int, int] = (8, 2048, 2048)
+    largest: tuple[int, int, int] = (1, 2048, 2048)
 
     @classmethod
     def holding(cls, pictures: int, height: int, width: int) -> ShapeRange:
@@ -57,17 +60,23 @@ class ShapeRange:
         >>> ShapeRange.holding(1, 1088, 1920) == ShapeRange()
         True
         >>> ShapeRange.holding(1, 3008, 4000).largest
-        (8, 4096, 4096)
+        (1, 4096, 4096)
+        >>> ShapeRange.holding(1, 32, 9600).largest
+        (1, 512, 16384)
         """
         common = cls()
         wanted = (pictures, height, width)
         if all(x <= y for x, y in zip(wanted, common.largest, strict=True)):
             return common
-        # Powers of two, so that there are few ranges; of what exceeds the common one, tuned for the middle of the rest.
-        many, tall, wide = (max(y, 1 << (x - 1).bit_length()) for x, y in zip(wanted, common.largest, strict=True))
-        largest = (many, tall, wide)
+        # Powers of two, so that there are few ranges.
+        many, tall, wide = (1 << (x - 1).bit_length() for x in wanted)
+        # The longer one side of a picture in one piece, the shorter is the other. TensorRT refuses ranges that end in
+        # activations of 2**31 values, even if no picture has them.
+        rows, columns = (min(common.largest[1], _MOST_PIXELS // side) for side in (wide, tall))
+        largest = (many, max(tall, rows), max(wide, columns))
+        # Of what exceeds the common range, tuned for the middle of the rest.
         ends = zip(common.usual, common.largest, largest, strict=True)
-        pictures, height, width = (x if old == new else new * 3 // 4 for x, old, new in ends)
+        pictures, height, width = (new * 3 // 4 if new > old else min(x, new) for x, old, new in ends)
         return cls(common.smallest, (pictures, height, width), largest)
 
 

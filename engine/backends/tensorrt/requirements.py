@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.backends.cuda.driver import Device, Driver, find_device, load_driver
+from engine.backends.cuda.driver import Device, Driver, check_pools, find_device, load_driver
 from engine.backends.cuda.launcher import check_entries, choose_arch
+from engine.backends.tensorrt.engines import segments, typed_graph
 from engine.backends.tensorrt.library import TensorRT, load_tensorrt
 from engine.bundle import Bundle
 from engine.cubins import Cubins, load_cubins
 from engine.errors import BackendError
+
+_TYPES = ("float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -29,24 +32,45 @@ class Requirements:
     cubins: Cubins
 
 
-def check_requirements(bundle: Bundle, ordinal: int) -> Requirements:
+def resolve_type(compute_type: str) -> str:
+    """The type that the backend computes in.
+
+    Raises:
+        BackendError: it does not compute in ``compute_type``.
+
+    >>> resolve_type("default")
+    'float16'
+    """
+    if compute_type == "default":
+        return _TYPES[0]
+    if compute_type not in _TYPES:
+        raise BackendError(f"backend 'tensorrt' computes in {', '.join(_TYPES)}, got {compute_type!r}")
+    return compute_type
+
+
+def check_requirements(bundle: Bundle, ordinal: int, compute_type: str) -> Requirements:
     """Look for everything, the most basic first.
 
     Args:
         bundle: that is to run.
         ordinal: N of "cuda:N".
+        compute_type: as :func:`resolve_type` gave it.
 
     Raises:
-        BackendError: no driver, device or TensorRT is there, or the kernels were compiled for other GPUs or a newer
-            driver; the message says what to install.
+        BackendError: no driver, device or TensorRT is there, or the device has no memory pools; the kernels were
+            compiled for other GPUs or a newer driver, or the bundle has no segments in this type. The message says
+            what to do.
         BundleError: the bundle has no compiled kernels, or damaged ones.
     """
     driver = load_driver()
     device = find_device(driver, ordinal)
+    check_pools(device)
     library = load_tensorrt()
     cubins = load_cubins(bundle.path)
     arch = choose_arch({entry["arch"] for entry in check_entries(cubins.entries)}, device.capability)
     _check_assembler(cubins, arch, device)
+    for stage in segments(bundle):
+        typed_graph(bundle, stage, compute_type)
     return Requirements(driver, device, library, cubins)
 
 

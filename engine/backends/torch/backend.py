@@ -20,7 +20,7 @@ except ImportError as error:
     raise BackendError(message) from error
 
 from engine import _core
-from engine.backends.base import Backend, Request
+from engine.backends.base import MAX_RECORDED_CALLS, Backend, Request
 from engine.backends.torch.kernels import DeviceCoefficients, register_triton_kernels
 from engine.backends.torch.precision import full_precision
 from engine.backends.torch.recorded import RecordedInference
@@ -43,7 +43,8 @@ _RECORDED = 8
 class TorchBackend(Backend):
     """PyTorch on the CPU or a CUDA device, with the bundle's own weights.
 
-    On CUDA it runs the Triton kernels, and replays a CUDA graph for each size, number of steps and of samples.
+    On CUDA it runs the Triton kernels, and replays a CUDA graph for each size, number of steps and of samples, unless
+    these are very many.
     """
 
     name = "torch"
@@ -72,7 +73,7 @@ class TorchBackend(Backend):
             register_triton_kernels()
 
     def infer(self, image: Any, request: Request, clock: Stopwatch) -> TileMaps:
-        if not self._on_gpu:
+        if not self._on_gpu or request.steps * request.samples > MAX_RECORDED_CALLS:
             return super().infer(image, request, clock)
         pixels = to_input(image, self.model)
         clock.lap("preprocess")

@@ -164,7 +164,8 @@ class SimulatedDevice:
             not self._stack or self._stack[-1] != PRIMARY or not self.retained
         ):
             raise DriverFailureError(201)
-        captured = [queue for queue in self.streams.values() if queue.capture is not None]
+        # A copy, as other threads may make streams meanwhile.
+        captured = [queue for queue in list(self.streams.values()) if queue.capture is not None]
         if name in UNSAFE and captured and self._mode != 2:
             for queue in captured:
                 queue.spoiled = True

@@ -195,6 +195,16 @@ def test_wrong_places_say_what_to_do(driver, stream, wrap) -> None:
         device_image(source, stream.context, stream)
 
 
+def test_pixels_that_lie_too_far_apart_are_refused(driver, stream) -> None:
+    """The kernel's offsets within a row are int32, and so are the strides that it takes."""
+    far = 1 << 31
+    for strides in ((far, 3, 1), (30, -(far // 9) - 1, 1), (30, 3, far // 2)):
+        with pytest.raises(ImageError, match=r"its 10 columns reach further than the 2 GiB.*pass a contiguous copy"):
+            device_image(Interface(driver, RGB, strides=strides), stream.context, stream)
+    for strides in ((1 - far, 3, 1), (30, far // 9, 1), (30, 3, far // 2 - 1)):
+        assert device_image(Interface(driver, RGB, strides=strides), stream.context, stream).strides == strides
+
+
 def test_damaged_interfaces_say_what_is_wrong(driver, stream) -> None:
     with pytest.raises(ImageError, match="version 1; expected 2 or 3"):
         device_image(Interface(driver, RGB, version=1), stream.context, stream)

@@ -169,6 +169,21 @@ def test_memory_is_made_by_giving_up_other_graphs() -> None:
     assert closed == ["c"]
 
 
+def test_room_is_made_of_what_nobody_uses() -> None:
+    closed = []
+    cache = GraphCache(capacity=4)
+    error = CudaOutOfMemoryError("cuMemAllocHost", 2, "CUDA_ERROR_OUT_OF_MEMORY", "full", 8)
+    assert not cache.make_room(error)
+    for key in "ab":
+        with cache.lease(key, lambda key=key: _Entry(key, closed)):
+            pass
+    with cache.lease("b", lambda: pytest.fail("was kept")):
+        assert cache.make_room(error)
+        assert closed == ["a"]
+        assert not cache.make_room(error)
+    assert len(cache) == 1
+
+
 def test_close_closes_all_even_if_one_fails() -> None:
     closed = []
     cache = GraphCache(capacity=3)

@@ -57,7 +57,8 @@ def test_every_layout(gpu, layout, color, is_copied) -> None:
     expected = load_image(tensor.cpu(), color=color)
     image = _take(gpu, tensor, color)
     if is_copied:
-        image = ImageCopies(gpu.stream).copy(image)
+        original, image = image, ImageCopies(gpu.stream).copy(image)
+        original.close()
         # By its owner, once it may.
         tensor.zero_()
         torch.cuda.synchronize()

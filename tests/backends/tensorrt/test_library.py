@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,9 @@ import pytest
 from backends.tensorrt.stand_in import StandIn
 
 from engine.backends.tensorrt.library import EngineRefusedError, ShapeRange, TensorRT, find_tensorrt
+from engine.config import PADDING, ModelConfig
 from engine.errors import BackendError
+from engine.preprocess import MAX_WHOLE_PIXELS
 
 RANGE = ShapeRange((1, 32, 64), (2, 768, 1024), (4, 2048, 2048))
 
@@ -148,11 +151,15 @@ def test_no_package() -> None:
 @pytest.mark.parametrize(
     ("size", "usual", "largest"),
     [
-        ((1, 32, 32), (1, 768, 1024), (8, 2048, 2048)),
-        ((8, 2048, 2048), (1, 768, 1024), (8, 2048, 2048)),
+        ((1, 32, 32), (1, 768, 1024), (1, 2048, 2048)),
+        ((1, 2048, 2048), (1, 768, 1024), (1, 2048, 2048)),
         ((9, 64, 64), (12, 768, 1024), (16, 2048, 2048)),
-        ((1, 2080, 64), (1, 3072, 1024), (8, 4096, 2048)),
-        ((1, 4096, 4128), (1, 3072, 6144), (8, 4096, 8192)),
+        ((1, 2080, 64), (1, 3072, 1024), (1, 4096, 2048)),
+        ((1, 64, 2080), (1, 768, 3072), (1, 2048, 4096)),
+        ((1, 4128, 992), (1, 6144, 1024), (1, 8192, 1024)),
+        ((1, 32, 131072), (1, 64, 98304), (1, 64, 131072)),
+        # Beyond what is cut into tiles.
+        ((1, 4096, 4128), (1, 3072, 6144), (1, 4096, 8192)),
     ],
 )
 def test_ranges(size: tuple, usual: tuple, largest: tuple) -> None:
@@ -160,3 +167,20 @@ def test_ranges(size: tuple, usual: tuple, largest: tuple) -> None:
     assert (found.smallest, found.usual, found.largest) == ((1, 32, 32), usual, largest)
     # Every size within leads to the same engine.
     assert ShapeRange.holding(*largest) == found
+
+
+def test_no_range_of_a_picture_in_one_piece_ends_in_tensors_that_tensorrt_refuses() -> None:
+    model, ranges = ModelConfig(), set()
+    for height in range(PADDING, MAX_WHOLE_PIXELS // PADDING + 1, PADDING):
+        # The widest picture of that height.
+        width = MAX_WHOLE_PIXELS // height // PADDING * PADDING
+        for size in ((1, height, width), (1, width, height), (1, height, PADDING)):
+            ranges.add(ShapeRange.holding(*size))
+            assert all(x <= y for x, y in zip(size, ShapeRange.holding(*size).largest, strict=True))
+    # The common one, and one for each power of two of either side.
+    assert len(ranges) == 1 + 2 * 6
+    for found in ranges:
+        # The stem's output has the most values: at half the resolution, in the first of the widths.
+        assert math.prod(found.largest) // 4 * model.widths[0] < 2**31 // 8
+        for ends in zip(found.smallest, found.usual, found.largest, strict=True):
+            assert list(ends) == sorted(ends)
