@@ -207,7 +207,9 @@ def _check_files(folder: Path, files: dict[str, dict[str, Any]]) -> None:
             raise _damaged(folder, f"the manifest lists {name!r}, which is not a plain file name")
         expected = as_whole(record["size"], 0, _MOST_BYTES)
         file = folder / name
-        if file.is_symlink() or not file.is_file():
+        if file.is_symlink():
+            raise BundleError(f"{folder}: {name} is a link; copy the bundle with what its links lead to (cp -rL)")
+        if not file.is_file():
             raise _damaged(folder, f"{name} is missing")
         size = file.stat().st_size
         if size != expected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -147,7 +148,10 @@ class CrowdCounter:
             raise ConfigError(
                 f"images must be an iterable of pictures, got {type(images).__name__}; put a single picture into a list"
             )
-        return list(self._count_many(((img, color) for img in images), self._plan(steps, samples, zones), stream))
+        pictures: Iterable[tuple[Any, str]] = ((img, color) for img in images)
+        if self.parallel > 1:
+            pictures = self._taken(pictures)
+        return list(self._count_many(pictures, self._plan(steps, samples, zones), stream))
 
     def stream(
         self,
@@ -213,6 +217,14 @@ class CrowdCounter:
         steps = steps or self._config.steps or self._bundle.default_steps
         samples = samples or self._config.samples
         return CountPlan(self._bundle, steps, samples, self._config.seed, as_layout(zones))
+
+    def _taken(self, images: Iterable[tuple[Any, str]]) -> Iterator[tuple[Any, str]]:
+        """Pictures of their own, but for files: whoever makes them may reuse their memory, or close them."""
+        for img, color in images:
+            if isinstance(img, str | bytes | os.PathLike):
+                yield img, color
+            else:
+                yield self._open_backend().take(img, color=color), "rgb"
 
     def _count_many(
         self, images: Iterable[tuple[Any, str]], plan: CountPlan, stream: Any = None

@@ -118,7 +118,7 @@ def _link(folder: Path) -> None:
         (_flip, "cut.1.onnx is not the file"),
         (_truncate, "weights.safetensors has 379 bytes, expected 380"),
         (lambda folder: (folder / "cut.0.onnx").unlink(), "cut.0.onnx is missing"),
-        (_link, "whole.onnx is missing"),
+        (_link, "whole.onnx is a link; copy the bundle"),
         (lambda folder: (folder / MANIFEST_FILE).unlink(), "no manifest.json"),
         (lambda folder: (folder / MANIFEST_FILE).write_text("{"), "cannot be understood"),
         (lambda folder: (folder / MANIFEST_FILE).write_bytes(b"\xff\xfe\x00"), "cannot be understood"),

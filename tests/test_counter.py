@@ -245,6 +245,23 @@ def test_call_arguments_out_of_range_are_refused(counter, arguments) -> None:
 ONE_PICTURE = [str(PICTURE), PICTURE, PICTURE.read_bytes(), io.BytesIO(), np.zeros((8, 8, 3)), Image.new("L", (8, 8))]
 
 
+def test_a_batch_of_one_buffer_that_is_filled_again_and_again(rgb) -> None:
+    """As OpenCV reads a video; pictures that are counted at once are taken ahead of those that are done."""
+    frames = [np.roll(rgb[:128, :192], 40 * i, axis=1) for i in range(6)]
+
+    def read():
+        buffer = np.empty_like(frames[0])
+        for frame in frames:
+            buffer[:] = frame
+            yield buffer
+            buffer[:] = 0
+
+    with engine.CrowdCounter(device="cpu", performance="throughput", cpu_threads=2) as counter:
+        assert counter.parallel == 2
+        results = counter.count_batch(read(), color="bgr")
+        assert all(_same(a, counter.count(b, color="bgr")) for a, b in zip(results, frames, strict=True))
+
+
 @pytest.mark.parametrize("picture", ONE_PICTURE, ids=lambda x: type(x).__name__)
 def test_a_single_picture_is_no_batch(counter, picture) -> None:
     """Its rows, or the letters of its path, are not counted."""

@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CORE = {
-    "bundle", "canvas", "config", "counting", "cubins", "decode", "errors", "graph_check", "head_map", "images",
-    "lettering", "manifest", "maps", "ordered_map", "overlay", "pixels", "preprocess", "processes", "program",
+    "bundle", "canvas", "config", "counting", "cubins", "decode", "errors", "folders", "graph_check", "head_map",
+    "images", "lettering", "manifest", "maps", "ordered_map", "overlay", "pixels", "preprocess", "processes", "program",
     "result", "sampler", "schedule", "stages", "stopwatch", "telemetry", "zones", "_core",
 }  # fmt: skip
 HEAVY = {

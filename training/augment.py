@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from engine.config import FEATURE_STRIDE, ModelConfig
+from engine.config import FEATURE_STRIDE, PADDING, ModelConfig
 from engine.head_map import head_map
 from engine.training.targets import block_counts
 
@@ -35,6 +35,9 @@ class AugmentConfig:
         brightness: largest shift of pixels in [0, 1].
         grey: probability of a grey picture.
         negatives: probability that a crop is a synthetic picture without people.
+        padding: probability that a crop leaves up to 31 columns and rows empty on the right and below, as whole
+            pictures do, which are padded to a multiple of 32. A network that sees such strips beside empty pictures
+            alone takes them for a sign that nobody is there.
     """
 
     scale: tuple[float, float] = (0.6, 1.7)
@@ -48,6 +51,12 @@ class AugmentConfig:
     brightness: float = 0.15
     grey: float = 0.1
     negatives: float = 0.05
+    padding: float = 0.25
+
+    def empty_size(self, size: int) -> int:
+        """Pixels per side of a synthetic picture that a crop of ``size`` pixels always fits into."""
+        least = math.exp(math.log(self.scale[0]) + min(0.0, *(-abs(math.log(a)) / 2 for a in self.aspect)))
+        return math.ceil(size / min(least, 1.0))
 
 
 @dataclass(frozen=True)
@@ -105,17 +114,19 @@ def draw_crop(
     zoom, stretch = np.exp(rng.uniform(*np.log(config.scale))), np.exp(rng.uniform(*np.log(config.aspect)) / 2)
     scale = (1.0, 1.0) if native else (zoom * stretch, zoom / stretch)
     x, y = points[rng.integers(len(points))] if len(points) and rng.random() < config.focus else (None, None)
-    left, top = _start(width, size / scale[0], x, config, rng), _start(height, size / scale[1], y, config, rng)
+    is_padded = bool(config.padding) and rng.random() < config.padding
+    across, down = size - rng.integers(PADDING, size=2) if is_padded else (size, size)
+    left, top = _start(width, across / scale[0], x, config, rng), _start(height, down / scale[1], y, config, rng)
     if native:
         left, top = float(math.floor(left)), float(math.floor(top))
-    right, bottom = min(left + size / scale[0], width), min(top + size / scale[1], height)
+    right, bottom = min(left + across / scale[0], width), min(top + down / scale[1], height)
     return Crop(
         left,
         top,
         right,
         bottom,
-        width=min(max(round((right - left) * scale[0]), 1), size),
-        height=min(max(round((bottom - top) * scale[1]), 1), size),
+        width=min(max(round((right - left) * scale[0]), 1), across),
+        height=min(max(round((bottom - top) * scale[1]), 1), down),
         scale=scale,
         grey=bool(rng.random() < config.grey),
         contrast=rng.uniform(*config.contrast),

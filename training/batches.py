@@ -73,6 +73,7 @@ class CrowdBatches(Batches):
         index = self.draw(rng)
         if index is None:
             # Of a generator of its own, so that the crops after it do not depend on how it was made.
-            empty = empty_picture(self.model.crop_size, np.random.default_rng(rng.integers(2**63)))
+            size = self.augment.empty_size(self.model.crop_size)
+            empty = empty_picture(size, np.random.default_rng(rng.integers(2**63)))
             return random_crop(empty, np.zeros((0, 2), np.float32), self.model, self.augment, rng)
         return random_crop(self.images[index], self.points[index], self.model, self.augment, rng)

@@ -19,7 +19,6 @@ from engine.images import load_image
 from engine.maps import TileMaps, head_maps
 from engine.model.denoiser import TorchDenoiser
 from engine.model.network import CrowdNetwork
-from engine.model.precision import mixed_precision
 from engine.preprocess import Tile, to_input
 from engine.sampler import Latents, denoise, initial_noise
 from engine.training.dataset import Sample
@@ -115,21 +114,21 @@ def read_pictures(
     for sample in tqdm(samples, desc="calibrate", unit="image"):
         image = load_image(sample.image)
         height, width = image.shape[:2]
-        with mixed_precision("cpu"):
-            features, density = network.encoder(torch.from_numpy(to_input(image, model)))
-            shape = (1, model.latent_channels, *features.shape[2:])
-            for number in steps:
-                zeros = torch.zeros(shape)
-                latents = Latents(torch.tensor(initial_noise(0, shape, 0)), zeros, zeros.clone())
-                denoise(denoiser, features, latents, number, model.map_scale)
-                canvas = Canvas(height, width, model)
-                heatmap, spread = head_maps([latents.estimate.numpy()], [latents.change.numpy()], model)
-                canvas.paste(Tile.whole(height, width), TileMaps(heatmap, spread, density.numpy()[0, 0]))
-                maps = canvas.maps(has_spread=number > 1)
-                lowest = candidate_threshold(CountingRule(float(THRESHOLDS[0]), 1.0))
-                _, scores = _core.find_peaks(maps.heatmap, lowest)
-                found = Reading(sample.part, len(sample.points), maps.expected, scores, haze(maps.heatmap))
-                readings[number].append(found)
+        # In float32, whatever the CPU has: bfloat16 makes neighbours equal that are not, and rules of another CPU's.
+        features, density = network.encoder(torch.from_numpy(to_input(image, model)))
+        shape = (1, model.latent_channels, *features.shape[2:])
+        for number in steps:
+            zeros = torch.zeros(shape)
+            latents = Latents(torch.tensor(initial_noise(0, shape, 0)), zeros, zeros.clone())
+            denoise(denoiser, features, latents, number, model.map_scale)
+            canvas = Canvas(height, width, model)
+            heatmap, spread = head_maps([latents.estimate.numpy()], [latents.change.numpy()], model)
+            canvas.paste(Tile.whole(height, width), TileMaps(heatmap, spread, density.numpy()[0, 0]))
+            maps = canvas.maps(has_spread=number > 1)
+            lowest = candidate_threshold(CountingRule(float(THRESHOLDS[0]), 1.0))
+            _, scores = _core.find_peaks(maps.heatmap, lowest)
+            found = Reading(sample.part, len(sample.points), maps.expected, scores, haze(maps.heatmap))
+            readings[number].append(found)
     return readings
 
 

@@ -7,16 +7,17 @@ import json
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from engine.config import PICTURE_SUFFIXES
 from engine.errors import ConfigError
+from engine.folders import walk
 
-_PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 _POINT_FOLDERS = ("ground-truth", "ground_truth")
 # Data sets keep what is for testing in a folder of this name.
 _TEST_FOLDER = "test_data"
@@ -56,14 +57,14 @@ def find_samples(folder: str | Path, split: str | None = None) -> list[Sample]:
     ``image,x,y``; a picture without rows has nobody in it).
 
     Raises:
-        ConfigError: no such folder, no annotated picture in it, a picture without points, or points that
-            cannot be read.
+        ConfigError: no such folder or one that cannot be read, no annotated picture in it, a picture without points,
+            points that cannot be read, or of a file that is not read as a picture.
     """
     root = Path(folder)
     if not root.is_dir():
         raise ConfigError(f"data folder {root} does not exist; give a folder that has images/ and points in it")
     samples = []
-    folders = sorted(p for p in [root, *root.rglob("*")] if p.is_dir() and p.name == "images")
+    folders = sorted(folder for folder, _ in walk(root, _refuse_folder) if folder.name == "images")
     splits = {images: _split_of(images, root) for images in folders}
     chosen = [images for images in folders if split in (None, splits[images])]
     mixed = len({splits[images] for images in chosen}) > 1
@@ -71,12 +72,16 @@ def find_samples(folder: str | Path, split: str | None = None) -> list[Sample]:
         points_of = _points_reader(images.parent)
         part = _part_name(images, root) + (f"/{splits[images]}" if mixed else "")
         for picture in sorted(images.iterdir()):
-            if picture.suffix.lower() in _PICTURES:
+            if picture.suffix.lower() in PICTURE_SUFFIXES:
                 samples.append(Sample(picture, points_of(picture), part))
     if not samples:
         kind = f" for {split}ing" if split and len(chosen) < len(folders) else ""
         raise ConfigError(f"no images/ folder with pictures{kind} below {root}; expected ShanghaiTech's layout")
     return samples
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise ConfigError(f"data folder {error.filename} cannot be read: {error.strerror}") from error
 
 
 def _split_of(images: Path, root: Path) -> str:
@@ -108,6 +113,8 @@ def _json_reader(path: Path) -> Callable[[Path], np.ndarray]:
     if not isinstance(table, dict):
         raise ConfigError(f'{path} must hold {{"a.jpg": [[x, y], ...]}}, got a {type(table).__name__}')
 
+    _refuse_unread(path, table)
+
     def points_of(picture: Path) -> np.ndarray:
         # An empty list says that nobody is there; a picture left out was more likely forgotten.
         if picture.name not in table:
@@ -132,7 +139,17 @@ def _csv_reader(path: Path) -> Callable[[Path], np.ndarray]:
             f"{path} has points of {', '.join(sorted(map(repr, strangers))[:3])}, not in {folder} ({len(strangers)} "
             "such names in all); name each picture as its file, suffix included"
         )
+    _refuse_unread(path, rows)
     return lambda picture: _as_points(rows[picture.name], f"{path}, {picture.name}")
+
+
+def _refuse_unread(path: Path, names: Iterable[str]) -> None:
+    """Files that have points and would be left out for their suffix."""
+    folder = path.parent / "images"
+    for name in sorted(names):
+        if Path(name).suffix.lower() not in PICTURE_SUFFIXES and (folder / name).is_file():
+            kinds = ", ".join(sorted(PICTURE_SUFFIXES))
+            raise ConfigError(f"{path} has points of {name}, which is not read as a picture; expected one of {kinds}")
 
 
 def _read_mat(path: Path) -> np.ndarray:

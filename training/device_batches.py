@@ -47,7 +47,8 @@ class DeviceBatches(Batches):
         self.device = torch.device(device)
         rng = np.random.default_rng(seed)
         self._people = len(self.images)
-        self.images += [empty_picture(model.crop_size, rng) for _ in range(_EMPTY_PICTURES if augment.negatives else 0)]
+        size = augment.empty_size(model.crop_size)
+        self.images += [empty_picture(size, rng) for _ in range(_EMPTY_PICTURES if augment.negatives else 0)]
         self.points += [np.zeros((0, 2), np.float32)] * (len(self.images) - self._people)
         sizes = np.array([image.shape[:2] for image in self.images])
         self._heights, self._widths = sizes.T

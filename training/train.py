@@ -25,10 +25,14 @@ from engine.training.augment import AugmentConfig
 from engine.training.batches import Batches, CrowdBatches
 from engine.training.dataset import Sample
 from engine.training.device_batches import DeviceBatches
+from engine.training.logit_limit import limit_logits
 from engine.training.losses import REGION, LossConfig, crowd_loss, draw_levels
 from engine.training.optimizer import MuonAdamW
 from engine.training.start import start_model, start_network
 from engine.training.validate import validate
+
+# Iterations from one look at the logits of attention to the next, and the crops that are looked at.
+_LIMIT_EVERY, _LIMIT_CROPS = 20, 4
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ class TrainingRun:
         config = self.config
         rng = np.random.default_rng((config.seed, self.iteration, 1))
         pixels, heads, counts = (x.to(self.device, non_blocking=True) for x in batch)
+        if self.iteration % _LIMIT_EVERY == 0:
+            limit_logits([self.average, self.network], pixels[:_LIMIT_CROPS])
         latent = len(pixels), config.model.latent_channels, pixels.shape[2] // 8, pixels.shape[3] // 8
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**63)))
         noise = torch.randn(latent, generator=generator, device=self.device)

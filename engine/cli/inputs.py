@@ -7,11 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from engine.config import PICTURE_SUFFIXES
+from engine.folders import walk
 
 STDIN = "-"
+# Pictures too, but in formats that are not read: phones write the first two, cameras the others.
+_UNREAD_SUFFIXES = {".heic", ".heif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Pictures:
 
     Attributes:
         paths: pictures, in the order of the arguments; ``STDIN`` stands for standard input.
-        problems: (argument, reason) of each argument that names no picture.
+        problems: (name, reason) of each argument that names no picture, and of each folder that cannot be read or has
+            pictures that cannot.
         many: true if the arguments could name more than one picture, however many there are now.
     """
 
@@ -30,13 +33,13 @@ class Pictures:
 
 
 def find_pictures(arguments: Sequence[str]) -> Pictures:
-    """Expand files, folders (recursively) and glob patterns.
+    """Expand files, folders (recursively, through links too) and glob patterns.
 
     A file is taken whatever its suffix; within folders the suffix decides. Patterns are expanded here
     too, because the shells of Windows pass them on as they are.
     """
     paths: list[str] = []
-    problems = []
+    problems: list[tuple[str, str]] = []
     many = len(arguments) > 1
     for argument in arguments:
         # Not only regular files: a named pipe is read like one.
@@ -44,9 +47,10 @@ def find_pictures(arguments: Sequence[str]) -> Pictures:
             paths.append(argument)
             continue
         many = True
-        found = _expand(argument)
+        known = len(problems)
+        found = _expand(argument, problems)
         paths += found
-        if not found:
+        if not found and len(problems) == known:
             problems.append((argument, _reason(argument)))
     return Pictures(tuple(paths), tuple(problems), many)
 
@@ -56,16 +60,25 @@ def read_picture(path: str) -> str | bytes:
     return sys.stdin.buffer.read() if path == STDIN else path
 
 
-def _expand(argument: str) -> list[str]:
+def _expand(argument: str, problems: list[tuple[str, str]]) -> list[str]:
     if os.path.isdir(argument):
-        return _walk(argument)
+        return _walk(argument, problems)
     # A folder among the matches of a pattern is walked as if it had been named itself.
     matches = sorted(glob.glob(argument, recursive=True))
-    return [path for match in matches for path in (_walk(match) if os.path.isdir(match) else [match])]
+    return [path for match in matches for path in (_walk(match, problems) if os.path.isdir(match) else [match])]
 
 
-def _walk(folder: str) -> list[str]:
-    return sorted(str(p) for p in Path(folder).rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+def _walk(root: str, problems: list[tuple[str, str]]) -> list[str]:
+    found = []
+    for folder, names in walk(root, lambda error: problems.append((str(error.filename), str(error.strerror)))):
+        suffixes = {name: os.path.splitext(name)[1].lower() for name in names}
+        found += [str(folder / name) for name in names if suffixes[name] in PICTURE_SUFFIXES]
+        if unread := [suffix for suffix in suffixes.values() if suffix in _UNREAD_SUFFIXES]:
+            kinds = ", ".join(sorted(set(unread)))
+            problems.append(
+                (str(folder), f"left out {len(unread)} in formats that are not read ({kinds}); convert them")
+            )
+    return sorted(path for path in found if os.path.isfile(path))
 
 
 def _reason(argument: str) -> str:

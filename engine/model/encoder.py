@@ -14,8 +14,14 @@ def _stage(inputs: int, outputs: int, depth: int, kernel: int = 3) -> nn.Sequent
     return nn.Sequential(ConvNorm(inputs, outputs, kernel, stride=2), *(ResidualBlock(outputs) for _ in range(depth)))
 
 
-def _up(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+def _up(x: Tensor, is_training: bool) -> Tensor:
+    if not is_training:
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+    # The same as a view: of interpolate's, a compiled backward pass of PyTorch 2.13 loses the gradient, without an
+    # error (pytorch/pytorch#185509).
+    batch, channels, height, width = x.shape
+    doubled = x[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2)
+    return doubled.reshape(batch, channels, 2 * height, 2 * width)
 
 
 class Encoder(nn.Module):
@@ -53,10 +59,10 @@ class Encoder(nn.Module):
         at4 = self.stride4(self.stride2(image))
         at8 = self.stride8(at4)
         at16 = self.stride16(at8)
-        at16 = F.relu(at16 + _up(self.lateral32(self.stride32(at16))))
+        at16 = F.relu(at16 + _up(self.lateral32(self.stride32(at16)), self.training))
         for _ in range(self.attention_passes):
             at16 = self.attention(at16)
-        merged = self.lateral8(at8) + self.lateral4(at4) + _up(self.lateral16(at16))
+        merged = self.lateral8(at8) + self.lateral4(at4) + _up(self.lateral16(at16), self.training)
         features = self.smooth(F.relu(merged))
         density = F.softplus(self.density(self.density_hidden(features)).float())
         return features, density

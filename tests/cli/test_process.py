@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -36,6 +37,37 @@ def test_patterns_are_expanded_without_a_shell(folder):
 def test_a_name_with_pattern_characters_is_a_file_first(tmp_path):
     (tmp_path / "a[1].jpg").write_bytes(b"x")
     assert find_pictures([str(tmp_path / "a[1].jpg")]).paths == (str(tmp_path / "a[1].jpg"),)
+
+
+def test_folders_are_walked_through_links_but_not_in_circles(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "c.jpg").touch()
+    (folder / "year").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(folder)
+    found = find_pictures([str(folder)])
+    assert found.paths == tuple(str(folder / name) for name in ("a.jpg", "b.PNG", "deep/a.jpg", "year/c.jpg"))
+    assert found.problems == ()
+
+
+def test_what_a_folder_has_and_cannot_be_counted_is_a_problem(folder, monkeypatch):
+    for name in ("p.HEIC", "q.heic", "deep/r.dng"):
+        (folder / name).touch()
+    (folder / "locked").mkdir()
+    scan = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = find_pictures([str(folder)])
+    assert found.paths == tuple(str(folder / name) for name in ("a.jpg", "b.PNG", "deep/a.jpg"))
+    assert dict(found.problems) == {
+        str(folder): "left out 2 in formats that are not read (.heic); convert them",
+        str(folder / "deep"): "left out 1 in formats that are not read (.dng); convert them",
+        str(folder / "locked"): "Permission denied",
+    }
 
 
 def test_generated_names_avoid_given_ones():

@@ -12,7 +12,8 @@ from engine.training.augment import AugmentConfig, random_crop
 
 MODEL = ModelConfig(crop_size=64)
 PLAIN = AugmentConfig(
-    scale=(1, 1), aspect=(1, 1), native=0, contrast=(1, 1), gamma=(1, 1), channel_gain=(1, 1), brightness=0, grey=0
+    scale=(1, 1), aspect=(1, 1), native=0, padding=0,
+    contrast=(1, 1), gamma=(1, 1), channel_gain=(1, 1), brightness=0, grey=0,
 )  # fmt: skip
 NOBODY = np.zeros((0, 2), np.float32)
 
@@ -45,7 +46,8 @@ def test_shapes(size, crop):
 @pytest.mark.parametrize("size", [(150, 110), (40, 90)])
 def test_a_head_stays_on_its_pixel(scale, size):
     # Darkened, the block could be no brighter than the padding.
-    config = AugmentConfig(scale=scale, brightness=0, gamma=(1, 1))
+    # And where the crop is padded inside the picture, blocks are cut off.
+    config = AugmentConfig(scale=scale, brightness=0, gamma=(1, 1), padding=0)
     rng = np.random.default_rng(1)
     seen = 0
     for _ in range(1000):
@@ -188,3 +190,38 @@ def test_the_generator_alone_decides():
     image = np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)
     first, second = (random_crop(image, NOBODY, MODEL, AugmentConfig(), np.random.default_rng(5))[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+def test_padding_leaves_up_to_31_rows_and_columns_of_a_crop_empty() -> None:
+    """As whole pictures are padded, but of mirrored crops on the left; and what is left out has no heads."""
+    config = dataclasses.replace(PLAIN, padding=0.5, focus=0)
+    image = np.full((200, 300, 3), 255, np.uint8)
+    rng = np.random.default_rng(3)
+    points = (rng.random((4000, 2)) * [300, 200]).astype(np.float32)
+    rows, columns, padded = [], [], 0
+    for _ in range(400):
+        pixels, _, counts = random_crop(image, points, MODEL, config, rng)
+        filled = pixels[0] != 0
+        height, width = int(filled.any(1).sum()), int(filled.any(0).sum())
+        assert filled.sum() == height * width
+        assert filled[0].any()
+        padded += height < 64 or width < 64
+        rows.append(64 - height)
+        columns.append(64 - width)
+        # Four heads in 60 pixels squared, wherever there are pixels.
+        assert counts.sum() == pytest.approx(4000 / 60000 * height * width, rel=0.35)
+    assert max(rows) == max(columns) == 31
+    assert 160 < padded < 240
+
+
+@pytest.mark.parametrize("scale", [(0.7, 1.4), (1.2, 1.5), (0.5, 2.0)])
+@pytest.mark.parametrize("aspect", [(0.9, 1.11), (1.0, 1.0), (0.8, 1.1)])
+def test_pictures_without_people_fill_every_crop(scale: tuple[float, float], aspect: tuple[float, float]) -> None:
+    """Else the empty strips would tell them from those with people."""
+    config = AugmentConfig(scale=scale, aspect=aspect, padding=0, brightness=0, gamma=(1, 1))
+    side = config.empty_size(64)
+    assert 64 <= side < 64 / (0.9 * min(scale[0], 1) * aspect[0] ** 0.5) + 1
+    picture = np.full((side, side, 3), 255, np.uint8)
+    rng = np.random.default_rng(4)
+    for _ in range(200):
+        assert (random_crop(picture, NOBODY, MODEL, config, rng)[0] != 0).all()

@@ -163,3 +163,32 @@ def test_the_example_is_a_data_set_with_every_head_inside_its_picture():
         size = image.size
     assert len(sample.points) == 9
     assert ((sample.points >= 0) & (sample.points < size)).all()
+
+
+def test_every_format_that_is_counted_is_read_here_too(tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in ("a.TIF", "b.gif", "c.avif", "d.txt"):
+        (tmp_path / "images" / name).touch()
+    (tmp_path / "points.json").write_text('{"a.TIF": [[1, 2]], "b.gif": [], "c.avif": [[3, 4]]}')
+    assert [s.image.name for s in find_samples(tmp_path)] == ["a.TIF", "b.gif", "c.avif"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("points.json", '{"a.jpg": [], "b.heic": [[1, 2]]}'), ("points.csv", "image,x,y\nb.heic,1,2\n")]
+)
+def test_points_of_a_picture_that_is_not_read_are_refused(name, text, tmp_path):
+    (tmp_path / "images").mkdir()
+    for picture in ("a.jpg", "b.heic"):
+        (tmp_path / "images" / picture).touch()
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=r"points of b\.heic, which is not read as a picture; expected one of \.avif"):
+        find_samples(tmp_path)
+
+
+def test_a_part_may_be_a_link(tmp_path):
+    for root, part in ((tmp_path / "data", "part_A"), (tmp_path / "elsewhere", "part_B")):
+        (root / part / "images").mkdir(parents=True)
+        (root / part / "images" / "a.jpg").touch()
+        (root / part / "points.json").write_text('{"a.jpg": []}')
+    (tmp_path / "data" / "part_B").symlink_to(tmp_path / "elsewhere" / "part_B")
+    assert [s.part for s in find_samples(tmp_path / "data")] == ["part_A", "part_B"]

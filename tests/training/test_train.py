@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -14,9 +15,13 @@ from PIL import Image
 from engine.config import ModelConfig
 from engine.errors import ConfigError
 from engine.model.checkpoint import load_network
+from engine.model.layers import channels_last
+from engine.model.network import CrowdNetwork
 from engine.training.augment import AugmentConfig
 from engine.training.batches import CrowdBatches
 from engine.training.dataset import Sample
+from engine.training.logit_limit import LIMIT, limit_logits
+from engine.training.losses import crowd_loss, draw_levels
 from engine.training.train import TrainConfig, TrainingRun, make_batches, train
 
 MODEL = ModelConfig(
@@ -185,6 +190,47 @@ def test_a_compiled_run_takes_the_same_steps(samples, tmp_path):
         load_network(best)  # The names of the weights are the same.
     # bfloat16 is rounded elsewhere; a likelihood may be close to 0.
     assert losses[1] == pytest.approx(losses[0], rel=1e-2, abs=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore:The .grad attribute:UserWarning")
+@pytest.mark.parametrize("is_reduced", [False, True])
+def test_a_compiled_network_has_the_same_gradients(is_reduced, batches):
+    """Every parameter's: a loss may be right while none at all reaches some of the layers (PyTorch 2.13)."""
+    torch.manual_seed(0)
+    network = channels_last(CrowdNetwork(MODEL)).train()
+    with torch.no_grad():
+        # Attention, the decoder's times and its output begin at 0, and give no gradient then.
+        for name, parameter in network.named_parameters():
+            if name.endswith("gamma") or "scale_shift" in name or name.startswith("decoder.out"):
+                parameter.copy_(torch.randn_like(parameter))
+    compiled = copy.deepcopy(network)
+    compiled.encoder.compile()
+    compiled.decoder.compile()
+    pixels, heads, counts = batches.make(0)
+    noise = torch.randn(len(pixels), MODEL.latent_channels, pixels.shape[2] // 8, pixels.shape[3] // 8)
+    levels = draw_levels(len(pixels), CONFIG.loss, np.random.default_rng(0))
+    for each in (network, compiled):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_reduced):
+            loss, _ = crowd_loss(each, MODEL, CONFIG.loss, pixels, heads, counts, levels, noise)
+        loss.backward()
+    for (name, eager), other in zip(network.named_parameters(), compiled.parameters(), strict=True):
+        expected, got = eager.grad.double().flatten(), other.grad.double().flatten()
+        assert expected.norm() > 0, name
+        # The cosine of the angle between them; bfloat16 is rounded elsewhere.
+        assert expected @ got / expected.norm() / got.norm().clamp(min=1e-30) > (0.8 if is_reduced else 0.999), name
+        assert float(got.norm() / expected.norm()) == pytest.approx(1, rel=0.3 if is_reduced else 1e-2), name
+
+
+def test_logits_of_attention_are_limited_while_training(batches, tmp_path):
+    run = TrainingRun(CONFIG, tmp_path)
+    run.step(batches.make(0))
+    attention = run.network.encoder.attention
+    with torch.no_grad():
+        for network in (run.network, run.average):
+            network.encoder.attention.query_key_value.weight[: 2 * attention.dim] *= 100
+    for number in range(1, 21):
+        run.step(batches.make(number))
+    assert limit_logits([run.average], batches.make(20)[0], limit=1e9) < 2 * LIMIT
 
 
 def test_a_run_that_ends_between_its_checkpoints_keeps_its_best(samples, tmp_path, monkeypatch):
