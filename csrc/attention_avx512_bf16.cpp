@@ -1,6 +1,6 @@
 #include "multiversion.h"
 
-#if CROWD_X86_VERSIONS
+#if CROWD_X86_BF16
 
 #define CROWD_FEATURES "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma"
 #include "attention_avx512.h"

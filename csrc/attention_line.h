@@ -60,6 +60,8 @@ void attend_line_avx2(const Line<float>& line, const Scratch& scratch, bool seco
 void attend_line_avx2(const Line<Bfloat16>& line, const Scratch& scratch, bool second);
 void attend_line_avx512(const Line<float>& line, const Scratch& scratch, bool second);
 void attend_line_avx512(const Line<Bfloat16>& line, const Scratch& scratch, bool second);
+#endif
+#if CROWD_X86_BF16
 void attend_line_avx512_bf16(const Line<Bfloat16>& line, const Scratch& scratch, bool second);
 #endif
 

@@ -35,9 +35,11 @@ std::vector<Version<Element>> find_versions() {
 #if CROWD_X86_VERSIONS
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+#if CROWD_X86_BF16
     if constexpr (std::is_same_v<Element, Bfloat16>) {
       if (__builtin_cpu_supports("avx512bf16")) found.push_back({"avx512_bf16", attend_line_avx512_bf16});
     }
+#endif
     found.push_back({"avx512", attend_line_avx512});
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
@@ -50,7 +52,8 @@ std::vector<Version<Element>> find_versions() {
 
 template <typename Element>
 const std::vector<Version<Element>>& versions() {
-  static const std::vector<Version<Element>> found = find_versions<Element>();
+  // Never freed, so that threads still running at exit find them.
+  static const auto& found = *new const std::vector<Version<Element>>(find_versions<Element>());
   return found;
 }
 

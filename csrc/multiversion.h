@@ -18,6 +18,13 @@
 #define CROWD_X86_VERSIONS 0
 #endif
 
+// Clang knows AVX-512-BF16 from version 9 on, which Apple calls 12, and GCC from 10 on.
+#if CROWD_X86_VERSIONS && (__clang_major__ >= 12 || (!defined(__clang__) && __GNUC__ >= 10))
+#define CROWD_X86_BF16 1
+#else
+#define CROWD_X86_BF16 0
+#endif
+
 // Not under ThreadSanitizer: the choice is made before it is ready to look on.
 // GCC knows these names from version 12 on.
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && __GNUC__ >= 12 && \

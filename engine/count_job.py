@@ -51,8 +51,8 @@ class CountPlan:
 
     @property
     def has_spread(self) -> bool:
-        """Whether the spread says how sure the map is; one step from noise says nothing about that."""
-        return self.steps > 1 or self.samples > 1 or self.start is not None
+        """Whether the maps have a spread; one step of one sample, from whatever start, has nothing to differ from."""
+        return self.steps > 1 or self.samples > 1
 
 
 class CountJob:

@@ -15,11 +15,20 @@ from pathlib import Path
 import numpy as np
 import pybind11
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "examples" / "pictures" / "images" / "pedestrians.jpg"
 # The environment's own tools before the system's; CMake itself looks in PATH only.
 TOOLS = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+PYTHON_OF_VENV = Path("Scripts/python.exe" if os.name == "nt" else "bin/python")
+# The second is the first in Latin-1, which Linux alone takes for a name.
+FOLDERS = [
+    pytest.param("josé", id="utf-8"),
+    pytest.param(
+        os.fsdecode(b"jos\xe9"), id="latin-1", marks=pytest.mark.skipif(sys.platform != "linux", reason="not a name")
+    ),
+]
 
 
 def _try(*command: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -107,8 +116,31 @@ def test_file_names_may_be_any_bytes(examples: Path, tmp_path: Path) -> None:
     assert b"caf\\udce9/missing.jpg" in done.stderr or b"caf\xe9/missing.jpg" in done.stderr
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_environments_may_lie_anywhere(folder: str, examples: Path, empty_environment: Path, tmp_path: Path) -> None:
+    venv = shutil.copytree(empty_environment, tmp_path / folder, symlinks=True)
+    for arguments, active in (([venv / PYTHON_OF_VENV], "/not/looked/at"), ([], str(venv))):
+        done = _try(examples / "count_picture", PICTURE, *arguments, PYTHONPATH="", VIRTUAL_ENV=active)
+        assert done.returncode == 1
+        assert done.stderr.startswith("ModuleNotFoundError: crowd-engine is not installed for Python")
+        assert folder.encode(errors="backslashreplace").decode() in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are wide text there")
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_second_counter_finds_the_first_ones_environment(
+    folder: str, built: Path, empty_environment: Path, tmp_path: Path
+) -> None:
+    """The library's own test, which makes several, in an environment that has the engine by way of PYTHONPATH."""
+    venv = shutil.copytree(empty_environment, tmp_path / folder, symlinks=True)
+    picture = tmp_path / "picture.ppm"
+    Image.open(PICTURE).crop((300, 100, 428, 228)).save(picture)
+    program = built / "csrc" / "tests" / "counter_test"
+    _run(program, picture, venv / PYTHON_OF_VENV, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+
+
 def test_the_named_or_active_environment_is_used(examples: Path, empty_environment: Path) -> None:
-    python = empty_environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    python = empty_environment / PYTHON_OF_VENV
     named = _try(examples / "count_picture", PICTURE, python, PYTHONPATH="", VIRTUAL_ENV="/not/looked/at")
     active = _try(examples / "count_picture", PICTURE, PYTHONPATH="", VIRTUAL_ENV=str(empty_environment))
     for done in (named, active):

@@ -129,6 +129,7 @@ def test_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("photo.jpg", "a.jpg", "b.jpg"):
         picture.save(tmp_path / name)
     write_video(tmp_path / "match.mp4", [np.asarray(picture)] * 2)
+    (tmp_path / "zones.json").write_text(blocks(README, "json")[0])
     monkeypatch.chdir(tmp_path)
     found: dict[str, object] = {}
     for source in blocks(README, "python"):

@@ -38,13 +38,6 @@ py::object to_file_name(const std::string& name) {
   return py::reinterpret_steal<py::object>(text);
 }
 
-// UTF-8, whatever the text holds: file names that are not UTF-8 are no proper Unicode in Python.
-std::string to_utf8(const py::str& text) {
-  PyObject* bytes = PyUnicode_AsEncodedString(text.ptr(), "utf-8", "backslashreplace");
-  if (bytes == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::bytes>(bytes);
-}
-
 py::dict to_zones(const std::map<std::string, std::vector<Point>>& zones) {
   py::dict polygons;
   for (const auto& [name, corners] : zones) {
@@ -86,6 +79,18 @@ py::object to_path(const std::filesystem::path& path) {
 #else
   return to_file_name(path.native());
 #endif
+}
+
+std::string to_file_bytes(const py::object& text) {
+  PyObject* bytes = PyUnicode_EncodeFSDefault(text.ptr());
+  if (bytes == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::bytes>(bytes);
+}
+
+std::string to_utf8(const py::str& text) {
+  PyObject* bytes = PyUnicode_AsEncodedString(text.ptr(), "utf-8", "backslashreplace");
+  if (bytes == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::bytes>(bytes);
 }
 
 py::array to_array(const Image& image) {

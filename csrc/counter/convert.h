@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <filesystem>
+#include <string>
 
 #include "crowd/counter.h"
 
@@ -18,6 +19,12 @@ pybind11::dict to_arguments(const CountOptions& options);
 
 // What Python calls a file: text, or on Windows wide text, that opens it, even where its name is not UTF-8.
 pybind11::object to_path(const std::filesystem::path& path);
+
+// The bytes that name a file, of Python's text for them: what to_path() makes text of.
+std::string to_file_bytes(const pybind11::object& text);
+
+// UTF-8, whatever the text holds: file names that are not UTF-8 are no proper Unicode in Python.
+std::string to_utf8(const pybind11::str& text);
 
 // A NumPy array on the picture's own memory: uint8 [H, W, C], read-only.
 pybind11::array to_array(const Image& image);

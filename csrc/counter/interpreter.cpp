@@ -8,6 +8,7 @@
 #include <mutex>
 #include <system_error>
 
+#include "convert.h"
 #include "crowd/counter.h"
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -30,7 +31,12 @@ constexpr const char* kPythonOfVenv = "bin/python";
 #endif
 
 // Not resolved: python of a virtual environment is a link to one that knows nothing of it.
-fs::path plain(const fs::path& path) { return fs::absolute(path).lexically_normal(); }
+fs::path plain(const fs::path& path) {
+  // There is no absolute path for an empty one, nor within a folder that is gone.
+  std::error_code none;
+  const fs::path absolute = fs::absolute(path, none);
+  return (none ? path : absolute).lexically_normal();
+}
 
 // Empty: Python's own rule.
 fs::path choose_python(const std::string& python) {
@@ -59,6 +65,24 @@ void publish_python_symbols() {
 #endif
 }
 
+Error does_not_start(const std::string& reason) {
+  return Error("EngineError",
+               "Python " PY_VERSION " does not start (" + reason +
+                   "); check PYTHONHOME, and that Options::python or VIRTUAL_ENV is of this version");
+}
+
+void set_path(PyConfig& config, wchar_t*& field, const fs::path& path) {
+#ifdef _WIN32
+  const PyStatus status = PyConfig_SetString(&config, &field, path.c_str());
+#else
+  // Python's own decoding, which takes any bytes. Not path.wstring(): libstdc++'s takes ASCII alone.
+  const PyStatus status = PyConfig_SetBytesString(&config, &field, path.c_str());
+#endif
+  if (PyStatus_Exception(status) == 0) return;
+  PyConfig_Clear(&config);
+  throw does_not_start(status.err_msg != nullptr ? status.err_msg : "no reason given");
+}
+
 void initialize(const fs::path& python) {
   publish_python_symbols();
   PyConfig config;
@@ -67,28 +91,36 @@ void initialize(const fs::path& python) {
   // Ctrl-C stays with the program.
   config.install_signal_handlers = 0;
   if (!python.empty()) {
-    const std::wstring name = python.wstring();
-    PyConfig_SetString(&config, &config.program_name, name.c_str());
-    PyConfig_SetString(&config, &config.executable, name.c_str());
+    set_path(config, config.program_name, python);
+    set_path(config, config.executable, python);
   }
   try {
     py::initialize_interpreter(&config, 0, nullptr, /*add_program_dir_to_path=*/false);
   } catch (const std::exception& error) {
-    throw Error("EngineError",
-                std::string("Python " PY_VERSION " does not start (") + error.what() +
-                    "); check PYTHONHOME, and that Options::python or VIRTUAL_ENV is of this version");
+    throw does_not_start(error.what());
   }
   // Never ended: at exit other threads may be counting, and what they hold would outlive it.
   PyEval_SaveThread();
 }
 
+// The file that this process's Python was started as; empty where a host's does not say.
+std::string running_python() {
+  const GilLock lock;
+  try {
+    const py::object executable = py::module_::import("sys").attr("executable");
+    return py::isinstance<py::str>(executable) ? to_file_bytes(executable) : "";
+  } catch (const py::error_already_set& error) {
+    throw to_error(error);
+  }
+}
+
 // A host's interpreter, or that of an earlier counter, cannot be exchanged for another.
 void require_same_python(const std::string& python) {
   if (python.empty()) return;
-  const GilLock lock;
-  const std::string running = py::str(py::module_::import("sys").attr("executable"));
+  const std::string running = running_python();
   if (plain(running) != plain(python)) {
-    throw Error("ConfigError", "Options::python is " + python + ", but this process runs " + running +
+    throw Error("ConfigError", "Options::python is " + python + ", but this process runs " +
+                                   (running.empty() ? "a Python of unknown place" : running) +
                                    " already, and can run no other; leave Options::python empty");
   }
 }

@@ -42,7 +42,8 @@ class WarmStart:
     """Plans the count of each frame of one stream.
 
     The heads found in the frame before are drawn as the map that the network learned, noised to ``t`` and denoised in
-    one step. The frame's own map would not do: whatever it has between a head and nothing grows from frame to frame.
+    one step, which leaves no uncertainty unless there are several samples. The frame's own map would not do: whatever
+    it has between a head and nothing grows from frame to frame.
 
     Args:
         plan: of a cold start.

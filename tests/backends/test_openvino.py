@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -155,6 +156,76 @@ def test_after_a_failure_within_openvino_nothing_is_counted(mode, monkeypatch) -
             counter.count(PICTURES[0])
     with _counter(performance=mode, cpu_threads=2) as counter:
         assert _same(counter.count(PICTURES[0]), expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("has_started", [True, False])
+def test_an_interrupted_inference_is_waited_for(has_started, mode, monkeypatch) -> None:
+    """Ctrl-C may come right after it starts, or before."""
+    request = network.ov.InferRequest
+    start, wait, waited = request.start_async, request.wait, []
+
+    def interrupted(self, *arguments):
+        if has_started:
+            start(self, *arguments)
+        raise KeyboardInterrupt
+
+    def watched(self):
+        wait(self)
+        waited.append(self)
+
+    with _counter(performance=mode, cpu_threads=2) as counter:
+        with monkeypatch.context() as patch:
+            patch.setattr(request, "start_async", interrupted)
+            patch.setattr(request, "wait", watched)
+            with pytest.raises(KeyboardInterrupt):
+                counter.count(PICTURES[0])
+        assert len(waited) == 1
+        result = counter.count(PICTURES[0])
+    with _counter(performance=mode, cpu_threads=2) as counter:
+        assert _same(result, counter.count(PICTURES[0]))
+
+
+def test_an_array_that_an_interrupt_replaced_is_handed_over_again() -> None:
+    old, new, tensors = np.zeros(1, np.float32), np.ones(1, np.float32), {}
+
+    def set_tensor(name, tensor):
+        tensors[name] = tensor
+        if tensor.data[0] == 1:
+            raise KeyboardInterrupt
+
+    request = SimpleNamespace(set_tensor=set_tensor, start_async=lambda: None, wait=lambda: None)
+    model, stage = SimpleNamespace(create_infer_request=lambda: request), SimpleNamespace(inputs="x", outputs="")
+    bound = network._Bound(model, stage)
+    bound([old])
+    with pytest.raises(KeyboardInterrupt):
+        bound([new])
+    bound([old])
+    assert tensors["x"].data[0] == 0
+
+
+def test_after_a_size_that_cannot_be_compiled_other_pictures_are_counted(monkeypatch) -> None:
+    """The message is that of the failure, and nothing else is lost."""
+
+    def failing(*_):
+        raise RuntimeError("Exception from core.cpp:109:\nno memory\n")
+
+    with _counter(performance="latency", cpu_threads=2) as counter:
+        expected = counter.count(PICTURES[0])
+        with monkeypatch.context() as patch:
+            patch.setattr(models.ov.Core, "compile_model", failing)
+            with pytest.raises(BackendError, match=r"(?s)^OpenVINO cannot compile .*encoder\.0.*no memory"):
+                counter.count(PICTURES[2])
+            assert _same(counter.count(PICTURES[0]), expected)
+        assert counter.count(PICTURES[2]).image_size == (65, 70)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_more_cores_than_the_kernels_take(mode, monkeypatch) -> None:
+    monkeypatch.setattr(backend, "count_cores", lambda: 1500)
+    with _counter(performance=mode) as counter:
+        assert counter.parallel == (1024 if mode == "throughput" else 1)
+        assert counter.count(PICTURES[0]).image_size == (130, 100)
 
 
 def test_closing_does_not_wait_for_ever_for_a_slow_count(monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,18 @@ import pytest
 from PIL import Image
 
 import engine
+from engine import _core, count_job
 from engine.backends.base import Backend, Start
+from engine.config import CountingRule, ModelConfig
+from engine.count_job import CountJob, CountPlan
 from engine.errors import BackendError
 from engine.head_map import head_map
+from engine.maps import TileMaps
 from engine.sampler import initial_noise
 from engine.schedule import alpha_sigma
+from engine.stopwatch import Stopwatch
 from engine.stream.warm_start import WarmSettings, WarmStart, plan_warm_start
+from engine.zones.layout import ZoneLayout
 
 PICTURE = Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pedestrians.jpg"
 
@@ -163,6 +170,32 @@ def test_several_samples_start_from_noises_of_their_own(counter, street) -> None
     *_, warm = counter.stream([street] * 2, warm_start=True, samples=2)
     assert warm.warm
     assert warm.result.uncertainty.any()
+
+
+def test_one_warm_step_claims_no_more_than_one_cold_one() -> None:
+    """Neither has a spread: both intervals hold all that may be heads, of these at least one and at most three."""
+    heatmap, density = np.zeros((32, 32), np.float32), np.zeros((8, 8), np.float32)
+    heatmap[[4, 12, 20], 16] = 0.9, 0.4, 0.3
+    density[0, 0] = 2
+    bundle: Any = SimpleNamespace(model=ModelConfig(), rule=lambda _: CountingRule(low=0.2, high=0.6))
+    backend: Any = SimpleNamespace(find_peaks=_core.find_peaks)
+    cold = CountPlan(bundle, steps=1, samples=1, seed=0, zones=ZoneLayout())
+    for plan in (cold, replace(cold, start=Start(heatmap, 0.8), rule_steps=3)):
+        job = CountJob(np.zeros((64, 64, 3), np.uint8), plan, Stopwatch())
+        assert job.paste(TileMaps(heatmap, np.zeros_like(heatmap), density))
+        result = job.finish(backend)
+        assert (result.count, result.interval) == (2, (1, 3))
+
+
+def test_a_warm_frame_has_no_spread_to_be_sure_by(counter, street, monkeypatch) -> None:
+    told, count_heads = [], count_job.count_heads
+    monkeypatch.setattr(
+        count_job, "count_heads", lambda maps, *rest: (told.append(maps.has_spread), count_heads(maps, *rest))[1]
+    )
+    _, warm = counter.stream([street] * 2, warm_start=True)
+    assert warm.warm
+    assert not warm.result.uncertainty.any()
+    assert told == [counter._bundle.default_steps > 1, False]
 
 
 def test_a_backend_that_starts_cold_says_so(counter) -> None:

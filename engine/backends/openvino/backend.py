@@ -42,6 +42,8 @@ _PRECISIONS = ("float32", "bfloat16", "int8")
 _X86 = ("x86_64", "amd64")
 # Larger pictures take the model for all sizes: a request made for one size holds some 250 bytes a pixel.
 _MOST_SIZED_PIXELS = 1 << 22
+# The kernels take no more.
+_MOST_THREADS = 1024
 # Seconds that closing waits for each picture that other threads are counting.
 _FAREWELL = 10.0
 
@@ -64,7 +66,7 @@ class OpenVINOBackend(Backend):
         core = ov.Core()
         native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.compute_type = _resolve_type(bundle, config.compute_type, native)
-        cores = config.cpu_threads or count_cores()
+        cores = config.cpu_threads or min(count_cores(), _MOST_THREADS)
         self.parallel = cores if config.performance == "throughput" else 1
         self._threads = cores // self.parallel
         self._sized = config.performance == "latency"
@@ -122,6 +124,9 @@ class OpenVINOBackend(Backend):
             lane.whole = request.threshold is not None
             try:
                 maps = super().infer(image, request, clock)
+            except EngineError:
+                # No model for this size could be compiled: what ran until then ran well, and other sizes may do.
+                raise
             except (RuntimeError, MemoryError) as error:
                 # The message is in the last line; above it are places in OpenVINO's sources.
                 self._failure = (str(error).strip().splitlines() or ["no memory"])[-1]

@@ -99,6 +99,8 @@ class _Bound:
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         for i, (name, array) in enumerate(zip(self._names, arrays, strict=True)):
             if array is not self._arrays[i]:
+                # Ctrl-C may come before the new array is noted: the old one is not the request's any more.
+                self._arrays[i] = None
                 self._request.set_tensor(name, _tensor(array))
                 self._arrays[i] = array
         _run(self._request)
@@ -135,8 +137,12 @@ class _Attention:
 def _run(request: ov.InferRequest) -> None:
     # Not infer(): that returns as if all were well when a model of one thread finds no memory, and leaves the outputs
     # of the picture before.
-    request.start_async()
-    request.wait()
+    try:
+        request.start_async()
+    finally:
+        # Also after Ctrl-C: an inference that goes on would read memory that others write, or that is freed. One that
+        # never started is not waited for.
+        request.wait()
 
 
 def to_bfloat16(array: np.ndarray) -> np.ndarray:
