@@ -55,7 +55,7 @@ class AugmentConfig:
 
     def empty_size(self, size: int) -> int:
         """Pixels per side of a synthetic picture that a crop of ``size`` pixels always fits into."""
-        least = math.exp(math.log(self.scale[0]) + min(0.0, *(-abs(math.log(a)) / 2 for a in self.aspect)))
+        least = self.scale[0] * min(self.aspect[0], 1 / self.aspect[1]) ** 0.5
         return math.ceil(size / min(least, 1.0))
 
 

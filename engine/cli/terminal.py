@@ -7,15 +7,16 @@ import sys
 
 
 class Status(enum.IntEnum):
-    """Exit status; 130, 141 and 143 are what a shell reports of programs that SIGINT, SIGPIPE and SIGTERM ended."""
+    """Exit status; 130 and 141 are what a shell reports of a program that ended by SIGINT and by SIGPIPE.
+
+    :func:`engine.cli.run` makes 143 of 130 where it was SIGTERM.
+    """
 
     OK = 0
     FAILED = 1
     USAGE = 2
     INTERRUPTED = 130
     PIPE_CLOSED = 141
-    # In place of INTERRUPTED, by engine.cli.run.
-    TERMINATED = 143
 
 
 def printable(text: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,12 +50,12 @@ class StreamOptions:
         if self.fps is not None:
             _check_positive("fps", self.fps)
         _check_positive("timeout", self.patience.timeout)
-        _check_positive("give_up", self.patience.give_up, "or math.inf")
+        _check_positive("give_up", self.patience.give_up, may_be_infinite=True)
 
 
-def _check_positive(name: str, value: Any, or_infinite: str = "") -> None:
-    if not isinstance(value, (int, float)) or not 0 < value <= (math.inf if or_infinite else sys.float_info.max):
-        raise ConfigError(f"{name} must be a positive number{or_infinite and ' ' + or_infinite}, got {value!r}")
+def _check_positive(name: str, value: Any, may_be_infinite: bool = False) -> None:
+    if not isinstance(value, (int, float)) or not value > 0 or (value == math.inf and not may_be_infinite):
+        raise ConfigError(f"{name} must be a positive number, got {value!r}")
 
 
 def open_source(source: Any, options: StreamOptions, take: Take = load_image) -> Source:

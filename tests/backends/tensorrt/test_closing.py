@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from backends.tensorrt.blobs import picture, same
+from closing import close_while_counting
 
 import engine
 from engine.backends.cuda import double_buffer
@@ -23,30 +24,11 @@ from engine.errors import CLOSED, EngineError
 
 def test_closing_waits_for_what_other_threads_count(machine) -> None:
     """Each thread gets whole results, or that the counter is closed."""
-    image = picture(64, 64)
-    counter, started, seen = machine().counter(), threading.Barrier(4), []
+    image, counter = picture(64, 64), machine().counter()
     expected = counter.count(image)
-
-    def count() -> None:
-        started.wait()
-        try:
-            while True:
-                seen.append(counter.count(image))
-        except BaseException as error:
-            seen.append(error)
-
-    threads = [threading.Thread(target=count) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    started.wait()
-    while not seen:
-        time.sleep(0.01)
-    counter.close()
-    for thread in threads:
-        thread.join()
-    errors = [x for x in seen if not isinstance(x, engine.CountResult)]
-    assert [(type(x), str(x)) for x in errors] == [(EngineError, CLOSED)] * 3
-    assert all(same(x, expected) for x in seen if isinstance(x, engine.CountResult))
+    results = close_while_counting(counter, image)
+    assert results
+    assert all(same(x, expected) for x in results)
 
 
 @pytest.fixture
