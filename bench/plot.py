@@ -1,4 +1,4 @@
-"""Draws the figures of the README from a result file: ``python bench/plot.py [bench/results/cpu.json]``."""
+"""Draws the figures of docs/benchmarks.md from a result file: ``python bench/plot.py [bench/results/cpu.json]``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
-from suite.accuracy import PEERS
+from suite.accuracy import PEERS, TEST
 from suite.results import Results, Row, read
 from suite.summary import SCALING, size_of
 
@@ -56,15 +56,22 @@ def draw_errors(results: Results) -> Any:
     axes[0].set_ylabel("mean absolute error (people)")
     for label, marker in _MARKERS.items():
         axes[0].plot([], [], marker, color=_THEIRS, label=label)
-    axes[0].plot([], [], "*-", color=_OURS, label="crowd-engine, by steps")
+    axes[0].plot([], [], "*-", color=_OURS, label="crowd-engine, by number of steps")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8, frameon=False)
     width, height = rows[0].width, rows[0].height
     figure.supxlabel(
         f"{width}x{height} pixels. Others: the network alone, random weights; errors as published, on the test sets.\n"
-        f"Ours: the whole count; errors in float32, on held-out training pictures. {_caption(results)}",
+        f"Ours: the whole count; errors in float32, {_origin(rows)}. {_caption(results)}",
         fontsize=7,
     )
     return figure
+
+
+def _origin(rows: Sequence[Row]) -> str:
+    """On which pictures our errors were measured."""
+    splits = {row.split for row in rows if row.split}
+    assert len(splits) <= 1, "errors of two splits in one plot"
+    return "on the test sets, measured once" if splits == {TEST} else "on held-out training pictures"
 
 
 def _network(axis: Any, name: str, rows: Sequence[Row], column: str) -> None:
@@ -76,8 +83,8 @@ def _network(axis: Any, name: str, rows: Sequence[Row], column: str) -> None:
         how, place = row.way.partition(", ")[2], (row.p50, getattr(row, column))
         axis.plot(*place, "*" if ours else _MARKERS[how], color=colour, ms=11 if ours else 6)
         if ours or row is rows[0]:
-            text, shift = (how.split()[0], (0, 7)) if ours else (name, (7, -2.5))
-            side = "center" if ours else "left"
+            text, shift = (how.split()[0], (0, 7)) if ours and len(rows) > 1 else (name, (7, -2.5))
+            side = "center" if ours and len(rows) > 1 else "left"
             axis.annotate(text, place, xytext=shift, textcoords="offset points", ha=side, fontsize=7)
 
 
@@ -199,7 +206,7 @@ def _caption(results: Results) -> str:
 
 
 def table(results: Results) -> str:
-    """The README's table in Markdown: errors and times by the number of steps."""
+    """Our errors and times by the number of steps, as a table in Markdown."""
     lines = ["| steps | MAE A | MAE B | ms |", "|---|---|---|---|"]
     for row in results.find(PEERS):
         if row.way.startswith("crowd-engine"):

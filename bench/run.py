@@ -1,7 +1,7 @@
-"""The times and mean errors that the README shows, in one command: ``python bench/run.py [--data SHANGHAITECH]``.
+"""The times and mean errors of docs/benchmarks.md, in one command: ``python bench/run.py [--data SHANGHAITECH]``.
 
-Measures our errors (with --data: the folder of ShanghaiTech, validation pictures), runs the suite, draws the plots and
-prints the README's table. Results go to bench/results/.
+Measures our errors (with --data: the folder of ShanghaiTech, held-out pictures), runs the suite, draws the plots and
+prints a table of ours. Results go to bench/results/.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from suite.results import read, write
 from engine.bundle import load_bundle
 
 _ROOT = Path(__file__).parents[1]
-# As README says: seen neither in training nor in calibration.
+# As docs/benchmarks.md says: seen neither in training nor in calibration.
 _VALIDATION_DIGIT = "0"
 _STEPS = ("1", "2", "3")
 # The model's errors, not those of a machine's default type.
@@ -30,12 +30,13 @@ def main() -> int:
     """Run the command line; the exit status is that of the first part that failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="ShanghaiTech's folder; without it the errors measured last are used")
-    parser.add_argument("--errors", action="store_true", help="measure the errors of new weights alone; keep the times")
+    errors = "renew the errors alone (of --data, or those that were measured last); keep the times"
+    parser.add_argument("--errors", action="store_true", help=errors)
     parser.add_argument("--quick", action="store_true", help="the suite's checks alone, without errors and plots")
     parser.add_argument("--results", type=Path, default=_ROOT / "bench" / "results" / "cpu.json")
     options = parser.parse_args()
-    if options.errors and (options.quick or not options.data):
-        parser.error("--errors needs --data, and is the opposite of --quick")
+    if options.errors and options.quick:
+        parser.error("--errors is the opposite of --quick")
     options.results = options.results.resolve()
     if options.quick:
         return _suite(["--quick"])

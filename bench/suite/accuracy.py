@@ -1,4 +1,4 @@
-"""Our own errors on ShanghaiTech, measured by ``crowd eval --json``."""
+"""Our own errors on ShanghaiTech: measured by ``crowd eval --json``, or on the test split, where those are known."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from suite.results import Row
 
 # Summary of the last evaluation, beside the result files.
 FILE = Path(__file__).parents[1] / "results" / "accuracy.json"
+
+# Where errors come from: the test split, measured once after the weights were chosen, or held-out training pictures.
+TEST, HELD_OUT = "test", "held-out"
+_UNKNOWN = {"mae_a": None, "mae_b": None, "split": None}
 
 # Group of the rows that hold crowd counters beside each other, ours by number of steps.
 PEERS = "crowd counter"
@@ -42,26 +46,30 @@ def summarise(rows: list[dict[str, Any]], bundle: Bundle) -> dict[str, Any]:
     return {"model": bundle.digest, "name": bundle.name, "steps": steps}
 
 
-def with_errors(rows: list[Row], errors: Mapping[int, Mapping[str, float]]) -> list[Row]:
-    """``rows`` with these errors, by steps and part, in ours of :mod:`suite.peers`; all others stay as they are."""
+def with_errors(rows: list[Row], errors: Mapping[int, Mapping[str, Any]]) -> list[Row]:
+    """``rows`` with these errors (:func:`our_errors`) in ours of :mod:`suite.peers`; all others stay as they are."""
 
     def renewed(row: Row) -> Row:
         if row.group != PEERS or row.steps is None:
             return row
-        measured = errors.get(row.steps, {})
-        return replace(row, mae_a=measured.get("A"), mae_b=measured.get("B"))
+        return replace(row, **errors.get(row.steps, _UNKNOWN))
 
     return [renewed(row) for row in rows]
 
 
-def our_errors(bundle: Bundle, file: Path = FILE) -> dict[int, dict[str, float]]:
-    """Mean absolute error by steps and part, if ``file`` was measured with this very model; else empty."""
+def our_errors(bundle: Bundle, file: Path = FILE) -> dict[int, dict[str, Any]]:
+    """The columns "mae_a", "mae_b" and "split" by number of steps, if ``file`` is of this very model; else empty.
+
+    Errors of the test split stand in ``file`` under "test", put there by hand; they come before those under "steps",
+    and the two are never mixed. A new measurement of "steps" leaves them out, as new weights need new ones.
+    """
     data = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"model": None}
     if data["model"] != bundle.digest:
         return {}
+    split, measured = (TEST, data["test"]) if "test" in data else (HELD_OUT, data["steps"])
     return {
-        int(number): {part: float(figures["mae"]) for part, figures in parts.items()}
-        for number, parts in data["steps"].items()
+        int(number): {**_UNKNOWN, "split": split, **{f"mae_{part.lower()}": parts[part]["mae"] for part in parts}}
+        for number, parts in measured.items()
     }
 
 

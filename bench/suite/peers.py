@@ -69,8 +69,7 @@ def peer_group(plan: Plan, size: tuple[int, int]) -> Group:
         if name in PUBLISHED:
             return {"mae_a": PUBLISHED[name].mae_a, "mae_b": PUBLISHED[name].mae_b}
         steps = int(how.split()[0])
-        measured = errors.get(steps, {})
-        return {"steps": steps, "mae_a": measured.get("A"), "mae_b": measured.get("B")}
+        return {"steps": steps, **errors.get(steps, {})}
 
     labels = peer_case(plan).labels
     ways = {label: functools.partial(make, label) for label in labels}

@@ -32,6 +32,7 @@ class Row:
         gflops, gbps, roof: GFLOP/s, GB/s, and the share in per cent of what this machine could do at most.
         count: people found, before it was timed.
         mae_a, mae_b: mean absolute error on ShanghaiTech's parts; of others as published, of ours as measured.
+        split: the pictures that ours were measured on: "test" or "held-out" (training pictures kept out of training).
     """
 
     group: str
@@ -55,6 +56,7 @@ class Row:
     count: int | None = None
     mae_a: float | None = None
     mae_b: float | None = None
+    split: str | None = None
 
     @property
     def key(self) -> tuple[str, str, str, str]:

@@ -116,7 +116,10 @@ def test_errors_come_from_the_rows_of_eval(tmp_path):
     assert "private" not in json.dumps(summary)
     file = tmp_path / "accuracy.json"
     file.write_text(json.dumps(summary))
-    assert our_errors(bundle, file) == {3: {"A": 7.0}, 1: {"B": 0.0}}
+    assert our_errors(bundle, file) == {
+        3: {"mae_a": 7.0, "mae_b": None, "split": "held-out"},
+        1: {"mae_a": None, "mae_b": 0.0, "split": "held-out"},
+    }
     # Measured with another model: not ours.
     assert our_errors(SimpleNamespace(digest="d2"), file) == {}
 
@@ -129,8 +132,18 @@ def test_errors_measured_anew_replace_ours_alone():
     one = row(PEERS, "ours, 1 step", steps=1, mae_a=91.0, mae_b=21.0)
     other = row(PEERS, "CSRNet, torch float32", mae_a=68.2, mae_b=10.6)
     count = row("count", "openvino int8", steps=3)
-    renewed = with_errors([ours, one, other, count], {3: {"A": 80.0, "B": 12.0}})
-    assert renewed == [replace(ours, mae_a=80.0, mae_b=12.0), replace(one, mae_a=None, mae_b=None), other, count]
+    renewed = with_errors([ours, one, other, count], {3: {"mae_a": 80.0, "mae_b": 12.0, "split": "test"}})
+    measured = replace(ours, mae_a=80.0, mae_b=12.0, split="test")
+    assert renewed == [measured, replace(one, mae_a=None, mae_b=None), other, count]
+
+
+def test_errors_of_the_test_split_come_first(tmp_path):
+    bundle = SimpleNamespace(digest="d1", name="m", default_steps=2)
+    summary = summarise([_eval_row("part_A", steps, 10, 4) for steps in (1, 2)], bundle)
+    file = tmp_path / "accuracy.json"
+    file.write_text(json.dumps({**summary, "test": {"2": {"A": {"mae": 5.0}, "B": {"mae": 1.0}}}}))
+    # One plot has errors of one split: there are none of 1 step.
+    assert our_errors(bundle, file) == {2: {"mae_a": 5.0, "mae_b": 1.0, "split": "test"}}
 
 
 def test_larger_pictures_have_more_people_not_larger_ones():
