@@ -16,7 +16,7 @@ from pathlib import Path
 from suite.accuracy import FILE, our_errors, summarise, with_errors
 from suite.results import read, write
 
-from engine.bundle import load_bundle
+from engine.bundle.bundle import load_bundle
 
 _ROOT = Path(__file__).parents[1]
 # As docs/benchmarks.md says: seen neither in training nor in calibration.

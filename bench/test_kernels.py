@@ -13,7 +13,7 @@ from suite.groups import Case
 from suite.peaks import peaks_group
 from suite.plan import Plan
 
-from engine.bundle import load_bundle
+from engine.bundle.bundle import load_bundle
 
 # Padded pictures, (width, height).
 _PICTURES = ((640, 480), (1024, 768), (1920, 1088))

@@ -26,14 +26,14 @@ import numpy as np
 from tqdm import tqdm
 
 import engine
-from engine.images import load_image
+from engine.dataset.samples import Sample, find_samples
+from engine.evaluation.metrics import localization_scores, match_points
+from engine.image.load import load_image
 from engine.stream.frame import FrameResult
 from engine.stream.opening import StreamOptions, open_source
 from engine.stream.pipeline import CountStream, FrameReader, count_frames
 from engine.stream.sources import PictureSource
 from engine.stream.warm_start import WarmSettings, WarmStart
-from engine.training.dataset import Sample, find_samples
-from engine.training.metrics import localization_scores, match_points
 
 ROOT = Path(__file__).parent.parent
 RADIUS = 8.0

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 import engine
-from engine.training.dataset import Sample, find_samples
+from engine.dataset.samples import Sample, find_samples
 from engine.zones.layout import ZoneLayout
 from engine.zones.members import count_zones
 

@@ -66,8 +66,9 @@ class CountingRule:
             encoder's count; equal values fix it. 0 < low <= high <= 1.
         least, most: quantiles of (true + 5) / (counted + 5) on held-out pictures; 0 < least <= 1 <= most.
             1 and 1 claim nothing.
-        most_haze, most_weak: the largest :func:`engine.counting.haze` and :func:`engine.counting.weak_ratio` of nearly
-            all held-out pictures; beyond them a picture is unlike those. 1 and 1e9 hold for every picture.
+        most_haze, most_weak: the largest :func:`engine.counting.heads.haze` and
+            :func:`engine.counting.heads.weak_ratio` of nearly all held-out pictures; beyond them a picture is
+            unlike those. 1 and 1e9 hold for every picture.
     """
 
     low: float

@@ -11,14 +11,14 @@ import numpy as np
 
 from engine.backends.base import Backend, Request, Start, Work
 from engine.backends.cuda.device_arrays import DeviceImage
-from engine.bundle import Bundle
-from engine.canvas import Canvas
+from engine.bundle.bundle import Bundle
 from engine.config import CountingRule
-from engine.counting import candidate_threshold, count_heads, density_map
-from engine.maps import TileMaps
-from engine.preprocess import Tile, plan_tiles
+from engine.counting.heads import candidate_threshold, count_heads, density_map
+from engine.counting.stitching import Canvas
+from engine.diffusion.latent import TileMaps
+from engine.image.tiles import Tile, plan_tiles
 from engine.result import CountResult
-from engine.stopwatch import Stopwatch
+from engine.system.stopwatch import Stopwatch
 from engine.zones.layout import ZoneLayout
 from engine.zones.members import count_sides, count_zones
 

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from engine.backends.base import Backend, Work, create_backend
-from engine.bundle import load_bundle
+from engine.bundle.bundle import load_bundle
 from engine.config import CounterConfig, check_range
 from engine.count_job import CountJob, CountPlan
 from engine.errors import CLOSED, ConfigError, EngineError
-from engine.images import is_many_pictures
-from engine.ordered_map import ordered_map
-from engine.processes import COUNTING
+from engine.image.load import is_many_pictures
 from engine.result import CountResult
-from engine.stopwatch import Stopwatch
 from engine.stream.live import Patience
 from engine.stream.opening import StreamOptions, open_source
 from engine.stream.pipeline import CountStream, FrameReader, count_frames
 from engine.stream.warm_start import plan_warm_start
+from engine.system.ordered_map import ordered_map
+from engine.system.processes import COUNTING
+from engine.system.stopwatch import Stopwatch
 from engine.zones.inputs import Zones, as_layout
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from engine.drawing.overlay import count_texts, crowding, draw_overlay, heat_of_heads
+from engine.drawing.zones import line_marks, zone_marks
 from engine.errors import ConfigError, EngineError
-from engine.images import load_image
-from engine.overlay import count_texts, crowding, draw_overlay, heat_of_heads
-from engine.zones.drawing import line_marks, zone_marks
+from engine.image.load import load_image
 from engine.zones.layout import ZoneLayout
 from engine.zones.members import zone_interval
 
@@ -113,7 +113,7 @@ class CountResult:
         """Draw the result on its picture.
 
         Args:
-            image: a picture to draw on instead, as :func:`engine.images.load_image` takes (arrays are RGB).
+            image: a picture to draw on instead, as :func:`engine.image.load.load_image` takes (arrays are RGB).
             heatmap: colour the places where people are, the more crowded the brighter (viridis).
             points: a dot on each head.
             uncertainty: colour what the model was unsure of; the two layers share the colours, so this takes

@@ -11,7 +11,7 @@ import pycuda.driver as cuda
 from pycuda import gpuarray
 
 import engine
-from engine.images import load_image
+from engine.image.load import load_image
 
 with engine.CrowdCounter(device="cuda") as counter:
     stream = cuda.Stream()

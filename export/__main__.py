@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from engine.bundle import load_bundle
+from engine.bundle.bundle import load_bundle
+from engine.bundle.cubins import load_cubins
 from engine.config import CountingRule
-from engine.cubins import load_cubins
 from engine.errors import EngineError
 from engine.export.bundle_writer import export_bundle
 from engine.export.typed_onnx import REDUCED_TYPES
@@ -148,7 +148,7 @@ def _export(words: list[str]) -> int:
 def _verify(words: list[str]) -> int:
     # Verifying needs the runtimes as well; exporting does not.
     from engine.export.verify import verify_bundle
-    from engine.images import load_image
+    from engine.image.load import load_image
 
     options = build_verify_parser().parse_args(words)
     named = [tuple(x.split(":", 1)) if ":" in x else (x, "float32") for x in options.backend or ["openvino"]]
@@ -159,8 +159,8 @@ def _verify(words: list[str]) -> int:
 
 
 def _quantize(words: list[str]) -> int:
+    from engine.dataset.samples import find_samples
     from engine.export.quantize import choose_pictures, quantize_bundle
-    from engine.training.dataset import find_samples
 
     options = build_quantize_parser().parse_args(words)
     pictures = choose_pictures(find_samples(options.data, "train"), options.exclude, options.pictures)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import onnx
 
-from engine.bundle import WEIGHTS_FILE, ProgramSpec, SegmentStage, write_manifest
+from engine.bundle.bundle import WEIGHTS_FILE, ProgramSpec, SegmentStage, write_manifest
 from engine.config import CountingRule
 from engine.errors import ConfigError
 from engine.export.checkpoint import Checkpoint, load_checkpoint

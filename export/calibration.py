@@ -9,13 +9,13 @@ import onnx
 import onnxruntime
 
 from engine import _core
-from engine.bundle import Bundle
-from engine.counting import HeadMaps, count_heads
+from engine.bundle.bundle import Bundle
+from engine.counting.heads import HeadMaps, count_heads
+from engine.diffusion.latent import head_maps
+from engine.diffusion.sampler import Latents, denoise, initial_noise
 from engine.errors import BundleError
 from engine.export.quantized_onnx import LEVELS, convolutions, round_to_int8
-from engine.maps import head_maps
-from engine.preprocess import to_input
-from engine.sampler import Latents, denoise, initial_noise
+from engine.image.tiles import to_input
 
 Arrays = Mapping[str, np.ndarray]
 # Called with a program's name and everything that its convolutions read in one run.
@@ -95,7 +95,7 @@ class GraphRunner:
         return len(count_heads(maps, self._bundle.rule(steps), _core.find_peaks).points)
 
     def decode(self, features: np.ndarray, x_t: np.ndarray, t: float) -> np.ndarray:
-        """One denoising step, as :func:`engine.sampler.denoise` calls it."""
+        """One denoising step, as :func:`engine.diffusion.sampler.denoise` calls it."""
         return self._run("decoder", {"features": features, "x_t": x_t, "t": np.array([t], np.float32)})["x_0"]
 
     def ddim_update(

@@ -13,8 +13,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from engine.bundle import Bundle, add_files, load_bundle
-from engine.cubins import CUBINS_FILE, pack_cubins
+from engine.bundle.bundle import Bundle, add_files, load_bundle
+from engine.bundle.cubins import CUBINS_FILE, pack_cubins
 from engine.errors import ConfigError
 from engine.export.gpu_kernels import KernelBuild, kernel_builds
 
@@ -29,7 +29,7 @@ _MACHINE = 190
 
 @dataclass(frozen=True)
 class CompiledKernel:
-    """A cubin, and what launching it needs: an entry of :class:`engine.cubins.Cubins`."""
+    """A cubin, and what launching it needs: an entry of :class:`engine.bundle.cubins.Cubins`."""
 
     entry: dict[str, Any]
     cubin: bytes

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.bundle import Bundle, KernelStage, SplitStage
+from engine.bundle.bundle import Bundle, KernelStage, SplitStage
 from engine.config import FEATURE_STRIDE
 from engine.errors import ConfigError
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import helper, numpy_helper
 
-from engine.bundle import KernelStage, SegmentStage, SplitStage, Stage
+from engine.bundle.bundle import KernelStage, SegmentStage, SplitStage, Stage
 from engine.export.attention_function import KERNEL, OPSET
 
 

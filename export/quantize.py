@@ -20,14 +20,14 @@ from onnx.external_data_helper import load_external_data_for_model
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
-from engine.bundle import WEIGHTS_FILE, Bundle, SegmentStage, add_files, load_bundle
+from engine.bundle.bundle import WEIGHTS_FILE, Bundle, SegmentStage, add_files, load_bundle
+from engine.dataset.samples import Sample
 from engine.errors import ConfigError
 from engine.export.calibration import GraphRunner, calibrate, channel_means, session
 from engine.export.quantized_onnx import QuantizedWeight, convolutions, quantize_weight, quantized_graph
 from engine.export.typed_onnx import typed_name
 from engine.export.weights import external, weight_spans
-from engine.images import load_image
-from engine.training.dataset import Sample
+from engine.image.load import load_image
 
 INT8 = "int8"
 INT8_WEIGHTS_FILE = "weights.int8.safetensors"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.backends.tensorrt.library import ShapeRange, TensorRT, load_tensorrt
-from engine.bundle import SegmentStage, load_bundle
+from engine.bundle.bundle import SegmentStage, load_bundle
 from engine.errors import BundleError
 from engine.export.typed_onnx import REDUCED_TYPES
 

@@ -11,12 +11,12 @@ import onnxruntime
 import torch
 
 from engine.backends.base import create_backend
-from engine.bundle import Bundle, load_bundle
+from engine.bundle.bundle import Bundle, load_bundle
 from engine.config import FEATURE_STRIDE, CounterConfig
+from engine.diffusion.sampler import Latents, denoise, initial_noise
+from engine.image.tiles import to_input
 from engine.kernels import reference
 from engine.model.bundle_network import load_bundle_network
-from engine.preprocess import to_input
-from engine.sampler import Latents, denoise, initial_noise
 
 
 class Runner(Protocol):

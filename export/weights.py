@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 from torch import nn
 
-from engine.bundle import WEIGHTS_FILE
+from engine.bundle.bundle import WEIGHTS_FILE
 
 # Larger constants must be weights: they would be stored once in every graph that uses them.
 _INLINE_BYTES = 4096

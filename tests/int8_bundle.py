@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from engine import _core
-from engine.bundle import Bundle, SegmentStage
+from engine.bundle.bundle import Bundle, SegmentStage
 from engine.export.quantize import QuantizeReport
 
 # A limit that every convolution is within.

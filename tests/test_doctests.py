@@ -17,10 +17,10 @@ MODULES = sorted(
 )
 WITH_EXAMPLES = {
     "engine.counter",
-    "engine.counting",
+    "engine.counting.heads",
     "engine.kernels.reference",
-    "engine.preprocess",
-    "engine.schedule",
+    "engine.image.tiles",
+    "engine.diffusion.schedule",
 }
 
 

@@ -18,8 +18,8 @@ from PIL import Image
 import engine
 from engine import errors
 from engine.cli.command import build_parser
+from engine.evaluation.evaluate import Row
 from engine.stream.frame import FrameResult
-from engine.training.evaluate import Row
 from engine.zones.inputs import as_layout
 
 ROOT = Path(__file__).parent.parent

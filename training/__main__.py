@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from engine.config import CountingRule
+from engine.dataset.samples import Sample, find_samples
 from engine.errors import ConfigError, EngineError
 from engine.model.checkpoint import load_network, save_model
 from engine.model.network import CrowdNetwork
@@ -17,7 +18,6 @@ from engine.training.augment import AugmentConfig
 from engine.training.average import average_weights, fit_norms
 from engine.training.calibrate import LEAST_PICTURES, calibrate
 from engine.training.compare import compare_decoders, table
-from engine.training.dataset import Sample, find_samples
 from engine.training.recipe import read_recipe
 from engine.training.smooth import smooth_stem
 from engine.training.start import start_counting, start_model, start_network

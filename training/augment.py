@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from engine.config import FEATURE_STRIDE, PADDING, ModelConfig
-from engine.head_map import head_map
+from engine.diffusion.head_map import head_map
 from engine.training.targets import block_counts
 
 # Blocks of the count target: two cells of the condition map.

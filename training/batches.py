@@ -12,9 +12,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from engine.config import ModelConfig
-from engine.images import load_image
+from engine.dataset.samples import Sample
+from engine.image.load import load_image
 from engine.training.augment import AugmentConfig, random_crop
-from engine.training.dataset import Sample
 from engine.training.negatives import empty_picture
 
 

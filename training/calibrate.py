@@ -12,16 +12,16 @@ import torch
 from tqdm import tqdm
 
 from engine import _core
-from engine.canvas import Canvas
 from engine.config import CountingRule, ModelConfig
-from engine.counting import RATIO_OFFSET, candidate_threshold, haze, weak_ratio
-from engine.images import load_image
-from engine.maps import TileMaps, head_maps
+from engine.counting.heads import RATIO_OFFSET, candidate_threshold, haze, weak_ratio
+from engine.counting.stitching import Canvas
+from engine.dataset.samples import Sample
+from engine.diffusion.latent import TileMaps, head_maps
+from engine.diffusion.sampler import Latents, denoise, initial_noise
+from engine.image.load import load_image
+from engine.image.tiles import Tile, to_input
 from engine.model.denoiser import TorchDenoiser
 from engine.model.network import CrowdNetwork
-from engine.preprocess import Tile, to_input
-from engine.sampler import Latents, denoise, initial_noise
-from engine.training.dataset import Sample
 
 THRESHOLDS = np.round(np.arange(0.10, 0.82, 0.02), 2)
 STEPS = (1, 2, 3, 5, 10)

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from tqdm import trange
 
+from engine.dataset.samples import Sample
 from engine.model.decoder import Decoder
 from engine.model.layers import channels_last
 from engine.model.network import CrowdNetwork
 from engine.model.precision import mixed_precision
 from engine.training.batches import CrowdBatches
 from engine.training.calibrate import fit_rule, read_pictures
-from engine.training.dataset import Sample
 from engine.training.losses import draw_levels, noisy_maps
 from engine.training.train import TrainConfig, make_optimizer
 from engine.training.validate import validate

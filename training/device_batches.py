@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from engine.config import ModelConfig
-from engine.head_map import KERNEL, RADIUS, cells_of
+from engine.dataset.samples import Sample
+from engine.diffusion.head_map import KERNEL, RADIUS, cells_of
 from engine.training.augment import COUNT_STRIDE, AugmentConfig, Crop, draw_crop
 from engine.training.batches import Batches
-from engine.training.dataset import Sample
 from engine.training.negatives import empty_picture
 
 # Pictures without people are made once, on the CPU, where one takes as long as two crops.
@@ -142,7 +142,7 @@ class DeviceBatches(Batches):
         return torch.where(levels < 0, 0.0, colours)
 
     def _head_maps(self, points: list[np.ndarray]) -> Tensor:
-        """:func:`engine.head_map.head_map` of every crop: the largest of 49 shifted copies of the heads' cells."""
+        """:func:`engine.diffusion.head_map.head_map` of every crop: the largest of 49 shifted copies of its cells."""
         cells = self.model.crop_size // self.model.map_stride
         heads = torch.zeros((len(points), cells + 2 * RADIUS, cells + 2 * RADIUS), device=self.device)
         crop, row, column = self._cells(points, cells, self.model.map_stride)

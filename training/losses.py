@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.config import ModelConfig
+from engine.diffusion.schedule import alpha_sigma, ddim_steps
 from engine.model.decoder import Decoder
 from engine.model.network import CrowdNetwork
-from engine.schedule import alpha_sigma, ddim_steps
 from engine.training.augment import COUNT_STRIDE
 
 # Side in pixels of the regions whose heads are counted; crops are whole numbers of them.

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from engine.bundle import MANIFEST_FILE, load_bundle
+from engine.bundle.bundle import MANIFEST_FILE, load_bundle
 from engine.config import CountingRule, ModelConfig
 from engine.model.checkpoint import load_counting, load_network
 from engine.model.layers import ConvNorm, channels_last

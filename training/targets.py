@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.head_map import cells_of
+from engine.diffusion.head_map import cells_of
 
 
 def block_counts(points: np.ndarray, height: int, width: int, stride: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from engine.config import ModelConfig
+from engine.dataset.samples import Sample
 from engine.errors import ConfigError
 from engine.model.checkpoint import load_state, save_whole
 from engine.model.layers import channels_last
@@ -23,7 +24,6 @@ from engine.model.network import CrowdNetwork
 from engine.model.precision import mixed_precision
 from engine.training.augment import AugmentConfig
 from engine.training.batches import Batches, CrowdBatches
-from engine.training.dataset import Sample
 from engine.training.device_batches import DeviceBatches
 from engine.training.logit_limit import limit_logits
 from engine.training.losses import REGION, LossConfig, crowd_loss, draw_levels

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 from engine.config import ModelConfig
-from engine.head_map import head_map
-from engine.images import load_image
+from engine.dataset.samples import Sample
+from engine.diffusion.head_map import head_map
+from engine.diffusion.sampler import initial_noise
+from engine.image.load import load_image
+from engine.image.tiles import to_input
 from engine.model.network import CrowdNetwork
 from engine.model.precision import mixed_precision
-from engine.preprocess import to_input
-from engine.sampler import initial_noise
-from engine.training.dataset import Sample
 from engine.training.losses import LossConfig
 
 

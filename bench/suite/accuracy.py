@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.bundle import Bundle
-from engine.training.metrics import bootstrap_error, count_errors
+from engine.bundle.bundle import Bundle
+from engine.evaluation.metrics import bootstrap_error, count_errors
 from suite.results import Row
 
 # Summary of the last evaluation, beside the result files.

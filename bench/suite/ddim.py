@@ -10,8 +10,8 @@ import numpy as np
 
 from engine import _core
 from engine.cli.timing import Timing
+from engine.diffusion.schedule import ddim_steps
 from engine.kernels import reference
-from engine.schedule import ddim_steps
 from suite.checks import check_close
 from suite.gpu import gpu_ddim
 from suite.groups import Group, Way

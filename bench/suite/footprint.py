@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from engine.bundle import load_bundle
+from engine.bundle.bundle import load_bundle
 from engine.cli.timing import Timing
 from engine.cli.variants import Variant, all_variants
 from engine.config import PERFORMANCES

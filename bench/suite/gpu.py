@@ -16,8 +16,8 @@ from engine.backends.cuda.graphs import Graph, record
 from engine.backends.cuda.kernels import PEAK_BLOCK, Kernels, Peaks, peak_capacity
 from engine.backends.cuda.launcher import Launcher
 from engine.backends.cuda.streams import Event, Stream
-from engine.bundle import Bundle, load_bundle
-from engine.cubins import load_cubins
+from engine.bundle.bundle import Bundle, load_bundle
+from engine.bundle.cubins import load_cubins
 from suite.groups import Way
 
 _THRESHOLD = 0.1

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine import _core
 from engine.cli.timing import Timing
-from engine.counting import density_map
+from engine.counting.heads import density_map
 from engine.kernels import reference
 from suite.gpu import gpu_peaks
 from suite.groups import Group, Way, WrongResultError

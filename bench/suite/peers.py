@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.bundle import load_bundle
+from engine.bundle.bundle import load_bundle
 from engine.cli.timing import Timing
 from engine.cli.variants import REFERENCE, disagreement
 from suite.accuracy import PEERS, our_errors

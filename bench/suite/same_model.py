@@ -11,12 +11,12 @@ import numpy as np
 
 from engine import _core
 from engine.backends.base import Backend, Request, Work
-from engine.bundle import Bundle, load_bundle
+from engine.bundle.bundle import Bundle, load_bundle
 from engine.config import FEATURE_STRIDE, CounterConfig
 from engine.counter import CrowdCounter
-from engine.maps import TileMaps, head_maps
-from engine.preprocess import to_input
-from engine.sampler import Latents, denoise, initial_noise
+from engine.diffusion.latent import TileMaps, head_maps
+from engine.diffusion.sampler import Latents, denoise, initial_noise
+from engine.image.tiles import to_input
 
 
 class PlainBackend(Backend):

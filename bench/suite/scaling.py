@@ -10,7 +10,7 @@ from engine import _core
 from engine.cli.timing import Timing
 from engine.cli.variants import REFERENCE, disagreement
 from engine.config import CountingRule
-from engine.counting import HeadMaps, count_heads, density_map
+from engine.counting.heads import HeadMaps, count_heads, density_map
 from engine.kernels import reference
 from suite.counts import limits, pictures, shared_counters
 from suite.groups import Case, Group, Way, WrongResultError

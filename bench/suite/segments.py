@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 
 import engine
-from engine.bundle import SegmentStage
+from engine.bundle.bundle import SegmentStage
 from engine.cli.timing import Timing, wall
 from engine.cli.variants import REFERENCE, Variant, disagreement
 from suite.counts import limits, picture, shared_counters

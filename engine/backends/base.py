@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from engine.backends.cuda.device_arrays import is_device_array
-from engine.bundle import Bundle
+from engine.bundle.bundle import Bundle
 from engine.config import FEATURE_STRIDE, CounterConfig, ModelConfig
+from engine.diffusion.latent import TileMaps, fold_map, head_maps
+from engine.diffusion.sampler import Latents, add_noise, denoise, initial_noise
 from engine.errors import BackendError, ConfigError, EngineError, ImageError
-from engine.images import load_image
-from engine.maps import TileMaps, fold_map, head_maps
-from engine.preprocess import padded_shape, to_input
-from engine.processes import COUNTING
-from engine.sampler import Latents, add_noise, denoise, initial_noise
-from engine.stopwatch import Stopwatch
+from engine.image.load import load_image
+from engine.image.tiles import padded_shape, to_input
+from engine.system.processes import COUNTING
+from engine.system.stopwatch import Stopwatch
 
 _log = logging.getLogger("engine")
 

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Time, print a table; 0, or 1 if a variant disagrees with the reference or nothing runs."""
     # Here, so that the other commands load no counter.
-    from engine.bundle import load_bundle
+    from engine.bundle.bundle import load_bundle
     from engine.cli.timing import interleave
     from engine.cli.variants import all_variants
 
@@ -152,7 +152,7 @@ def draw_crowd(width: int, height: int, seed: int = 0) -> np.ndarray:
 def _picture(path: str | None, size: Sequence[int] | None) -> np.ndarray:
     for side in size or ():
         check_range("--size", side, 1, 1 << 16)
-    from engine.images import load_image
+    from engine.image.load import load_image
 
     if path is None:
         return draw_crowd(*(size or (1024, 768)))

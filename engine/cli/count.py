@@ -24,7 +24,7 @@ from engine.cli.outputs import (
 )
 from engine.cli.terminal import Status, printable, say
 from engine.errors import ConfigError, ImageError, NotFiniteError
-from engine.ordered_map import ordered_map
+from engine.system.ordered_map import ordered_map
 
 if TYPE_CHECKING:
     from engine.result import CountResult

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from engine.backends.base import Request, create_backend
-from engine.bundle import load_bundle
+from engine.bundle.bundle import load_bundle
 from engine.cli.gpu import Gpu, check_gpu
 from engine.cli.machine import PACKAGES, Cpu, Cuda, probe_cuda, read_cpu, read_versions
 from engine.config import CounterConfig
-from engine.counting import candidate_threshold
+from engine.counting.heads import candidate_threshold
 from engine.errors import EngineError
-from engine.stopwatch import Stopwatch
+from engine.system.stopwatch import Stopwatch
 
 BACKENDS = ("openvino", "torch", "tensorrt")
 # Distributions that a backend runs on, and the command that adds them. TensorRT has two, and needs a GPU first: its

@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     """Count and print a table; 0."""
     with needs_extra("eval"):
-        from engine.training.dataset import find_samples
-        from engine.training.evaluate import evaluate
+        from engine.dataset.samples import find_samples
+        from engine.evaluation.evaluate import evaluate
 
     check_output_file("--json", options.json)
     if options.limit is not None and options.limit < 1:

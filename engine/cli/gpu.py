@@ -10,9 +10,9 @@ from engine.backends.base import why_no_gpu
 from engine.backends.cuda.driver import find_device, load_driver
 from engine.backends.cuda.launcher import check_entries, choose_arch
 from engine.backends.tensorrt.library import load_tensorrt
-from engine.bundle import load_bundle
+from engine.bundle.bundle import load_bundle
+from engine.bundle.cubins import load_cubins
 from engine.config import CounterConfig
-from engine.cubins import load_cubins
 from engine.errors import EngineError
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.config import PICTURE_SUFFIXES
-from engine.folders import walk
+from engine.image.folders import walk
 
 STDIN = "-"
 # Pictures too, but in formats that are not read: phones write the first two, cameras the others.

@@ -10,8 +10,8 @@ import numpy as np
 
 from engine.config import BACKENDS, COMPUTE_TYPES, PERFORMANCES
 from engine.counter import CrowdCounter
+from engine.diffusion.head_map import KERNEL
 from engine.errors import EngineError
-from engine.head_map import KERNEL
 from engine.result import CountResult
 
 # What a backend raises that is not there, and what a damaged install of its runtime raises when it is imported.

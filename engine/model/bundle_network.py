@@ -5,7 +5,7 @@ from __future__ import annotations
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from engine.bundle import WEIGHTS_FILE, Bundle
+from engine.bundle.bundle import WEIGHTS_FILE, Bundle
 from engine.errors import BundleError
 from engine.model.layers import fold_norms
 from engine.model.network import CrowdNetwork

@@ -6,10 +6,10 @@ from collections.abc import Collection
 
 import numpy as np
 
+from engine.drawing.overlay import count_texts, crowding, draw_overlay, heat_of_heads
+from engine.drawing.zones import line_marks, zone_marks
 from engine.errors import ConfigError
 from engine.outputs.frames import CountedFrame
-from engine.overlay import count_texts, crowding, draw_overlay, heat_of_heads
-from engine.zones.drawing import line_marks, zone_marks
 
 # The heat of a frame is drawn against the most crowded place of late, which fades by this factor a frame: against its
 # own, the colours would flicker.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from engine.errors import SourceError
-from engine.images import load_image
+from engine.image.load import load_image
 from engine.stream.frame import Frame
 from engine.stream.sources import Pacer, Take
 from engine.stream.video import Picture

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from engine.config import PICTURE_SUFFIXES, ImageLimits
 from engine.errors import ConfigError, SourceError
-from engine.images import is_many_pictures, load_image
+from engine.image.load import is_many_pictures, load_image
 from engine.stream.live import LivePictures, LiveVideo, Patience
 from engine.stream.sources import PictureSource, Source, Take, VideoSource, find_folder
 from engine.stream.video import Target, VideoInput, file_target, load_av, url_target, webcam_target

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from engine.config import PICTURE_SUFFIXES
 from engine.errors import ImageError, SourceError
-from engine.images import load_image
+from engine.image.load import load_image
 from engine.stream.frame import Frame
 from engine.stream.video import VideoInput
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.config import ImageLimits
 from engine.errors import ImageError, SourceError
-from engine.pixels import check_size
+from engine.image.pixels import check_size
 
 # What a file may be. Playlists are left out: they name other files and addresses, which a stranger's would make us
 # open.

@@ -9,8 +9,8 @@ import numpy as np
 
 from engine.backends.base import Backend, Start
 from engine.count_job import CountPlan
+from engine.diffusion.head_map import head_map
 from engine.errors import BackendError, ConfigError
-from engine.head_map import head_map
 from engine.result import CountResult
 from engine.stream.scene import SAME_SCENE, similarity, thumbnail
 

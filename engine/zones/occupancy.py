@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from engine.errors import ConfigError
-from engine.result import CountResult
 from engine.zones.layout import TOTAL, Alert
+
+
+class Counts(Protocol):
+    """What is read of a :class:`engine.result.CountResult`: people in the picture, and in each zone."""
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def zones(self) -> Mapping[str, int]: ...
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ class OccupancyLog:
         self._start: float | None = None
         self._last = 0.0
 
-    def update(self, timestamp: float, result: CountResult) -> list[AlertEvent]:
+    def update(self, timestamp: float, result: Counts) -> list[AlertEvent]:
         """Take the next frame.
 
         Args:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from backends.simulated_machine import Machine
 
-from engine.bundle import Bundle, load_bundle
+from engine.bundle.bundle import Bundle, load_bundle
 from engine.config import ModelConfig
 
 # The smallest attention that the kernels take.

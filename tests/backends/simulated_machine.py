@@ -10,7 +10,7 @@ from backends.tensorrt.simulated_gpu import SimulatedGpu, SimulatedTensorRT
 import engine
 from engine.backends.cuda.driver import Driver
 from engine.backends.tensorrt.library import TensorRT
-from engine.bundle import Bundle
+from engine.bundle.bundle import Bundle
 
 
 class Machine:

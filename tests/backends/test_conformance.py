@@ -10,12 +10,12 @@ from tolerances import CONFORMANCE
 
 import engine
 from engine.backends.base import Backend, create_backend, why_no_gpu
-from engine.bundle import load_bundle
+from engine.bundle.bundle import load_bundle
 from engine.config import FEATURE_STRIDE, CounterConfig
-from engine.images import load_image
-from engine.preprocess import to_input
-from engine.sampler import initial_noise
-from engine.schedule import ddim_steps
+from engine.diffusion.sampler import initial_noise
+from engine.diffusion.schedule import ddim_steps
+from engine.image.load import load_image
+from engine.image.tiles import to_input
 
 pytest.importorskip("torch", reason="the reference backend needs PyTorch (the train extra)")
 

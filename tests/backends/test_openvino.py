@@ -15,7 +15,7 @@ from engine.backends.openvino import backend, models, network
 from engine.backends.openvino.backend import count_cores
 from engine.backends.openvino.network import Network, to_bfloat16, to_float32
 from engine.errors import BackendError, ConfigError
-from engine.images import load_image
+from engine.image.load import load_image
 
 PICTURE = load_image(Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pedestrians.jpg")
 # Crops of several sizes; all but the last two are padded.

@@ -15,9 +15,9 @@ from engine.backends.base import resolve_backend
 from engine.backends.cuda.driver import probe_library
 from engine.backends.tensorrt import requirements
 from engine.backends.tensorrt.library import find_tensorrt
-from engine.bundle import SegmentStage, write_manifest
+from engine.bundle.bundle import SegmentStage, write_manifest
+from engine.bundle.cubins import CUBINS_FILE
 from engine.config import CounterConfig
-from engine.cubins import CUBINS_FILE
 from engine.errors import BackendError, BundleError
 
 

@@ -13,11 +13,11 @@ from tolerances import CONFORMANCE
 
 import engine
 from engine.backends.base import Backend, Request, create_backend
-from engine.bundle import load_bundle
+from engine.bundle.bundle import load_bundle
 from engine.config import CounterConfig
-from engine.images import load_image
-from engine.preprocess import to_input
-from engine.stopwatch import Stopwatch
+from engine.image.load import load_image
+from engine.image.tiles import to_input
+from engine.system.stopwatch import Stopwatch
 
 torch = pytest.importorskip("torch", reason="PyTorch comes with the train extra")
 

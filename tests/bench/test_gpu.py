@@ -15,11 +15,11 @@ from tolerances import GPU_KERNELS, Tolerance
 
 from engine.backends.cuda.arrays import from_storage, to_storage
 from engine.backends.cuda.driver import Driver
-from engine.bundle import load_bundle
+from engine.bundle.bundle import load_bundle
+from engine.diffusion.latent import head_maps
 from engine.errors import BackendError
+from engine.image.tiles import to_input
 from engine.kernels import reference
-from engine.maps import head_maps
-from engine.preprocess import to_input
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import pytest
 from engine.cli import main
 from engine.cli.bench import draw_crowd
 from engine.cli.variants import REFERENCE, Variant, all_variants, disagreement
+from engine.diffusion.head_map import head_map
 from engine.errors import BackendError, NotFiniteError
-from engine.head_map import head_map
 
 
 def _result(count: int = 20) -> SimpleNamespace:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from int8_bundle import GENEROUS, copy_bundle, noise_pictures
 
-from engine.bundle import Bundle, load_bundle
+from engine.bundle.bundle import Bundle, load_bundle
 from engine.config import CountingRule, ModelConfig
 from engine.export.bundle_writer import export_bundle
 from engine.export.checkpoint import prepare

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from engine.bundle import MANIFEST_FILE, WEIGHTS_FILE, Bundle, load_bundle
+from engine.bundle.bundle import MANIFEST_FILE, WEIGHTS_FILE, Bundle, load_bundle
 from engine.errors import ConfigError
 from engine.export import bundle_writer
 from engine.export.__main__ import main

@@ -12,12 +12,12 @@ from int8_bundle import rounded_weight
 from PIL import Image
 from safetensors.numpy import load_file
 
-from engine.bundle import WEIGHTS_FILE, Bundle
+from engine.bundle.bundle import WEIGHTS_FILE, Bundle
 from engine.errors import ConfigError
 from engine.export import quantize
 from engine.export.calibration import GraphRunner, Magnitudes, session
 from engine.export.quantized_onnx import quantize_weight
-from engine.preprocess import to_input
+from engine.image.tiles import to_input
 
 
 def test_sensitivity_is_measured_on_counts(bundle: Bundle, pictures: list[Path]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from engine.bundle import (
+from engine.bundle.bundle import (
     Bundle,
     KernelStage,
     ProgramSpec,
@@ -25,8 +25,8 @@ from engine.bundle import (
     load_bundle,
     write_manifest,
 )
+from engine.bundle.cubins import CUBINS_FILE, Cubins, load_cubins, pack_cubins
 from engine.config import CountingRule, ModelConfig
-from engine.cubins import CUBINS_FILE, Cubins, load_cubins, pack_cubins
 from engine.errors import BundleError
 from engine.export.cubins import ptx_parameters
 
@@ -205,7 +205,7 @@ def test_damaged_archives(content: bytes, message: str, tmp_path: Path) -> None:
 
 def test_other_versions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("engine.cubins._FORMAT", 2)
+        patch.setattr("engine.bundle.cubins._FORMAT", 2)
         (tmp_path / CUBINS_FILE).write_bytes(pack_cubins([], {}, {}))
     with pytest.raises(BundleError, match="format 2, expected 1"):
         load_cubins(tmp_path)

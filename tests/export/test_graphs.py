@@ -12,7 +12,7 @@ import openvino
 import pytest
 import torch
 
-from engine.bundle import Bundle, KernelStage, SegmentStage, SplitStage
+from engine.bundle.bundle import Bundle, KernelStage, SegmentStage, SplitStage
 from engine.export.attention_function import attention_function
 from engine.export.onnx_graph import trace_encoder
 from engine.kernels import reference

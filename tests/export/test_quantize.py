@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from int8_bundle import GENEROUS, SEGMENTS, copy_bundle, noise_pictures, segments
 
-from engine.bundle import Bundle, load_bundle
+from engine.bundle.bundle import Bundle, load_bundle
+from engine.dataset.samples import Sample, find_samples
 from engine.errors import BundleError, ConfigError, ImageError
 from engine.export import quantize
 from engine.export.__main__ import main
 from engine.export.quantize import QuantizeReport, choose_pictures, quantize_bundle
-from engine.training.dataset import Sample, find_samples
 
 
 def test_everything_else_stays(bundle: Bundle, quantized: Bundle) -> None:

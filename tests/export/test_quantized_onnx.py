@@ -18,12 +18,12 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from engine.backends.tensorrt.library import TensorRT
-from engine.bundle import WEIGHTS_FILE, Bundle, SegmentStage, SplitStage
+from engine.bundle.bundle import WEIGHTS_FILE, Bundle, SegmentStage, SplitStage
+from engine.diffusion.sampler import initial_noise
 from engine.export.quantize import INT8_WEIGHTS_FILE, QuantizeReport
 from engine.export.tensorrt import build_bundle
+from engine.image.tiles import to_input
 from engine.kernels import reference
-from engine.preprocess import to_input
-from engine.sampler import initial_noise
 
 Arrays = dict[str, np.ndarray]
 # Runtimes against the oracle, relative root mean square. The float32 sums differ in their last digits.

@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file
 
 from engine.backends.tensorrt.library import ShapeRange, TensorRT, load_tensorrt
-from engine.bundle import WEIGHTS_FILE, Bundle, SegmentStage
+from engine.bundle.bundle import WEIGHTS_FILE, Bundle, SegmentStage
 from engine.errors import BackendError, BundleError
 from engine.export.__main__ import main
 from engine.export.tensorrt import build_bundle

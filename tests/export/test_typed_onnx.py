@@ -11,7 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, shape_inference
 
-from engine.bundle import WEIGHTS_FILE, Bundle, SegmentStage, SplitStage
+from engine.bundle.bundle import WEIGHTS_FILE, Bundle, SegmentStage, SplitStage
 from engine.kernels import reference
 
 Arrays = dict[str, np.ndarray]

@@ -9,8 +9,8 @@ import pytest
 from tolerances import FLOAT64, KERNELS
 
 from engine import _core
+from engine.diffusion.schedule import ddim_steps
 from engine.kernels import reference
-from engine.schedule import ddim_steps
 
 TOLERANCE = KERNELS["ddim_update"]
 COEFFICIENTS = (0.4, 0.9, 0.6, 0.8, 1.0, 0.5)

@@ -12,8 +12,8 @@ from tolerances import KERNELS
 
 from engine import _core
 from engine.config import ModelConfig
+from engine.image.tiles import input_table, padded_shape, to_input
 from engine.kernels import reference
-from engine.preprocess import input_table, padded_shape, to_input
 
 MODEL = ModelConfig()
 TABLE = input_table(MODEL)

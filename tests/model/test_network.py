@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.config import ModelConfig
-from engine.maps import head_maps
+from engine.diffusion.latent import head_maps
 
 torch = pytest.importorskip("torch")
 

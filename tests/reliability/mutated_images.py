@@ -22,7 +22,7 @@ from reliability.mutations import mutate, sound_files
 
 from engine.config import ImageLimits
 from engine.errors import ImageError
-from engine.images import load_image
+from engine.image.load import load_image
 
 
 class Tally:

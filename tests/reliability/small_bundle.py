@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.bundle import (
+from engine.bundle.bundle import (
     WEIGHTS_FILE,
     Bundle,
     KernelStage,

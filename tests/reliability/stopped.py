@@ -24,7 +24,7 @@ from PIL import Image
 
 import engine
 from engine import cli
-from engine.bundle import add_files
+from engine.bundle.bundle import add_files
 from engine.cli import command, doctor
 from engine.stream.opening import StreamOptions, open_source
 from engine.stream.pipeline import CountStream, FrameReader, count_frames

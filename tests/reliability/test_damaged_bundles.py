@@ -12,9 +12,9 @@ from reliability.small_bundle import write_small_bundle
 
 import engine
 from engine import counter as counter_module
-from engine.bundle import MANIFEST_FILE, Bundle, load_bundle
+from engine.bundle.bundle import MANIFEST_FILE, Bundle, load_bundle
+from engine.bundle.cubins import load_cubins, pack_cubins
 from engine.config import ModelConfig
-from engine.cubins import load_cubins, pack_cubins
 from engine.errors import BundleError
 
 SHIPPED = sorted(x.name for x in load_bundle("default").path.iterdir())

@@ -15,7 +15,7 @@ from PIL import Image
 from reliability.processes import HANG_S, environment, python
 from reliability.small_bundle import write_small_bundle
 
-from engine.bundle import add_files, load_bundle
+from engine.bundle.bundle import add_files, load_bundle
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and devices of Linux")
 

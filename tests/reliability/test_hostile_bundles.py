@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from reliability.small_bundle import field, graph, node, tensor, write_small_bundle
 
-from engine.bundle import MANIFEST_FILE, load_bundle
+from engine.bundle.bundle import MANIFEST_FILE, load_bundle
 from engine.errors import BundleError
 
 HUGE = 10**400

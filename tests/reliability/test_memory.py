@@ -101,7 +101,7 @@ def test_bombs_are_refused_without_memory_or_work(kind: str) -> None:
     """Each in a process that could hold none of them; the processor time is printed, for the table."""
     program = (
         "import sys, time, resource, warnings\nwarnings.simplefilter('ignore')\n"
-        "from engine.errors import ImageError\nfrom engine.images import load_image\nimport numpy as np\n"
+        "from engine.errors import ImageError\nfrom engine.image.load import load_image\nimport numpy as np\n"
         "load_image(np.zeros((2, 2), np.uint8))\n"
         "data = bytes.fromhex(sys.argv[1])\n"
         "before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()\n"

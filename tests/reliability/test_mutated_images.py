@@ -11,8 +11,8 @@ from reliability.mutated_images import picture, storm, try_one
 from reliability.mutations import sound_files
 from reliability.processes import describe, python, run
 
-from engine import images
 from engine.config import ImageLimits
+from engine.image import load as images
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
 

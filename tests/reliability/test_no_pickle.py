@@ -15,10 +15,10 @@ from reliability.processes import TESTS, describe, python, run
 from reliability.small_bundle import write_small_bundle
 
 import engine
-from engine.bundle import WEIGHTS_FILE, add_files
+from engine.bundle.bundle import WEIGHTS_FILE, add_files
 from engine.errors import BundleError, ConfigError, ImageError
 from engine.export.checkpoint import load_checkpoint
-from engine.images import load_image
+from engine.image.load import load_image
 from engine.training.start import start_network
 
 ROOT = TESTS.parent

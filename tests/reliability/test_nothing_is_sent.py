@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from reliability.processes import TESTS, describe, environment, python, run
 
-from engine.telemetry import no_telemetry
+from engine.system.telemetry import no_telemetry
 
 PICTURE = TESTS.parent / "examples" / "pictures" / "images" / "pedestrians.jpg"
 
@@ -75,7 +75,7 @@ def test_what_is_silenced_is_there(tmp_path: Path) -> None:
 
 def test_the_reporter_is_hidden_only_within() -> None:
     program = (
-        "import sys\nfrom importlib.util import find_spec\nfrom engine.telemetry import no_telemetry\n"
+        "import sys\nfrom importlib.util import find_spec\nfrom engine.system.telemetry import no_telemetry\n"
         "with no_telemetry():\n"
         "    try: import openvino_telemetry\n"
         "    except ImportError: print('hidden')\n"

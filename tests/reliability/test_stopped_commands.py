@@ -16,7 +16,7 @@ from PIL import Image
 from reliability.processes import describe, python, run
 from reliability.stopped import OLD, PICTURES
 
-from engine.bundle import load_bundle
+from engine.bundle.bundle import load_bundle
 from engine.errors import BundleError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are forked and signalled")

@@ -108,7 +108,7 @@ print("counted" if got == counted else got[:300])
 @pytest.mark.parametrize(
     ("before", "counter", "result"),
     [
-        ("from engine.images import load_image", "make()", "counted"),
+        ("from engine.image.load import load_image", "make()", "counted"),
         ("counter = make(); counter.count(picture)", "make()", "get_context('spawn')"),
         ("counter = make(); counter.count(picture)", "counter", "get_context('spawn')"),
     ],

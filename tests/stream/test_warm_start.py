@@ -16,13 +16,13 @@ from engine import _core, count_job
 from engine.backends.base import Backend, Start
 from engine.config import CountingRule, ModelConfig
 from engine.count_job import CountJob, CountPlan
+from engine.diffusion.head_map import head_map
+from engine.diffusion.latent import TileMaps
+from engine.diffusion.sampler import initial_noise
+from engine.diffusion.schedule import alpha_sigma
 from engine.errors import BackendError
-from engine.head_map import head_map
-from engine.maps import TileMaps
-from engine.sampler import initial_noise
-from engine.schedule import alpha_sigma
-from engine.stopwatch import Stopwatch
 from engine.stream.warm_start import WarmSettings, WarmStart, plan_warm_start
+from engine.system.stopwatch import Stopwatch
 from engine.zones.layout import ZoneLayout
 
 PICTURE = Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pedestrians.jpg"
@@ -141,7 +141,7 @@ def test_a_noisy_expectation_makes_the_count_jump_less(counter, street) -> None:
 
 def test_large_pictures_start_warm_in_all_their_tiles(counter, street, monkeypatch) -> None:
     monkeypatch.setattr("engine.count_job.plan_tiles", lambda h, w: plan_tiles(h, w, 64 * 64, 128, 32))
-    from engine.preprocess import plan_tiles
+    from engine.image.tiles import plan_tiles
 
     cold, warm = counter.stream([street] * 2, warm_start=True)
     assert warm.warm

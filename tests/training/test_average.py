@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from engine.config import ModelConfig
+from engine.dataset.samples import Sample
 from engine.errors import ConfigError
 from engine.model.checkpoint import load_network, save_model
 from engine.model.layers import ConvNorm
@@ -19,7 +20,6 @@ from engine.training.__main__ import main
 from engine.training.augment import AugmentConfig
 from engine.training.average import average_weights, fit_norms
 from engine.training.batches import CrowdBatches
-from engine.training.dataset import Sample
 from engine.training.losses import LossConfig
 
 MODEL = ModelConfig(

@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from engine.config import CountingRule, ModelConfig
-from engine.counting import HeadMaps, count_heads, scale_count, weak_ratio
+from engine.counting.heads import HeadMaps, count_heads, scale_count, weak_ratio
 from engine.kernels import reference
 
 torch = pytest.importorskip("torch")
 
+from engine.dataset.samples import Sample  # noqa: E402
 from engine.model.network import CrowdNetwork  # noqa: E402
 from engine.training.calibrate import THRESHOLDS, Reading, _CountTable, calibrate, fit_rule, read_pictures  # noqa: E402
-from engine.training.dataset import Sample  # noqa: E402
 
 SMALL = ModelConfig(widths=(32,) * 5, depths=(0,) * 5, features=32, attention_dim=16, decoder_width=32)
 

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from engine.config import ModelConfig
+from engine.dataset.samples import Sample
 from engine.model.network import CrowdNetwork
 from engine.training.compare import VARIANTS, compare_decoders, table
-from engine.training.dataset import Sample
 from engine.training.train import TrainConfig
 from engine.training.variants import CrossAttentionDecoder, RegressionDecoder
 

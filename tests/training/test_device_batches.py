@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from engine.config import ModelConfig
+from engine.dataset.samples import Sample
 from engine.training.augment import AugmentConfig
 from engine.training.batches import CrowdBatches
-from engine.training.dataset import Sample
 from engine.training.device_batches import DeviceBatches
 from engine.training.train import TrainConfig, TrainingRun, make_batches
 

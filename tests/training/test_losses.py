@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional as F
 
 from engine.config import ModelConfig
+from engine.diffusion.schedule import alpha_sigma, ddim_steps
 from engine.model.denoiser import TorchDenoiser
 from engine.model.layers import ConvNorm
 from engine.model.network import CrowdNetwork
-from engine.schedule import alpha_sigma, ddim_steps
 from engine.training.losses import Levels, LossConfig, crowd_loss, draw_levels, noisy_maps
 
 MODEL = ModelConfig(

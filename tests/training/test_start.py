@@ -11,12 +11,12 @@ from PIL import Image
 from torch import nn
 
 from engine.config import ModelConfig
+from engine.dataset.samples import Sample
 from engine.errors import BundleError, ConfigError
 from engine.model.layers import ConvNorm, fold_norms
 from engine.model.network import CrowdNetwork
 from engine.training.augment import AugmentConfig
 from engine.training.batches import CrowdBatches
-from engine.training.dataset import Sample
 from engine.training.start import start_model, start_network, unfold_norms
 from engine.training.train import TrainConfig, train
 

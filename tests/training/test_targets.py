@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.head_map import head_map
+from engine.diffusion.head_map import head_map
 from engine.training.targets import block_counts
 
 SIZES = [(1, 1), (1, 9), (5, 3), (16, 16), (33, 20)]

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 from engine.config import ModelConfig
+from engine.dataset.samples import Sample
 from engine.errors import ConfigError
 from engine.model.checkpoint import load_network
 from engine.model.layers import channels_last
 from engine.model.network import CrowdNetwork
 from engine.training.augment import AugmentConfig
 from engine.training.batches import CrowdBatches
-from engine.training.dataset import Sample
 from engine.training.logit_limit import LIMIT, limit_logits
 from engine.training.losses import crowd_loss, draw_levels
 from engine.training.train import TrainConfig, TrainingRun, make_batches, train

@@ -13,7 +13,7 @@ from engine.backends.cuda.driver import CudaError
 from engine.backends.cuda.streams import Stream
 from engine.config import ImageLimits
 from engine.errors import BackendError, ImageError
-from engine.pixels import check_size
+from engine.image.pixels import check_size
 
 # CUDA's own handles of the default streams, as both protocols use them.
 _LEGACY_STREAM = 1

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from engine.telemetry import no_telemetry
+from engine.system.telemetry import no_telemetry
 
 # Before a file of this folder imports it by itself. That it is missing, the backend says.
 with suppress(ImportError), no_telemetry():

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.telemetry import no_telemetry
+from engine.system.telemetry import no_telemetry
 
 try:
     with no_telemetry():
@@ -29,14 +29,14 @@ from engine.backends.base import Backend, Request
 from engine.backends.compiled_cache import CompiledCache
 from engine.backends.openvino.models import Precision, SegmentModels
 from engine.backends.openvino.network import Network, to_float32
-from engine.bundle import Bundle
+from engine.bundle.bundle import Bundle
+from engine.bundle.stages import SegmentStage
 from engine.config import CounterConfig, compiled_folder
+from engine.diffusion.latent import TileMaps
 from engine.errors import CLOSED, BackendError, EngineError
-from engine.maps import TileMaps
-from engine.preprocess import input_table, padded_shape
-from engine.processes import keep_for_ever
-from engine.stages import SegmentStage
-from engine.stopwatch import Stopwatch
+from engine.image.tiles import input_table, padded_shape
+from engine.system.processes import keep_for_ever
+from engine.system.stopwatch import Stopwatch
 
 _PRECISIONS = ("float32", "bfloat16", "int8")
 _X86 = ("x86_64", "amd64")

@@ -13,7 +13,7 @@ import openvino as ov
 
 from engine.backends.compiled_cache import CompiledCache
 from engine.backends.openvino.graph import lay_channels_last, read_segment
-from engine.bundle import Bundle, SegmentStage
+from engine.bundle.bundle import Bundle, SegmentStage
 from engine.errors import BackendError
 
 _log = logging.getLogger("engine")

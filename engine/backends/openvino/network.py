@@ -10,9 +10,9 @@ import openvino as ov
 
 from engine import _core
 from engine.backends.openvino.models import SegmentModels, Shapes
-from engine.bundle import SegmentStage
-from engine.program import Program, Segment
-from engine.stages import ProgramSpec
+from engine.bundle.bundle import SegmentStage
+from engine.bundle.program import Program, Segment
+from engine.bundle.stages import ProgramSpec
 
 # Inference requests of one segment that are kept, each with the memory for pictures of one size.
 _MOST_SIZES = 4

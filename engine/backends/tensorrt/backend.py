@@ -32,14 +32,14 @@ from engine.backends.tensorrt.network import Runtime
 from engine.backends.tensorrt.plain import PlainArray, PlainNetwork
 from engine.backends.tensorrt.requirements import check_requirements, resolve_type
 from engine.backends.tensorrt.uploads import Uploads
-from engine.bundle import Bundle
+from engine.bundle.bundle import Bundle
 from engine.config import CounterConfig, compiled_folder
+from engine.diffusion.latent import TileMaps
 from engine.errors import CLOSED, ConfigError, EngineError
-from engine.images import load_image
-from engine.maps import TileMaps
-from engine.ordered_map import UntilError
-from engine.processes import keep_for_ever
-from engine.stopwatch import Stopwatch
+from engine.image.load import load_image
+from engine.system.ordered_map import UntilError
+from engine.system.processes import keep_for_ever
+from engine.system.stopwatch import Stopwatch
 
 _log = logging.getLogger("engine")
 

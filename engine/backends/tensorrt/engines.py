@@ -12,7 +12,7 @@ from typing import Any
 from engine.backends.compiled_cache import CompiledCache
 from engine.backends.tensorrt.library import EngineRefusedError, ShapeRange, TensorRT
 from engine.backends.tensorrt.runtime_cache import RuntimeCache
-from engine.bundle import WEIGHTS_FILE, Bundle, SegmentStage
+from engine.bundle.bundle import WEIGHTS_FILE, Bundle, SegmentStage
 from engine.errors import BackendError
 
 _log = logging.getLogger("engine")

@@ -16,9 +16,9 @@ from engine.backends.cuda.memory import PinnedBuffer
 from engine.backends.cuda.streams import Event
 from engine.backends.tensorrt.network import Network, Runtime
 from engine.config import FEATURE_STRIDE, PADDING
+from engine.diffusion.latent import TileMaps
+from engine.diffusion.sampler import Latents, denoise, initial_noise
 from engine.errors import BackendError
-from engine.maps import TileMaps
-from engine.sampler import Latents, denoise, initial_noise
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any
 
 from engine.config import FEATURE_STRIDE, PADDING
 from engine.errors import BackendError
-from engine.preprocess import MAX_WHOLE_PIXELS
+from engine.image.tiles import MAX_WHOLE_PIXELS
 
 _log = logging.getLogger("engine")
 

@@ -15,8 +15,8 @@ from engine.backends.cuda.streams import Stream
 from engine.backends.tensorrt.engines import EngineStore
 from engine.backends.tensorrt.library import ShapeRange
 from engine.backends.tensorrt.runner import SegmentRunner, Workspace
-from engine.bundle import Bundle, SegmentStage
-from engine.program import Program, Segment
+from engine.bundle.bundle import Bundle, SegmentStage
+from engine.bundle.program import Program, Segment
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Runtime:
 class Network:
     """Both programs for pictures of one padded size, with execution contexts and memory of their own.
 
-    It is the sampler's :class:`engine.sampler.Denoiser`. The first call of each program allocates; later ones with the
-    same numbers only queue work, and can be recorded.
+    It is the sampler's :class:`engine.diffusion.sampler.Denoiser`. The first call of each program allocates; later
+    ones with the same numbers only queue work, and can be recorded.
 
     Args:
         runtime: of the backend.

@@ -8,8 +8,8 @@ from engine.backends.cuda.driver import Device, Driver, check_pools, find_device
 from engine.backends.cuda.launcher import check_entries, choose_arch
 from engine.backends.tensorrt.engines import segments, typed_graph
 from engine.backends.tensorrt.library import TensorRT, load_tensorrt
-from engine.bundle import Bundle
-from engine.cubins import Cubins, load_cubins
+from engine.bundle.bundle import Bundle
+from engine.bundle.cubins import Cubins, load_cubins
 from engine.errors import BackendError
 
 _TYPES = ("float16", "bfloat16")

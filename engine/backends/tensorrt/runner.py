@@ -83,7 +83,9 @@ class Workspace:
 
 
 class SegmentRunner:
-    """Runs a segment on one stream at one shape, that of its first call; a stage of :class:`engine.program.Program`.
+    """Runs a segment on one stream at one shape, that of its first call.
+
+    It is a stage of :class:`engine.bundle.program.Program`.
 
     The first call makes a context and the outputs. Every later one only queues work: it may be recorded, writes the
     same outputs, and takes inputs at any address.

@@ -24,14 +24,14 @@ from engine.backends.base import MAX_RECORDED_CALLS, Backend, Request
 from engine.backends.torch.kernels import DeviceCoefficients, register_triton_kernels
 from engine.backends.torch.precision import full_precision
 from engine.backends.torch.recorded import RecordedInference
-from engine.bundle import Bundle
+from engine.bundle.bundle import Bundle
 from engine.config import CounterConfig
-from engine.maps import TileMaps
+from engine.diffusion.latent import TileMaps
+from engine.image.tiles import to_input
 from engine.model.bundle_network import load_bundle_network
 from engine.model.denoiser import TorchDenoiser
 from engine.model.layers import channels_last
-from engine.preprocess import to_input
-from engine.stopwatch import Stopwatch
+from engine.system.stopwatch import Stopwatch
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

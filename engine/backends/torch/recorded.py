@@ -8,8 +8,8 @@ from torch import Tensor
 
 from engine.backends.base import Backend, Request
 from engine.config import FEATURE_STRIDE
-from engine.maps import TileMaps, head_maps
-from engine.sampler import Latents, denoise, initial_noise
+from engine.diffusion.latent import TileMaps, head_maps
+from engine.diffusion.sampler import Latents, denoise, initial_noise
 
 # PyTorch's own advice: lazy initialisations are over after a few plain passes.
 _WARM_UPS = 3

@@ -18,7 +18,7 @@ from engine.backends.cuda.driver import Driver
 from engine.backends.cuda.streams import Stream
 from engine.config import ImageLimits
 from engine.errors import BackendError, ImageError
-from engine.images import load_image
+from engine.image.load import load_image
 
 CALLERS_STREAM = 0x5000
 

@@ -13,9 +13,9 @@ from tolerances import GPU_KERNELS
 
 from engine.backends.cuda.device_arrays import DeviceImage, device_image
 from engine.backends.cuda.image_copies import ImageCopies
-from engine.bundle import load_bundle
-from engine.images import load_image
-from engine.preprocess import to_input
+from engine.bundle.bundle import load_bundle
+from engine.image.load import load_image
+from engine.image.tiles import to_input
 
 torch = pytest.importorskip("torch", reason="the pictures are PyTorch's (the train extra)")
 

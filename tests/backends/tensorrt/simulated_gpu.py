@@ -19,8 +19,8 @@ import openvino as ov
 from backends.cuda.recording_driver import RecordingDriver
 from backends.tensorrt.stand_in import DataType, StandIn
 
+from engine.diffusion.latent import head_maps
 from engine.kernels import reference
-from engine.maps import head_maps
 
 DEPTH, CHANNELS = 16, 32
 _POINTER, _INT, _FLOAT = ctypes.c_uint64, ctypes.c_int32, ctypes.c_float

@@ -17,10 +17,10 @@ from engine.backends.base import Backend, Request, create_backend
 from engine.backends.tensorrt import backend as backend_module
 from engine.backends.tensorrt import inference
 from engine.config import CounterConfig
-from engine.counting import candidate_threshold
+from engine.counting.heads import candidate_threshold
 from engine.errors import BackendError, EngineError
 from engine.kernels import reference
-from engine.stopwatch import Stopwatch
+from engine.system.stopwatch import Stopwatch
 
 
 @pytest.mark.parametrize("size", [(32, 32), (70, 90), (33, 129), (1, 5)], ids=str)
@@ -261,7 +261,7 @@ sys.path.insert(0, sys.argv[1])
 from backends.simulated_machine import Machine
 from backends.tensorrt.blobs import picture
 from engine.backends.tensorrt import requirements
-from engine.bundle import load_bundle
+from engine.bundle.bundle import load_bundle
 here = Machine(load_bundle(sys.argv[2]), Path(sys.argv[3]))
 requirements.load_driver, requirements.load_tensorrt = lambda: here.driver, lambda: here.library
 with here.counter() as counter:

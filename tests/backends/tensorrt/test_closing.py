@@ -119,8 +119,8 @@ from backends.simulated_machine import Machine
 from backends.tensorrt.blobs import picture
 from engine.backends.base import Request
 from engine.backends.tensorrt import requirements
-from engine.bundle import load_bundle
-from engine.stopwatch import Stopwatch
+from engine.bundle.bundle import load_bundle
+from engine.system.stopwatch import Stopwatch
 here = Machine(load_bundle(sys.argv[2]), Path(sys.argv[3]))
 requirements.load_driver, requirements.load_tensorrt = lambda: here.driver, lambda: here.library
 counter = here.counter()

@@ -12,7 +12,7 @@ from engine.backends.compiled_cache import CompiledCache
 from engine.backends.tensorrt.engines import EngineStore, SegmentEngine
 from engine.backends.tensorrt.library import ShapeRange, TensorRT
 from engine.backends.tensorrt.runtime_cache import RuntimeCache
-from engine.bundle import WEIGHTS_FILE, Bundle, ProgramSpec, SegmentStage, write_manifest
+from engine.bundle.bundle import WEIGHTS_FILE, Bundle, ProgramSpec, SegmentStage, write_manifest
 from engine.config import CountingRule, ModelConfig
 from engine.errors import BackendError
 

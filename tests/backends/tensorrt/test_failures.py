@@ -15,7 +15,7 @@ from engine.backends.cuda.double_buffer import DoubleBuffer
 from engine.backends.tensorrt.inference import Inference, InferenceKey, _not_below
 from engine.config import CounterConfig
 from engine.errors import BackendError
-from engine.stopwatch import Stopwatch
+from engine.system.stopwatch import Stopwatch
 
 REQUEST = Request(steps=1, samples=1, seed=0, threshold=0.5)
 

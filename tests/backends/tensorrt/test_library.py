@@ -12,7 +12,7 @@ from backends.tensorrt.stand_in import StandIn
 from engine.backends.tensorrt.library import EngineRefusedError, ShapeRange, TensorRT, find_tensorrt
 from engine.config import PADDING, ModelConfig
 from engine.errors import BackendError
-from engine.preprocess import MAX_WHOLE_PIXELS
+from engine.image.tiles import MAX_WHOLE_PIXELS
 
 RANGE = ShapeRange((1, 32, 64), (2, 768, 1024), (4, 2048, 2048))
 

@@ -12,7 +12,7 @@ from backends.tensorrt.blobs import picture
 from engine.backends.base import Request, create_backend
 from engine.backends.tensorrt.inference import Inference, InferenceKey
 from engine.config import CounterConfig
-from engine.preprocess import to_input
+from engine.image.tiles import to_input
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from backends.tensorrt.blobs import same
 
 import engine
 from engine.backends.base import Backend, Request, create_backend, why_no_gpu
-from engine.bundle import load_bundle
+from engine.bundle.bundle import load_bundle
 from engine.config import CounterConfig
-from engine.images import load_image
-from engine.stopwatch import Stopwatch
+from engine.image.load import load_image
+from engine.system.stopwatch import Stopwatch
 
 pytestmark = pytest.mark.gpu
 PICTURE = Path(__file__).parents[3] / "examples" / "pictures" / "images" / "pedestrians.jpg"

@@ -18,7 +18,7 @@ from engine.backends.tensorrt.engines import SegmentEngine
 from engine.backends.tensorrt.library import TensorRT
 from engine.backends.tensorrt.runner import SegmentRunner, Workspace
 from engine.backends.tensorrt.runtime_cache import RuntimeCache
-from engine.bundle import SegmentStage
+from engine.bundle.bundle import SegmentStage
 from engine.errors import BackendError
 
 STAGE = SegmentStage("x.onnx", ("x", "t"), ("packed", "density"))

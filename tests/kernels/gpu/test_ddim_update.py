@@ -7,9 +7,9 @@ import pytest
 import torch
 from tolerances import GPU_KERNELS
 
+from engine.diffusion.schedule import ddim_steps
 from engine.kernels import reference
 from engine.kernels.ddim_update import ddim_update
-from engine.schedule import ddim_steps
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 # Around the block of 1024, and a latent.

@@ -8,9 +8,9 @@ import torch
 from tolerances import GPU_KERNELS
 
 from engine.config import ModelConfig
+from engine.diffusion.latent import head_maps as cpu_head_maps
 from engine.kernels import reference
 from engine.kernels.head_maps import head_maps
-from engine.maps import head_maps as cpu_head_maps
 
 TOLERANCE = GPU_KERNELS["head_maps", "torch.float32"]
 # (samples, r, h, w), and the window (top, left, height, width): one cell, all, odd parts, more cells than a block.

@@ -12,7 +12,7 @@ import torch
 from triton.runtime.jit import KernelInterface
 
 from engine.backends.cuda.launcher import evaluate
-from engine.bundle import KernelStage, ProgramSpec, SplitStage
+from engine.bundle.bundle import KernelStage, ProgramSpec, SplitStage
 from engine.config import ModelConfig
 from engine.export.gpu_kernels import KernelBuild, kernel_builds
 from engine.kernels.criss_cross_attention import criss_cross_attention

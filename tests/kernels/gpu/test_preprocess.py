@@ -8,9 +8,9 @@ import torch
 from tolerances import GPU_KERNELS
 
 from engine.config import ModelConfig
+from engine.image.tiles import to_input
 from engine.kernels import reference
 from engine.kernels.preprocess import preprocess
-from engine.preprocess import to_input
 
 MODEL = ModelConfig()
 DTYPES = [torch.float16, torch.bfloat16]

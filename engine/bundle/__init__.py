@@ -1,0 +1,1 @@
+"""A model on disk: its manifest, graphs, weights and compiled kernels."""

@@ -1,0 +1,1 @@
+"""The diffusion process: schedule, noise, denoising loop and the maps that it works on."""

@@ -1,0 +1,1 @@
+"""Pictures: any input as RGB pixels, and the tiles that the network sees."""

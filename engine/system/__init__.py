@@ -1,0 +1,1 @@
+"""Processes, threads and time: what the operating system asks of the engine."""

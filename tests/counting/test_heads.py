@@ -1,0 +1,111 @@
+"""From head maps to counts, on maps whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.config import CountingRule
+from engine.counting.heads import HeadMaps, count_heads, density_map
+from engine.errors import NotFiniteError
+from engine.kernels import reference
+
+RULE = CountingRule(low=0.3, high=0.6)
+
+
+def _maps(heights: list[float], expected: float, spread: float | None = None) -> HeadMaps:
+    """Separate peaks of the given heights on one row."""
+    heatmap = np.zeros((5, 4 * len(heights) + 2), np.float32)
+    heatmap[2, 2 : 2 + 4 * len(heights) : 4] = heights
+    return HeadMaps(heatmap, np.full(heatmap.shape, spread or 0, np.float32), expected, spread is not None)
+
+
+@pytest.mark.parametrize(
+    ("expected", "count"),
+    [(0.0, 2), (2.4, 2), (2.6, 3), (3.0, 3), (4.0, 4), (99.0, 4)],
+    ids=lambda x: str(x),
+)
+def test_the_expected_number_picks_among_uncertain_peaks_only(expected: float, count: int) -> None:
+    counted = count_heads(_maps([0.9, 0.35, 0.65, 0.5, 0.2], expected), RULE, reference.find_peaks)
+    assert len(counted.points) == len(counted.scores) == count
+    assert sorted(counted.scores, reverse=True) == pytest.approx([0.9, 0.65, 0.5, 0.35][:count])
+    # Raster order, whatever their strength.
+    assert list(counted.points[:, 0]) == sorted(counted.points[:, 0])
+
+
+def test_without_spread_the_interval_runs_from_certain_to_possible_peaks() -> None:
+    assert count_heads(_maps([0.9, 0.35, 0.65, 0.5, 0.2], 3), RULE, reference.find_peaks).interval == (2, 4)
+
+
+def test_spread_widens_the_interval_around_the_chosen_threshold() -> None:
+    heights = [0.9, 0.35, 0.65, 0.5, 0.2]
+    still = count_heads(_maps(heights, 3, spread=0.0), RULE, reference.find_peaks)
+    # Threshold 0.5 (the third peak): 0.9 survives a loss of 0.2, as 0.65 does not; 0.35 gains it.
+    moved = count_heads(_maps(heights, 3, spread=0.2), RULE, reference.find_peaks)
+    assert still.interval == (3, 3)
+    assert moved.interval == (1, 4)
+
+
+def test_the_calibrated_error_widens_the_interval() -> None:
+    rule = CountingRule(low=0.3, high=0.6, least=0.5, most=2.0)
+    maps = _maps([0.9, 0.8, 0.7, 0.65, 0.62], 5, spread=0.0)
+    # Five counted: (5 + 5) / 2 - 5 = 0 to (5 + 5) * 2 - 5 = 15.
+    assert count_heads(maps, rule, reference.find_peaks).interval == (0, 15)
+    assert count_heads(_maps([0.0], 0, spread=0.0), rule, reference.find_peaks).interval == (0, 5)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_no_count(broken: float) -> None:
+    with pytest.raises(NotFiniteError, match="not finite"):
+        count_heads(_maps([0.9, 0.7], expected=broken), RULE, reference.find_peaks)
+    with pytest.raises(NotFiniteError, match="not finite"):
+        count_heads(_maps([0.9, broken], expected=2.0), RULE, reference.find_peaks)
+
+
+def test_an_empty_map_counts_nobody() -> None:
+    counted = count_heads(_maps([0.0], 5.0, spread=0.1), RULE, reference.find_peaks)
+    assert counted.points.shape == (0, 2)
+    assert counted.scores.shape == (0,)
+    assert counted.interval == (0, 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 50), (40, 30)])
+def test_density_sums_to_the_count_even_at_borders(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    points = (rng.random((25, 2)) * [shape[1], shape[0]]).astype(np.float32)
+    points[:4] = [[0, 0], [shape[1] - 1e-3, 0], [0, shape[0] - 1e-3], [shape[1] - 1e-3, shape[0] - 1e-3]]
+    density = density_map(points, *shape)
+    assert density.dtype == np.float32
+    assert density.shape == shape
+    assert density.sum(dtype=np.float64) == pytest.approx(25, abs=1e-3)
+    assert (density >= 0).all()
+
+
+def test_density_is_centred_on_its_head() -> None:
+    density = density_map(np.array([[10.5, 7.5]], np.float32), 20, 30)
+    assert np.unravel_index(density.argmax(), density.shape) == (7, 10)
+    assert np.allclose(density[3:12, 6:15], density[3:12, 6:15][::-1, ::-1])
+    assert not density_map(np.zeros((0, 2), np.float32), 4, 4).any()
+
+
+def test_a_picture_is_familiar_within_both_bounds() -> None:
+    heatmap = np.zeros((9, 9), np.float32)
+    heatmap[1, 1], heatmap[1, 5], heatmap[5, 5] = 0.9, 0.8, 0.3
+    maps = HeadMaps(heatmap, np.zeros_like(heatmap), 2.0, False)
+    # sum h (1 - h) / sum h, and one peak below high against two heads.
+    haze, weak = (0.09 + 0.16 + 0.21) / 2.0, (1 + 5) / (2 + 5)
+
+    def familiar(most_haze: float, most_weak: float) -> bool:
+        rule = CountingRule(0.4, 0.5, most_haze=most_haze, most_weak=most_weak)
+        return count_heads(maps, rule, reference.find_peaks).familiar
+
+    assert familiar(haze + 1e-5, weak + 1e-5)
+    assert not familiar(haze - 1e-5, weak + 1e-5)
+    assert not familiar(haze + 1e-5, weak - 1e-5)
+
+
+def test_a_picture_of_nobody_is_familiar() -> None:
+    heatmap = np.full((9, 9), 0.05, np.float32)
+    maps = HeadMaps(heatmap, np.zeros_like(heatmap), 0.0, False)
+    rule = CountingRule(0.4, 0.5, most_haze=0.1, most_weak=0.1)
+    assert count_heads(maps, rule, reference.find_peaks).familiar
