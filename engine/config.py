@@ -117,13 +117,13 @@ class CounterConfig:
         _check_text("cache_dir", "" if self.cache_dir is None else self.cache_dir, os.PathLike)
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ConfigError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {self.device!r}")
-        _check_choice("backend", self.backend, ("auto", *BACKENDS))
-        _check_choice("compute_type", self.compute_type, ("default", *COMPUTE_TYPES))
+        check_choice("backend", self.backend, ("auto", *BACKENDS))
+        check_choice("compute_type", self.compute_type, ("default", *COMPUTE_TYPES))
         check_range("steps", self.steps, 1, 1000, optional=True)
         check_range("samples", self.samples, 1, 1000)
         check_range("seed", self.seed, 0, 2**63 - 1)
         check_range("cpu_threads", self.cpu_threads, 0, 1024)
-        _check_choice("performance", self.performance, PERFORMANCES)
+        check_choice("performance", self.performance, PERFORMANCES)
 
 
 def check_range(name: str, value: int | None, low: int, high: int, optional: bool = False) -> None:
@@ -139,7 +139,8 @@ def _check_text(name: str, value: object, *kinds: type) -> None:
         raise ConfigError(f"{name} must be text{' or a path' * bool(kinds)}, got {value!r}")
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is none of ``choices``."""
     if value not in choices:
         raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 

@@ -11,17 +11,21 @@ import numpy as np
 
 from engine.backends.base import Backend, Request, Start, Work
 from engine.backends.cuda.device_arrays import DeviceImage
+from engine.backends.cuda.driver import CudaOutOfMemoryError
 from engine.bundle.bundle import Bundle
 from engine.config import CountingRule
 from engine.counting.heads import candidate_threshold, count_heads, density_map
 from engine.counting.stitching import Canvas
 from engine.diffusion.latent import TileMaps
+from engine.errors import ImageError, NotFiniteError
 from engine.image.tiles import Tile, plan_tiles
 from engine.result import CountResult
 from engine.system.stopwatch import Stopwatch
 from engine.zones.layout import ZoneLayout
 from engine.zones.members import count_sides, count_zones
 
+# What one picture may fail with, and the next, or a smaller one, does not.
+OF_ONE_PICTURE = (ImageError, OSError, NotFiniteError, CudaOutOfMemoryError)
 # Pictures with a side below this many pixels are counted with a warning.
 _SMALL_SIDE = 64
 
@@ -135,3 +139,15 @@ def _warnings(size: tuple[int, int], tiles: int, zones: ZoneLayout, familiar: bo
     for name in zones.outside(size):
         warnings.append(f"zone {name!r} lies outside the picture of {width} x {height} pixels")
     return tuple(warnings)
+
+
+def attempt(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """``function``, which returns an error of :data:`OF_ONE_PICTURE` in place of raising it, and those that it gets."""
+
+    def attempted(item: Any) -> Any:
+        try:
+            return item if isinstance(item, Exception) else function(item)
+        except OF_ONE_PICTURE as error:
+            return error
+
+    return attempted

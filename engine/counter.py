@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from engine.backends.base import Backend, Work, create_backend
 from engine.bundle.bundle import load_bundle
-from engine.config import CounterConfig, check_range
-from engine.count_job import CountJob, CountPlan
+from engine.config import CounterConfig, check_choice, check_range
+from engine.count_job import CountJob, CountPlan, attempt
 from engine.errors import CLOSED, ConfigError, EngineError
 from engine.image.load import is_many_pictures
 from engine.result import CountResult
@@ -92,6 +92,7 @@ class CrowdCounter:
         samples: int | None = None,
         zones: Zones = None,
         stream: Any = None,
+        maps: bool = True,
     ) -> CountResult:
         """Count the people in one picture.
 
@@ -108,6 +109,7 @@ class CrowdCounter:
                 people in each.
             stream: that an array on the GPU is written in, if its library does not tell (PyCUDA does not): a handle,
                 or a stream of PyCUDA, CuPy or PyTorch. It is waited for on the GPU.
+            maps: keep the maps and the picture in the result; see :meth:`CountResult.without_maps`.
 
         Raises:
             ImageError: the picture cannot be read or is outside the limits.
@@ -119,9 +121,18 @@ class CrowdCounter:
             EngineError: the counter is closed.
         """
         (result,) = self._count_all([(img, color)], self._plan(steps, samples, zones), stream)
-        return result
+        return result if maps else result.without_maps()
 
+    @overload
     def count_batch(
+        self, images: Iterable[Any], *, on_error: Literal["raise"] = "raise", **options: Any
+    ) -> list[CountResult]: ...
+    @overload
+    def count_batch(
+        self, images: Iterable[Any], *, on_error: Literal["keep"], **options: Any
+    ) -> list[CountResult | Exception]: ...
+    # The overloads leave the other options to this signature.
+    def count_batch(  # type: ignore[misc]
         self,
         images: Iterable[Any],
         *,
@@ -130,7 +141,9 @@ class CrowdCounter:
         samples: int | None = None,
         zones: Zones = None,
         stream: Any = None,
-    ) -> list[CountResult]:
+        maps: bool = True,
+        on_error: str = "raise",
+    ) -> Any:
         """Count several pictures, of any sizes; the same as :meth:`count` of each, in their order.
 
         On a GPU, each picture is read and uploaded while the one before is computed; with
@@ -138,20 +151,32 @@ class CrowdCounter:
 
         Args:
             images: anything that :meth:`count` takes, each.
-            color, steps, samples, zones, stream: as of :meth:`count`.
+            color, steps, samples, zones, stream, maps: as of :meth:`count`. Without maps, a result of ten people holds
+                about 1 KB, whatever the size of the picture.
+            on_error: "raise" the error of the first picture that cannot be counted: there are no results then, not
+                even of those before it. "keep" puts the error into the place of the result, and goes on.
 
-        Raises ConfigError for what is no iterable of pictures, and as :meth:`count` does, at the first picture that
-        cannot be counted: there are no results then, not even of those before it. To have the others, call
-        :meth:`count` for each.
+        Raises ConfigError for what is no iterable of pictures and for another ``on_error``, and as :meth:`count` does.
         """
         if not is_many_pictures(images):
             raise ConfigError(
                 f"images must be an iterable of pictures, got {type(images).__name__}; put a single picture into a list"
             )
-        pictures: Iterable[tuple[Any, str]] = ((img, color) for img in images)
-        if self.parallel > 1:
-            pictures = self._taken(pictures)
-        return list(self._count_many(pictures, self._plan(steps, samples, zones), stream))
+        check_choice("on_error", on_error, ("raise", "keep"))
+        plan = self._plan(steps, samples, zones)
+        pictures: Iterable[Any] = ((img, color) for img in images)
+        if on_error == "raise":
+            results: Iterable[Any] = self._count_many(
+                self._taken(pictures) if self.parallel > 1 else pictures, plan, stream
+            )
+        else:
+            count = attempt(lambda picture: next(self._count_all([picture], plan, stream)))
+            if self.parallel > 1:
+                taken = map(attempt(lambda picture: next(self._taken([picture]))), pictures)
+                results = ordered_map(count, taken, self.parallel)
+            else:
+                results = map(count, pictures)
+        return [x if maps or isinstance(x, Exception) else x.without_maps() for x in results]
 
     def stream(
         self,
@@ -205,6 +230,20 @@ class CrowdCounter:
         # Frames that are counted one by one keep nobody else busy.
         count = self._count_all if warm or reader.is_live else self._count_many
         return CountStream(reader, count_frames(reader, plan, warm, count))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its counts depend on, as JSON has it; "model" is the hash of the bundle, and of every file in it."""
+        backend, config = self._open_backend(), self._config
+        names = {"model": self._bundle.digest, "backend": backend.name, "compute_type": backend.compute_type}
+        plan = self._plan(None, None, None)
+        return names | {
+            "device": backend.device,
+            "performance": config.performance,
+            "steps": plan.steps,
+            "samples": plan.samples,
+            "seed": plan.seed,
+        }
 
     @property
     def parallel(self) -> int:

@@ -30,6 +30,10 @@ class NotFiniteError(BackendError):
     """The network gave numbers that are not finite; there is no count."""
 
 
+class MapsNotKeptError(EngineError, AttributeError):
+    """A map is asked for of a result that was counted with ``maps=False``."""
+
+
 class SourceError(EngineError):
     """A video, folder or camera cannot be opened, read or reached."""
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import pickle
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +17,9 @@ from closing import close_while_counting
 from PIL import Image
 
 import engine
-from engine.errors import BackendError, BundleError, ConfigError, EngineError
+from engine.errors import BackendError, BundleError, ConfigError, EngineError, ImageError
 
+MANIFEST = Path(__file__).parent.parent / "engine" / "bundle" / "default" / "manifest.json"
 PICTURE = Path(__file__).parent.parent / "examples" / "pictures" / "images" / "pedestrians.jpg"
 
 
@@ -94,6 +99,52 @@ def test_a_batch_of_mixed_sizes_equals_singles(counter, rgb) -> None:
     batch = counter.count_batch(images, steps=2)
     assert all(_same(a, counter.count(b, steps=2)) for a, b in zip(batch, images, strict=True))
     assert counter.count_batch([]) == []
+
+
+@pytest.mark.parametrize("performance", ["balanced", "throughput"])
+def test_a_batch_keeps_the_errors_of_its_pictures(rgb, performance: str) -> None:
+    small = np.ascontiguousarray(rgb[:128, :160])
+    bad: list[Any] = [b"no picture", "missing.jpg", np.zeros((2, 2, 7), np.uint8)]
+    pictures = [small, bad[0], PICTURE, bad[1], bad[2], small]
+    with engine.CrowdCounter(device="cpu", performance=performance) as counter:
+        kept = counter.count_batch(pictures, on_error="keep", maps=False)
+        expected = counter.count_batch([small, PICTURE], maps=False)
+        with pytest.raises(ImageError):
+            counter.count_batch(pictures)
+        with pytest.raises(ConfigError, match=r"on_error must be one of raise, keep, got 'skip'"):
+            counter.count_batch(pictures, on_error="skip")
+        with pytest.raises(RuntimeError, match="of the iterable"):
+            counter.count_batch(_failing(small), on_error="keep")
+    assert [type(x).__name__ for x in kept] == [
+        "CountResult",
+        "ImageError",
+        "CountResult",
+        *["ImageError"] * 2,
+        "CountResult",
+    ]
+    for result, same in zip([kept[0], kept[2], kept[5]], [expected[0], expected[1], expected[0]], strict=True):
+        assert result.to_dict() | {"timings": 0} == same.to_dict() | {"timings": 0}
+        assert not hasattr(result, "density")
+
+
+def _failing(picture: np.ndarray) -> Iterator[np.ndarray]:
+    yield picture
+    raise RuntimeError("of the iterable")
+
+
+def test_a_result_without_maps_is_that_with_them(counter) -> None:
+    slim, whole = counter.count(PICTURE, maps=False), counter.count(PICTURE)
+    assert slim.to_dict() | {"timings": 0} == whole.to_dict() | {"timings": 0}
+    assert len(pickle.dumps(slim)) < 2_000 + 20 * whole.count
+
+
+def test_settings_tell_counters_apart(counter) -> None:
+    with engine.CrowdCounter(device="cpu", steps=2, seed=5, compute_type="float32") as other:
+        mine, others = counter.settings, other.settings
+    assert json.loads(json.dumps(mine)) == mine
+    assert (others["steps"], others["seed"], others["compute_type"]) == (2, 5, "float32")
+    assert mine["model"] == others["model"] == hashlib.sha256(MANIFEST.read_bytes()).hexdigest()
+    assert mine != others
 
 
 def test_threads_share_a_counter(counter, rgb) -> None:

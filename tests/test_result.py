@@ -227,3 +227,27 @@ def test_supervision_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(EngineError, match="pip install supervision"):
         make().to_supervision()
+
+
+def test_without_maps_a_result_is_small_and_says_what_it_lacks(tmp_path: Path) -> None:
+    result = make(10)
+    slim = result.without_maps()
+    assert slim.to_dict() == result.to_dict()
+    assert len(pickle.dumps(slim)) < 2_000 < len(pickle.dumps(result))
+    for name in ("heatmap", "density", "uncertainty"):
+        assert not hasattr(slim, name)
+        with pytest.raises(EngineError, match=f"no {name}.*maps=True"):
+            getattr(slim, name)
+    with pytest.raises(EngineError, match="maps=True"):
+        slim.save(tmp_path / "map.npy")
+    with pytest.raises(ConfigError, match="pass it"):
+        slim.plot()
+    with pytest.raises(EngineError, match="maps=True"):
+        slim.plot(np.zeros((60, 80, 3), np.uint8))
+    points = slim.plot(np.zeros((60, 80, 3), np.uint8), heatmap=False)
+    assert points.tobytes() == result.plot(np.zeros((60, 80, 3), np.uint8), heatmap=False).tobytes()
+    assert pickle.loads(pickle.dumps(slim)).to_dict() == slim.to_dict()
+    # The one that it was made of has its own.
+    assert result.density.sum() == 10
+    with pytest.raises(AttributeError, match="no attribute 'colour'"):
+        slim.colour  # noqa: B018
