@@ -83,8 +83,8 @@ def _network(axis: Any, name: str, rows: Sequence[Row], column: str) -> None:
         how, place = row.way.partition(", ")[2], (row.p50, getattr(row, column))
         axis.plot(*place, "*" if ours else _MARKERS[how], color=colour, ms=11 if ours else 6)
         if ours or row is rows[0]:
-            text, shift = (how.split()[0], (0, 7)) if ours and len(rows) > 1 else (name, (7, -2.5))
-            side = "center" if ours and len(rows) > 1 else "left"
+            text, shift = (how.split()[0] if len(rows) > 1 else name, (0, 8)) if ours else (name, (7, -2.5))
+            side = "center" if ours else "left"
             axis.annotate(text, place, xytext=shift, textcoords="offset points", ha=side, fontsize=7)
 
 
