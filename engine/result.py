@@ -6,7 +6,6 @@ import copy
 import io
 import json
 import os
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from engine.drawing.overlay import count_texts, crowding, draw_overlay, heat_of_
 from engine.drawing.zones import line_marks, zone_marks
 from engine.errors import ConfigError, EngineError, MapsNotKeptError
 from engine.image.load import load_image
+from engine.system.files import write_whole
 from engine.zones.layout import ZoneLayout
 from engine.zones.members import zone_interval
 
@@ -183,7 +183,7 @@ class CountResult:
             OSError: the file cannot be written.
         """
         path = Path(path)
-        _write_whole(path, self._encode(path))
+        _save(path, self._encode(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the maps, as numbers, strings, lists and dicts that JSON has."""
@@ -253,16 +253,7 @@ def _shortest(values: np.ndarray) -> list[Any]:
     return strings
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def _save(path: Path, data: bytes) -> None:
     if not path.parent.is_dir():
         raise ConfigError(f"cannot save {path}: the folder {path.parent} does not exist; create it first")
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(part, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    write_whole(path, data)

@@ -11,15 +11,16 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from engine.system.files import PART, write_whole
+
 _log = logging.getLogger("engine")
 
-_SUFFIX, _PART = ".engine", ".part"
+_SUFFIX = ".engine"
 _MAGIC = b"crowd engine 1\n"
 _DIGEST_BYTES = 32
 # Room for several models and drivers; of more, those not used for longest go.
@@ -84,7 +85,8 @@ class CompiledCache:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_private()
-            self._write(self._file(name, key), _head(key, engine), engine)
+            # Not synchronised to the disk: after a power cut the digest tells.
+            write_whole(self._file(name, key), _head(key, engine), engine, sync=False, private=True)
             self._tidy()
         except OSError as error:
             self._warn(f"cannot be written ({error})")
@@ -106,23 +108,11 @@ class CompiledCache:
         if os.name == "posix" and self._folder.stat().st_mode & 0o002:
             raise PermissionError(f"everybody may write to {self._folder}, and engines are code; use a private folder")
 
-    def _write(self, file: Path, head: bytes, engine: bytes) -> None:
-        # Not synchronised to the disk: after a power cut the digest tells.
-        descriptor, part = tempfile.mkstemp(prefix=f"{file.stem}.", suffix=_PART, dir=file.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(head)
-                stream.write(engine)
-            os.replace(part, file)
-        except BaseException:
-            os.unlink(part)
-            raise
-
     def _tidy(self) -> None:
         """Remove what killed writers left, and the engines not used for longest."""
         assert self._folder is not None
         now = time.time()
-        parts = [x for x in self._folder.glob(f"*{_PART}") if now - _last_use(x) > _PART_LIFETIME_S]
+        parts = [x for x in self._folder.glob(f"*{PART}") if now - _last_use(x) > _PART_LIFETIME_S]
         engines = sorted(self._folder.glob(f"*{_SUFFIX}"), key=_last_use, reverse=True)
         for file in (*parts, *engines[_MOST_FILES:]):
             file.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from engine.bundle.stages import (
 )
 from engine.config import CountingRule, ModelConfig
 from engine.errors import BundleError
+from engine.system.files import write_whole
 
 __all__ = [
     "FORMAT_VERSION",
@@ -140,7 +140,7 @@ def write_manifest(
         "versions": dict(versions or {}),
         "files": {x.name: {"size": x.stat().st_size, "sha256": _sha256(x)} for x in files},
     }
-    _replace(folder / MANIFEST_FILE, _encoded(manifest))
+    write_whole(folder / MANIFEST_FILE, _encoded(manifest))
     return load_bundle(folder)
 
 
@@ -163,24 +163,14 @@ def add_files(
     folder = load_bundle(path).path
     manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
     for name, content in contents.items():
-        _replace(folder / name, content)
+        write_whole(folder / name, content)
         manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     manifest["files"] = dict(sorted(manifest["files"].items()))
     manifest["versions"].update(versions)
     if programs is not None:
         manifest["programs"] = {key: dataclasses.asdict(program) for key, program in programs.items()}
-    _replace(folder / MANIFEST_FILE, _encoded(manifest))
+    write_whole(folder / MANIFEST_FILE, _encoded(manifest))
     return load_bundle(folder)
-
-
-def _replace(file: Path, content: bytes) -> None:
-    part = file.with_name(file.name + ".part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, file)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _encoded(manifest: dict[str, Any]) -> bytes:

@@ -14,6 +14,7 @@ from engine.cli.inputs import STDIN, Pictures
 from engine.cli.terminal import Terminal, printable
 from engine.config import PICTURE_SUFFIXES
 from engine.errors import ConfigError
+from engine.system.files import whole_file
 
 if TYPE_CHECKING:
     from engine.outputs.records import TextStream
@@ -80,16 +81,9 @@ def open_whole(path: str) -> Iterator[TextStream]:
         return
     # A link is followed; a device such as /dev/null is written to, never replaced.
     target = Path(path).resolve()
-    part = target.with_name(f".{target.name}.{os.getpid()}.part") if target.is_file() or not target.exists() else target
-    try:
-        with open_text(part) as stream:
-            yield stream
-        if part != target:
-            os.replace(part, target)
-    except BaseException:
-        if part != target:
-            part.unlink(missing_ok=True)
-        raise
+    appears = whole_file(target) if target.is_file() or not target.exists() else contextlib.nullcontext(target)
+    with appears as part, open_text(part) as stream:
+        yield stream
 
 
 def plan_saving(

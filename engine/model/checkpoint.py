@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +13,13 @@ import torch
 from engine.config import CountingRule, ModelConfig
 from engine.errors import ConfigError
 from engine.model.network import CrowdNetwork
+from engine.system.files import whole_file
 
 
 def save_whole(state: dict[str, Any], path: Path) -> None:
     """Write ``state`` to ``path`` whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    torch.save(state, part)
-    os.replace(part, path)
+    with whole_file(path) as part:
+        torch.save(state, part)
 
 
 def load_state(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from engine.errors import ConfigError, EngineError
+from engine.system.files import WholeFile
 
 # Not AVI: it has one duration for all frames.
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -55,7 +55,7 @@ class VideoWriter:
         if not 0.01 <= fps <= 1000:
             raise ConfigError(f"fps must be from 0.01 to 1000, got {fps!r}")
         self._fps = Fraction(fps).limit_denominator(1001)
-        self._part = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.part")
+        self._file = WholeFile(self._path)
         self._container: Any = None
         self._stream: Any = None
         self._size = (0, 0)
@@ -102,10 +102,7 @@ class VideoWriter:
         try:
             self._encode(None)
             self._container.close()
-            # Windows flushes only what is open for writing.
-            with open(self._part, "r+b") as file:
-                os.fsync(file.fileno())
-            os.replace(self._part, self._path)
+            self._file.commit()
         except BaseException:
             self.discard()
             raise
@@ -121,7 +118,7 @@ class VideoWriter:
             # Nobody needs the rest of it: the disk may be full, which is why it is given up.
             pass
         finally:
-            self._part.unlink(missing_ok=True)
+            self._file.discard()
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -159,7 +156,7 @@ class VideoWriter:
         # Fragments written so far could be played, but nothing but the whole is kept: the index goes to the front.
         container_options = {"movflags": "+faststart"} if self._path.suffix.lower() in (".mp4", ".mov") else {}
         self._container = av.open(
-            str(self._part), "w", format=FORMATS[self._path.suffix.lower()], container_options=container_options
+            str(self._file.part), "w", format=FORMATS[self._path.suffix.lower()], container_options=container_options
         )
         try:
             self._stream = self._container.add_stream(name, rate=self._fps, options=options)

@@ -116,7 +116,7 @@ def _fail(code: int):
 # Permissions do not bind root, which tests may run as; so the calls that would fail are made to.
 @pytest.mark.parametrize(
     ("call", "code"),
-    [("tempfile.mkstemp", errno.EROFS), ("tempfile.mkstemp", errno.EACCES), ("os.fdopen", errno.ENOSPC),
+    [("os.open", errno.EROFS), ("os.open", errno.EACCES), ("os.fdopen", errno.ENOSPC),
      ("os.replace", errno.ENOSPC), ("Path.mkdir", errno.EROFS)],
 )  # fmt: skip
 def test_a_disk_that_takes_nothing(
@@ -140,12 +140,12 @@ def test_a_disk_that_fills_up_half_way(folder: Path, monkeypatch: pytest.MonkeyP
         pytest.skip("only Linux has a device that is always full")
     real = os.open
 
-    def mkstemp(prefix: str, suffix: str, dir: Path) -> tuple[int, str]:
-        part = dir / f"{prefix}x{suffix}"
-        part.touch()
-        return real("/dev/full", os.O_WRONLY), str(part)
+    def open_full(part: Path, *_: int) -> int:
+        part.write_bytes(b"")
+        return real("/dev/full", os.O_WRONLY)
 
-    monkeypatch.setattr(cache_module.tempfile, "mkstemp", mkstemp)
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(os, "open", open_full)
     CompiledCache(folder).store("x", FACTS, ENGINE)
     assert list(folder.iterdir()) == []
 

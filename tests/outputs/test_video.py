@@ -127,7 +127,7 @@ def test_a_failed_rename_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full, which is always full")
 def test_a_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = VideoWriter(tmp_path / "out.mkv")
-    monkeypatch.setattr(writer, "_part", tmp_path / "full")
+    monkeypatch.setattr(writer._file, "part", tmp_path / "full")
     (tmp_path / "full").symlink_to("/dev/full")
     rng = np.random.default_rng(0)
 
