@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from engine.config import CountingRule
-from engine.dataset.samples import Sample, find_samples
+from engine.dataset import options as dataset
+from engine.dataset.samples import Sample
 from engine.errors import ConfigError, EngineError
 from engine.model.checkpoint import load_network, save_model
 from engine.model.network import CrowdNetwork
@@ -24,10 +25,6 @@ from engine.training.start import start_counting, start_model, start_network
 from engine.training.train import TrainConfig, make_batches, train
 
 _PROG = "python -m engine.training"
-_DATA_HELP = (
-    "folder in ShanghaiTech's layout, or with images/ and points.json or points.csv beside it; what lies in test_data/ "
-    "is left out"
-)
 
 
 def build_parser(prog: str = _PROG) -> argparse.ArgumentParser:
@@ -47,7 +44,7 @@ def build_parser(prog: str = _PROG) -> argparse.ArgumentParser:
         "then:\n  crowd export runs/mine/model.pt my-bundle && crowd count --model my-bundle photo.jpg",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    run.add_argument("data", type=Path, help=_DATA_HELP)
+    dataset.add_arguments(run)
     run.add_argument(
         "--out", type=Path, default=Path("runs/default"), help="for checkpoints and the log (default: %(default)s)"
     )
@@ -68,10 +65,10 @@ def build_parser(prog: str = _PROG) -> argparse.ArgumentParser:
     run.add_argument("--seed", type=int, help=f"of weights, crops and noise (default: {TrainConfig.seed})")
     fit = commands.add_parser("calibrate", help="fit the counting rule of a checkpoint")
     fit.add_argument("checkpoint", type=Path, help="best.pt or last.pt of a run")
-    fit.add_argument("data", type=Path, help=_DATA_HELP)
+    dataset.add_arguments(fit)
     fit.add_argument("--out", type=Path, default=Path("model.pt"), help="the calibrated model (default: %(default)s)")
     mean = commands.add_parser("average", help="mean of the weights of checkpoints, with a counting rule of its own")
-    mean.add_argument("data", type=Path, help=_DATA_HELP)
+    dataset.add_arguments(mean)
     mean.add_argument(
         "checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help="of one run, such as best and last"
     )
@@ -79,25 +76,36 @@ def build_parser(prog: str = _PROG) -> argparse.ArgumentParser:
     mean.add_argument("--out", type=Path, default=Path("model.pt"), help="the calibrated model (default: %(default)s)")
     blur = commands.add_parser("smooth", help="let a network see pictures as slightly blurred as the crops of training")
     blur.add_argument("start", help="checkpoint, bundle or 'default'")
-    blur.add_argument("data", type=Path, help=_DATA_HELP)
+    dataset.add_arguments(blur)
     blur.add_argument("--out", type=Path, default=Path("model.pt"), help="the calibrated model (default: %(default)s)")
     contest = commands.add_parser("compare", help="train other kinds of decoder beside ours, on a frozen encoder")
-    contest.add_argument("data", type=Path, help=_DATA_HELP)
+    dataset.add_arguments(contest)
     contest.add_argument("--start", default="default", help="checkpoint or bundle that the encoder comes from")
     contest.add_argument("--iterations", type=int, default=1500, help="of each decoder (default: %(default)s)")
     for command in (run, fit, mean, blur, contest):
         command.add_argument("--threads", type=int, default=0, help="CPU threads; 0 is all")
         command.add_argument(
-            "--exclude", type=int, nargs="*", default=[0], help="last digits of picture numbers never used (default: 0)"
+            "--exclude",
+            type=int,
+            nargs="*",
+            help="last digits of picture numbers never used (default: 0, or with a split val none)",
         )
         command.add_argument(
-            "--validate", type=int, nargs="+", default=[5], help="last digits to validate and calibrate on (default: 5)"
+            "--validate",
+            type=int,
+            nargs="+",
+            help="last digits to validate and calibrate on (default: the split val, or 5)",
         )
     return parser
 
 
-def split(samples: list[Sample], exclude: list[int], validate: list[int]) -> tuple[list[Sample], list[Sample]]:
-    """By the last digit of the pictures' numbers: (to train on, to validate on)."""
+def split(
+    samples: list[Sample], exclude: list[int] | None, validate: list[int] | None
+) -> tuple[list[Sample], list[Sample]]:
+    """(To train on, to validate on): the data's own split, or by the last digit of the pictures' numbers."""
+    if exclude is validate is None and any(s.split == "val" for s in samples):
+        return [s for s in samples if s.split != "val"], [s for s in samples if s.split == "val"]
+    exclude, validate = [0] if exclude is None else exclude, validate or [5]
     held_out = [s for s in samples if s.number % 10 in validate and s.number % 10 not in exclude]
     return [s for s in samples if s.number % 10 not in {*exclude, *validate}], held_out
 
@@ -111,7 +119,7 @@ def run(arguments: list[str], prog: str) -> None:
     options = build_parser(prog).parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    train_on, held_out = split(find_samples(options.data, "train"), options.exclude, options.validate)
+    train_on, held_out = split(dataset.read_samples(options, "train", "val"), options.exclude, options.validate)
     print(f"{len(train_on)} pictures to train on, {len(held_out)} held out")
     _check_split(options, train_on, held_out)
     if options.command == "train":
@@ -153,7 +161,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _check_split(options: argparse.Namespace, train_on: list[Sample], held_out: list[Sample]) -> None:
     if not held_out:
         raise ConfigError(
-            f"no picture's number ends in {' or '.join(map(str, options.validate))}, and the counting rule is "
+            f"no picture's number ends in {' or '.join(map(str, options.validate or [5]))}, and the counting rule is "
             "calibrated on such pictures: give other digits to --validate"
         )
     if not train_on and options.command != "calibrate":

@@ -11,6 +11,8 @@ from engine.cli.counter_options import CounterFactory, make_counter
 from engine.cli.extras import needs_extra
 from engine.cli.outputs import check_output_file, open_whole
 from engine.cli.terminal import Status
+from engine.dataset import options as dataset
+from engine.dataset.formats import SPLITS
 from engine.errors import ConfigError
 
 # What it does, and an example.
@@ -19,9 +21,8 @@ TEXTS = ("measure the error on annotated pictures", "crowd eval ShanghaiTech --s
 
 def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add the options that are this command's own."""
-    layouts = "folder in ShanghaiTech's layout, or images/ with points.json or points.csv"
-    parser.add_argument("data", metavar="DATA", help=layouts)
-    parser.add_argument("--split", choices=("train", "test"), help="all but what lies in test_data/, or that alone")
+    dataset.add_arguments(parser)
+    parser.add_argument("--split", choices=SPLITS, help="pictures in folders called so; train is all others too")
     parser.add_argument("--only-digit", type=int, choices=range(10), metavar="D", help="pictures numbered ...D only")
     parser.add_argument("--limit", type=int, metavar="N", help="the first N pictures only")
     parser.add_argument("--steps", type=int, nargs="+", metavar="S", help="denoising steps, one table row each")
@@ -33,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     """Count and print a table; 0."""
     with needs_extra("eval"):
-        from engine.dataset.samples import find_samples
         from engine.evaluation.evaluate import evaluate
 
     check_output_file("--json", options.json)
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
         raise ConfigError(
             "crowd eval times pictures one by one, and --performance throughput would use one core for each"
         )
-    samples = find_samples(options.data, options.split)
+    samples = dataset.read_samples(options, *[options.split] if options.split else [])
     samples = [s for s in samples if options.only_digit in (None, s.number % 10)][: options.limit]
     if not samples:
         raise ConfigError(f"no picture of {options.data} is left after --only-digit and --limit")

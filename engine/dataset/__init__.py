@@ -1,1 +1,1 @@
-"""Annotated pictures."""
+"""Annotated pictures, in the formats of the tools that people annotate with."""

@@ -1,26 +1,34 @@
-"""Crowd data sets on disk: pictures with one point per head."""
+"""Annotated pictures on disk, in any format: pictures with one point per head."""
 
 from __future__ import annotations
 
-import csv
-import json
+import logging
 import re
 import zlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from engine.config import PICTURE_SUFFIXES
+from engine.dataset.entry import Entry, choose_labels, in_pixels, refuse_fractions
+from engine.dataset.formats import EMPTY, FORMATS, LEAVE_OUT, SPLITS
+from engine.dataset.pictures import Pictures
+from engine.dataset.sources import Source, find_sources, read_source
 from engine.errors import ConfigError
+from engine.image.decode import upright_size
 from engine.image.folders import walk
 
-_POINT_FOLDERS = ("ground-truth", "ground_truth")
-# Data sets keep what is for testing in a folder of this name.
-_TEST_FOLDER = "test_data"
+_log = logging.getLogger("engine")
+# Folders and files that data sets keep their splits in are called by these words, with or without digits.
+_SPLIT_NAMES = {
+    **dict.fromkeys(("test", "test_data", "testing"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "val_data"), "val"),
+    **dict.fromkeys(("train", "train_data", "training"), "train"),
+}
+# Published data sets have a few points outside their pictures, and .mat files are not mended by hand.
+_DROP_OUTSIDE = ("shanghaitech", "ucf-qnrf", "nwpu")
 
 
 @dataclass(frozen=True)
@@ -30,13 +38,15 @@ class Sample:
     Attributes:
         image: path of the picture.
         points: float32 [N, 2], (x, y) of each head in pixels from the top-left corner.
-        part: the folder of the data set that it belongs to, such as ``part_A``; where pictures for training and for
-            testing were found, ``part_A/train`` and ``part_A/test``.
+        part: the folder of the data set that it belongs to, such as ``part_A``; where pictures of several splits were
+            found, ``part_A/train`` and ``part_A/test``.
+        split: "train", "val" or "test", as folders and files are called; "train" where they say nothing.
     """
 
     image: Path
     points: np.ndarray
     part: str
+    split: str = "train"
 
     @property
     def number(self) -> int:
@@ -45,136 +55,163 @@ class Sample:
         return int(digits[-1]) if digits else zlib.crc32(self.image.stem.encode())
 
 
-def find_samples(folder: str | Path, split: str | None = None) -> list[Sample]:
-    """All annotated pictures below ``folder``, sorted by path.
+def find_samples(
+    data: str | Path,
+    split: str | Collection[str] | None = None,
+    *,
+    annotations: str | Path | None = None,
+    form: str | None = None,
+    labels: Sequence[str] = (),
+) -> list[Sample]:
+    """All annotated pictures below ``data``, sorted by path.
 
     Args:
-        split: "test" for those below a folder called ``test_data``, "train" for all others; None for both.
-
-    Every ``images`` folder is read, with its points in one of three places beside it:
-    ``ground-truth/GT_<picture>.mat`` (ShanghaiTech's own layout), ``points.json``
-    (``{"a.jpg": [[x, y], ...]}``, with ``[]`` where nobody is) or ``points.csv`` (header
-    ``image,x,y``; a picture without rows has nobody in it).
+        data: a folder with pictures and annotations; or an annotation file, whose pictures are below its folder.
+        split: "train", "val" or "test", or several; None for all.
+        annotations: file or folder of the annotations, where they are not below ``data``.
+        form: one of :data:`engine.dataset.formats.FORMATS`; None recognises it (docs/annotations.md has the table).
+        labels: those that stand for people; without any, the only one that there is, or "head" or "person".
 
     Raises:
-        ConfigError: no such folder or one that cannot be read, no annotated picture in it, a picture without points,
-            points that cannot be read, or of a file that is not read as a picture.
+        ConfigError: nothing there, nothing annotated, or annotations that cannot be right: the message names the file
+            and the line or key.
     """
-    root = Path(folder)
+    root = Path(data)
+    if root.is_file() and annotations is None:
+        root, annotations = root.parent, root
     if not root.is_dir():
-        raise ConfigError(f"data folder {root} does not exist; give a folder that has images/ and points in it")
+        raise ConfigError(f"data folder {root} does not exist; give a folder that has pictures and annotations in it")
+    chosen = set(SPLITS) if split is None else {split} if isinstance(split, str) else set(split)
+    skipped = []
+
+    def skip(folder: Path) -> bool:
+        other = (_folder_split(folder, root) or "train") not in chosen
+        skipped.extend([folder] if other else [])
+        return other
+
+    if annotations is None:
+        sources = find_sources(root, form, skip, _refuse_folder)
+    else:
+        sources = read_source(Path(annotations), form, root)
+    samples = _samples(sources, root, labels)
+    kept = sorted((s for s in samples if s.split in chosen), key=lambda s: s.image)
+    if annotations is None and form is None:
+        _refuse_unannotated(root, {s.image.parent for s in samples}, skip)
+    if not kept:
+        _refuse_nothing(root, split if skipped or samples else None)
+    several = len({s.split for s in kept}) > 1
+    return [Sample(s.image, s.points, s.part + (f"/{s.split}" if several else ""), s.split) for s in kept]
+
+
+def _samples(sources: Sequence[Source], root: Path, labels: Sequence[str]) -> list[Sample]:
+    found: dict[Path, tuple[Sample, str]] = {}
+    anywhere: Pictures | None = None
+    for source in sources:
+        if source.pictures is None and anywhere is None:
+            anywhere = Pictures(root, _refuse_folder)
+        index = anywhere if source.pictures is None else Pictures(source.pictures, _refuse_folder)
+        assert index is not None
+        for sample, where in _of_source(source, index, root, labels):
+            if sample.image in found:
+                raise ConfigError(
+                    f"{sample.image} is annotated twice: in {found[sample.image][1]} and in {where}; keep one, or "
+                    "choose by --annotations FILE or --annotations-format FORMAT"
+                )
+            found[sample.image] = sample, where
+    return [sample for sample, _ in found.values()]
+
+
+def _of_source(source: Source, index: Pictures, root: Path, labels: Sequence[str]) -> list[tuple[Sample, str]]:
+    entries = choose_labels(source.entries, labels, str(source.path))
+    refuse_fractions(entries)
+    found = [(entry, index.find(entry.names, entry.folder or source.path)) for entry in entries]
+    if missing := [entry for entry, picture in found if picture is None]:
+        _refuse_missing(source, missing, index.root)
+    stem = source.path.stem if source.path.is_file() else ""
+    file_split = _SPLIT_NAMES.get(re.split(r"[\W_]+", stem.rstrip("0123456789").lower())[-1])
     samples = []
-    folders = sorted(folder for folder, _ in walk(root, _refuse_folder) if folder.name == "images")
-    splits = {images: _split_of(images, root) for images in folders}
-    chosen = [images for images in folders if split in (None, splits[images])]
-    mixed = len({splits[images] for images in chosen}) > 1
-    for images in chosen:
-        points_of = _points_reader(images.parent)
-        part = _part_name(images, root) + (f"/{splits[images]}" if mixed else "")
-        for picture in sorted(images.iterdir()):
-            if picture.suffix.lower() in PICTURE_SUFFIXES:
-                samples.append(Sample(picture, points_of(picture), part))
-    if not samples:
-        kind = f" for {split}ing" if split and len(chosen) < len(folders) else ""
-        raise ConfigError(f"no images/ folder with pictures{kind} below {root}; expected ShanghaiTech's layout")
-    return samples
+    for entry, picture in found:
+        assert picture is not None
+        points = in_pixels(entry, upright_size(picture), source.format in _DROP_OUTSIDE)
+        split = entry.split or _folder_split(picture.parent, root) or file_split or "train"
+        samples.append((Sample(picture, points, _part(picture, root), split), entry.where))
+    unlisted = _unlisted(source, index, {picture for _, picture in found if picture is not None})
+    empty = np.zeros((0, 2), np.float32)
+    return samples + [
+        (Sample(p, empty, _part(p, root), _folder_split(p.parent, root) or file_split or "train"), str(source.path))
+        for p in unlisted
+    ]
+
+
+def _unlisted(source: Source, index: Pictures, named: set[Path]) -> list[Path]:
+    """Pictures beside the annotated ones that the annotations do not name, where that says that nobody is there."""
+    folders = {picture.parent for picture in named}
+    strict = source.pictures is not None
+    others = sorted(p for p in index.all() if p not in named and (strict or p.parent in folders))
+    rule = FORMATS[source.format]
+    if not others:
+        return []
+    if rule == EMPTY:
+        if source.format == "yolo":
+            _log.warning("%s: %d pictures have no text file of labels; nobody is in them", source.path, len(others))
+        return others
+    if rule == LEAVE_OUT:
+        _log.warning("%s: %d pictures beside those annotated are not in it; left out", source.path, len(others))
+        return []
+    raise ConfigError(
+        f"{source.path} has no entry for {others[0].name}"
+        + (f" and {len(others) - 1} others" if len(others) > 1 else "")
+        + "; every picture needs its points: give it an empty list if nobody is in the picture"
+    )
+
+
+def _refuse_missing(source: Source, missing: Sequence[Entry], folder: Path) -> None:
+    """Points whose picture is not there, or is there and would be left out for its suffix."""
+    for entry in missing:
+        name = Path(entry.names[0]).name
+        if Path(name).suffix.lower() not in PICTURE_SUFFIXES and (folder / name).is_file():
+            kinds = ", ".join(sorted(PICTURE_SUFFIXES))
+            raise ConfigError(
+                f"{entry.where} has points of {name}, which is not read as a picture; expected one of {kinds}"
+            )
+    names = ", ".join(sorted(repr(entry.names[0]) for entry in missing)[:3])
+    raise ConfigError(
+        f"{missing[0].where if len(missing) == 1 else source.path} has points of {names}, not in {folder} "
+        f"({len(missing)} such names in all); name each picture as its file, suffix included"
+    )
+
+
+def _refuse_nothing(root: Path, split: str | Collection[str] | None) -> None:
+    kind = f" for {split}ing" if isinstance(split, str) else ""
+    raise ConfigError(
+        f"no annotated pictures{kind} below {root}; formats that are recognised: {', '.join(FORMATS)} "
+        "(docs/annotations.md)"
+    )
+
+
+def _refuse_unannotated(root: Path, annotated: set[Path], skip: Callable[[Path], bool]) -> None:
+    """A folder ``images`` without any points was more likely forgotten than meant to be left out."""
+    for folder, names in walk(root, _refuse_folder):
+        pictures = any(Path(name).suffix.lower() in PICTURE_SUFFIXES for name in names)
+        if folder.name == "images" and pictures and folder not in annotated and not skip(folder):
+            raise ConfigError(
+                f"{folder.parent} has images but no points: expected ground-truth/, points.json, points.csv or another "
+                "format of docs/annotations.md"
+            )
 
 
 def _refuse_folder(error: OSError) -> None:
     raise ConfigError(f"data folder {error.filename} cannot be read: {error.strerror}") from error
 
 
-def _split_of(images: Path, root: Path) -> str:
-    # What the folders above the one that was named are called says nothing of it.
-    return "test" if _TEST_FOLDER in (root.resolve().name, *images.relative_to(root).parts) else "train"
+def _folder_split(folder: Path, root: Path) -> str | None:
+    """What the folders below ``root`` are called, the innermost first; of itself, only whether it is for testing."""
+    for name in reversed(folder.relative_to(root).parts):
+        if split := _SPLIT_NAMES.get(name.lower().rstrip("0123456789")):
+            return split
+    return "test" if _SPLIT_NAMES.get(root.resolve().name.lower()) == "test" else None
 
 
-def _part_name(images: Path, root: Path) -> str:
-    parts = [p for p in images.resolve().parts if p.startswith("part_")]
-    return parts[-1] if parts else root.name
-
-
-def _points_reader(folder: Path) -> Callable[[Path], np.ndarray]:
-    if (folder / "points.json").is_file():
-        return _json_reader(folder / "points.json")
-    if (folder / "points.csv").is_file():
-        return _csv_reader(folder / "points.csv")
-    for name in _POINT_FOLDERS:
-        if (folder / name).is_dir():
-            return lambda picture: _read_mat(folder / name / f"GT_{picture.stem}.mat")
-    raise ConfigError(f"{folder} has images but no points: expected ground-truth/, points.json or points.csv")
-
-
-def _json_reader(path: Path) -> Callable[[Path], np.ndarray]:
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not JSON: {error}") from error
-    if not isinstance(table, dict):
-        raise ConfigError(f'{path} must hold {{"a.jpg": [[x, y], ...]}}, got a {type(table).__name__}')
-
-    _refuse_unread(path, table)
-
-    def points_of(picture: Path) -> np.ndarray:
-        # An empty list says that nobody is there; a picture left out was more likely forgotten.
-        if picture.name not in table:
-            raise ConfigError(f"{path} has no entry for {picture.name}; give it [] if nobody is in the picture")
-        return _as_points(table[picture.name], f"{path}, {picture.name}")
-
-    return points_of
-
-
-def _csv_reader(path: Path) -> Callable[[Path], np.ndarray]:
-    rows = defaultdict(list)
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if not {"image", "x", "y"} <= set(reader.fieldnames or ()):
-            raise ConfigError(f"{path} must start with the header image,x,y, got {reader.fieldnames}")
-        for row in reader:
-            rows[row["image"]].append((row["x"], row["y"]))
-    # A picture without rows has nobody in it; under a misspelt name it would seem to.
-    folder = path.parent / "images"
-    if strangers := set(rows) - {picture.name for picture in folder.iterdir()}:
-        raise ConfigError(
-            f"{path} has points of {', '.join(sorted(map(repr, strangers))[:3])}, not in {folder} ({len(strangers)} "
-            "such names in all); name each picture as its file, suffix included"
-        )
-    _refuse_unread(path, rows)
-    return lambda picture: _as_points(rows[picture.name], f"{path}, {picture.name}")
-
-
-def _refuse_unread(path: Path, names: Iterable[str]) -> None:
-    """Files that have points and would be left out for their suffix."""
-    folder = path.parent / "images"
-    for name in sorted(names):
-        if Path(name).suffix.lower() not in PICTURE_SUFFIXES and (folder / name).is_file():
-            kinds = ", ".join(sorted(PICTURE_SUFFIXES))
-            raise ConfigError(f"{path} has points of {name}, which is not read as a picture; expected one of {kinds}")
-
-
-def _read_mat(path: Path) -> np.ndarray:
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise ConfigError("reading .mat points needs SciPy: pip install 'crowd-engine[eval]'") from error
-    if not path.is_file():
-        raise ConfigError(f"{path} is missing; every picture needs its points")
-    try:
-        rows = loadmat(path)["image_info"][0, 0][0, 0][0]
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{path} does not have ShanghaiTech's layout, image_info{{1,1}}.location: {error!r}"
-        ) from error
-    return _as_points(rows, str(path))
-
-
-def _as_points(rows: Any, where: str) -> np.ndarray:
-    try:
-        points = np.asarray(rows, np.float32)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: points must be pairs of numbers [[x, y], ...]: {error}") from error
-    if points.size and (points.ndim != 2 or points.shape[1] != 2):
-        raise ConfigError(f"{where}: points must be pairs [[x, y], ...], got an array of shape {points.shape}")
-    if not np.isfinite(points).all():
-        raise ConfigError(f"{where}: points must be pairs of numbers, got a missing or infinite coordinate")
-    return points.reshape(-1, 2)
+def _part(picture: Path, root: Path) -> str:
+    parts = [p for p in picture.parent.resolve().parts if p.startswith("part_")]
+    return parts[-1] if parts else root.resolve().name

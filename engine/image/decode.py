@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import logging
+import os
 from collections.abc import Callable
 from types import ModuleType
 
@@ -100,6 +101,20 @@ def rgb_from_encoded(data: bytes, name: str, limits: ImageLimits) -> np.ndarray:
     except Exception as error:
         # Damaged files make Pillow's parsers raise nearly anything: OSError, SyntaxError, struct.error, KeyError...
         raise ImageError(f"{name} is damaged or cut short ({_reason(error)}); save or download it again") from error
+
+
+def upright_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """(width, height) of the picture in a file, after its EXIF orientation, from its header; None if there is none."""
+    try:
+        with open(path, "rb") as file:
+            plugin = _plugin(file.read(16), os.fspath(path))
+            file.seek(0)
+            with plugin(file) as image:
+                sideways = _orientation(image, os.fspath(path)) >= 5
+                return (image.height, image.width) if sideways else (image.width, image.height)
+    except Exception:
+        # Reading the picture itself will say what is wrong with it.
+        return None
 
 
 def rgb_from_picture(image: Image.Image, name: str, limits: ImageLimits) -> np.ndarray:

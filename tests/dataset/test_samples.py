@@ -70,7 +70,7 @@ def test_pictures_for_testing_are_told_from_the_others(tmp_path):
         assert {s.image.parents[1].name for s in found[split]} == {f"{split}_data"}
     # Whichever folder is named.
     assert find_samples(tmp_path / "part_A" / "test_data", "test")[0].part == "part_A"
-    with pytest.raises(ConfigError, match="no images/ folder with pictures for training below"):
+    with pytest.raises(ConfigError, match="no annotated pictures for training below"):
         find_samples(tmp_path / "part_A" / "test_data", "train")
     # An own folder may lie anywhere.
     mine = make_images(tmp_path / "test_data" / "mine", "IMG_1.jpg")
@@ -99,7 +99,8 @@ def test_points_csv_of_a_picture_without_rows_is_empty(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("points.json", '{"other.jpg": []}', "no entry for a.jpg"),
+        ("points.json", '{"other.jpg": []}', r"points of 'other.jpg', not in .*suffix included"),
+        ("points.json", "{}", "no entry for a.jpg; every picture needs its points"),
         ("points.json", '{"a.jpg": [[1, 2, 3]]}', r"pairs .* shape \(1, 3\)"),
         ("points.json", '{"a.jpg": [[1, 2], [3]]}', "pairs of numbers"),
         ("points.json", '{"a.jpg": [["x", "y"]]}', "pairs of numbers"),
@@ -108,13 +109,13 @@ def test_points_csv_of_a_picture_without_rows_is_empty(tmp_path):
         ("points.csv", "a.jpg,1,2\n", "header image,x,y"),
         ("points.csv", "", "header image,x,y"),
         ("points.csv", "image,x,y\na.jpg,1\n", "pairs of numbers"),
-        ("points.csv", "image,x,y\na.jpg,1,2\na,3,4\n", "points of 'a', not in .*suffix included"),
+        ("points.csv", "image,x,y\na.jpg,1,2\na,3,4\n", r"a\.jpg is annotated twice: in .*points\.csv"),
         (
             "points.csv",
-            "image,x,y\nimages/a.jpg,1,2\nA.JPG,3,4\n",
-            "'A.JPG', 'images/a.jpg', not in .*2 such",
+            "image,x,y\nimages/A.jpg,1,2\nA.JPG,3,4\n",
+            r"'A\.JPG', 'images/A\.jpg', not in .*2 such",
         ),
-        ("points.csv", "x,y,image\n1,2\n3,4,b.jpg\n", "points of 'b.jpg', None, not in"),
+        ("points.csv", "x,y,image\n1,2\n3,4,b.jpg\n", "line 2 has 2 values where the header has 3"),
     ],
 )
 def test_points_that_cannot_be_read_are_refused(tmp_path, name, text, message):
@@ -126,7 +127,7 @@ def test_points_that_cannot_be_read_are_refused(tmp_path, name, text, message):
 def test_a_missing_mat_file_is_named(tmp_path):
     folder = make_images(tmp_path, "IMG_1.jpg")
     (folder / "ground-truth").mkdir()
-    with pytest.raises(ConfigError, match=r"GT_IMG_1\.mat is missing"):
+    with pytest.raises(ConfigError, match=r"ground-truth has no entry for IMG_1\.jpg; every picture needs its points"):
         find_samples(tmp_path)
 
 
@@ -141,7 +142,7 @@ def test_a_mat_file_of_another_layout_is_refused(tmp_path):
 def test_folders_without_a_data_set(tmp_path):
     with pytest.raises(ConfigError, match="does not exist"):
         find_samples(tmp_path / "missing")
-    with pytest.raises(ConfigError, match="no images/ folder"):
+    with pytest.raises(ConfigError, match="no annotated pictures below"):
         find_samples(tmp_path)
     make_images(tmp_path, "a.jpg")
     with pytest.raises(ConfigError, match="no points"):

@@ -1,0 +1,132 @@
+"""COCO: one JSON file of images, annotations and categories; boxes become their centres, keypoints the head's."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from engine.dataset.entry import Entry, as_numbers, get
+from engine.dataset.shapes import box_around, head_of, middle
+from engine.errors import ConfigError
+
+_log = logging.getLogger("engine")
+
+
+def read(data: Any, where: str) -> list[Entry]:
+    """One entry an image, in the file's order.
+
+    Regions of crowds (``iscrowd``), which stand for nobody knows how many people, are left out with a warning.
+
+    Raises:
+        ConfigError: something is missing or no number, or an image or category is not there; the message has its key.
+    """
+    categories = _categories(data, where)
+    images = {}
+    for i, image in enumerate(get(data, "images", list, where)):
+        key = f"{where}, images[{i}]"
+        number = _identifier(image, "id", key)
+        if number in images:
+            raise ConfigError(f"{key}: the id {number} is there twice")
+        images[number] = (get(image, "file_name", str, key), _size(image, key), f"{where}, images[{i}]")
+    heads: dict[Any, list[tuple[int, str, float, float]]] = defaultdict(list)
+    crowds = 0
+    for i, annotation in enumerate(get(data, "annotations", list, where)):
+        key = f"{where}, annotations[{i}]"
+        number = _identifier(annotation, "image_id", key)
+        if number not in images:
+            raise ConfigError(f"{key} is of image {number}, which is not among the images")
+        if annotation.get("iscrowd") == 1:
+            crowds += 1
+            continue
+        label, names = categories.get(annotation.get("category_id"), ("", []))
+        if categories and annotation.get("category_id") not in categories:
+            raise ConfigError(f"{key} has the category {annotation.get('category_id')!r}, which is not there")
+        heads[number].append((i, label, *_head(annotation, names, key)))
+    if crowds:
+        _log.warning("%s: left out %d regions of crowds (iscrowd), whose people are not marked", where, crowds)
+    return [_entry(where, image, heads[number]) for number, image in images.items()]
+
+
+def write(pictures: list[tuple[str, tuple[int, int], list[list[float]]]], side: float) -> dict[str, Any]:
+    """Each head as a keypoint, with a box of ``side`` pixels around it for tools that want one."""
+    head = {"id": 1, "name": "head", "supercategory": "person", "keypoints": ["head"], "skeleton": []}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for name, size, points in pictures:
+        images.append({"id": len(images) + 1, "file_name": name, "width": size[0], "height": size[1]})
+        for x, y in points:
+            box = box_around(x, y, side, size)
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": len(images), "category_id": 1, "iscrowd": 0,
+                "bbox": [round(number, 3) for number in box], "area": round(box[2] * box[3], 3),
+                "keypoints": [x, y, 2], "num_keypoints": 1,
+            })  # fmt: skip
+    return {"images": images, "annotations": annotations, "categories": [head]}
+
+
+def _entry(where: str, image: tuple[str, Any, str], heads: list[tuple[int, str, float, float]]) -> Entry:
+    name, size, key = image
+    points = np.array([head[2:] for head in heads], np.float64).reshape(-1, 2)
+    numbers, labels = [head[0] for head in heads], [head[1] for head in heads]
+    return Entry((name,), points, key if not heads else where, "annotations[{}]", numbers, labels, size)
+
+
+def _categories(data: Any, where: str) -> dict[Any, tuple[str, list[str]]]:
+    """Name and keypoints of each category by its id; nothing where the file has none."""
+    if not isinstance(data, dict) or not data.get("categories"):
+        return {}
+    found = {}
+    for i, category in enumerate(get(data, "categories", list, where)):
+        key = f"{where}, categories[{i}]"
+        keypoints = category.get("keypoints", []) if isinstance(category, dict) else []
+        names = keypoints if isinstance(keypoints, list) and all(isinstance(k, str) for k in keypoints) else []
+        found[_identifier(category, "id", key)] = (get(category, "name", str, key), names)
+    return found
+
+
+def _head(annotation: dict[str, Any], names: list[str], key: str) -> tuple[float, float]:
+    """A keypoint that says where the head is; else the centre of the box, or of the outline."""
+    if keypoints := annotation.get("keypoints"):
+        numbers = as_numbers(keypoints, 3 * max(len(names), 1), f"{key}.keypoints")
+        seen = [
+            (name, x, y)
+            for name, x, y, visible in zip(names or [""], numbers[::3], numbers[1::3], numbers[2::3], strict=True)
+            if visible > 0
+        ]
+        if seen and (head := head_of(seen)):
+            return head
+    if annotation.get("bbox"):
+        left, top, width, height = as_numbers(annotation["bbox"], 4, f"{key}.bbox")
+        if width < 0 or height < 0:
+            raise ConfigError(f"{key}.bbox must be x, y, width and height, got {width:g} x {height:g}")
+        return left + width / 2, top + height / 2
+    outlines = annotation.get("segmentation")
+    if isinstance(outlines, list) and outlines:
+        corners = [corner for i, outline in enumerate(outlines) for corner in _corners(outline, key, i)]
+        return middle(corners)
+    raise ConfigError(f"{key} has neither keypoints nor a bbox")
+
+
+def _corners(outline: Any, key: str, number: int) -> list[tuple[float, float]]:
+    where = f"{key}.segmentation[{number}]"
+    count = len(outline) if isinstance(outline, list) else 0
+    if count < 2 or count % 2:
+        raise ConfigError(f"{where} must be x, y, x, y, ..., got {count} numbers")
+    numbers = as_numbers(outline, count, where)
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _size(image: dict[str, Any], key: str) -> tuple[int, int] | None:
+    if not image.get("width") and not image.get("height"):
+        return None
+    return get(image, "width", int, key), get(image, "height", int, key)
+
+
+def _identifier(table: Any, name: str, key: str) -> int | str:
+    if isinstance(table, dict) and isinstance(table.get(name), str):
+        return str(table[name])
+    number: int = get(table, name, int, key)
+    return number

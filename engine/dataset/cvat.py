@@ -1,0 +1,173 @@
+"""CVAT: "CVAT for images 1.1", one XML file of images with points, boxes, ellipses, outlines and skeletons."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, field
+from xml.parsers import expat
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+
+from engine.dataset.entry import Entry
+from engine.dataset.shapes import head_of, middle
+from engine.errors import ConfigError
+
+_log = logging.getLogger("engine")
+_LEFT_OUT = ("polyline", "cuboid", "mask")
+# An annotation file nests five deep.
+_MAX_DEPTH = 32
+_MAX_BYTES = 1 << 29
+
+
+def read(path: str | os.PathLike[str]) -> list[Entry]:
+    """One entry an image. Every point of a ``<points>`` is a head; boxes and the like become their centres.
+
+    Raises:
+        ConfigError: it is no such XML, or something in it is missing or no number; the message has the line. Documents
+            that declare entities, which may grow without bound, are refused.
+    """
+    name = os.fspath(path)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{name} cannot be read: {error.strerror or error}") from error
+    if len(data) > _MAX_BYTES:
+        raise ConfigError(f"{name} is larger than {_MAX_BYTES >> 20} MiB; split it")
+    reader = _Reader(name)
+    try:
+        reader.parser.Parse(data, True)
+    except expat.ExpatError as error:
+        raise ConfigError(f"{name}, line {error.lineno} is not XML: {expat.ErrorString(error.code)}") from error
+    if reader.left_out:
+        _log.warning("%s: left out shapes that are no heads: %s", name, ", ".join(sorted(reader.left_out)))
+    return [image.entry(name) for image in reader.images]
+
+
+def is_cvat(start: bytes) -> bool:
+    """Whether a file that begins so may be one."""
+    return b"<annotations" in start
+
+
+def write(pictures: list[tuple[str, tuple[int, int], list[list[float]]]]) -> str:
+    """Each head as a ``<points>`` of one point."""
+    lines = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations>", "  <version>1.1</version>"]
+    lines.append("  <meta><task><labels><label><name>head</name><type>points</type></label></labels></task></meta>")
+    for number, (name, (width, height), points) in enumerate(pictures):
+        lines.append(f'  <image id="{number}" name={quoteattr(name)} width="{width}" height="{height}">')
+        lines += [
+            f'    <points label="head" source="auto" occluded="0" points="{x},{y}" z_order="0"></points>'
+            for x, y in points
+        ]
+        lines.append("  </image>")
+    return "\n".join([*lines, "</annotations>", ""])
+
+
+@dataclass
+class _Image:
+    """An image element, and the heads found in it so far: line, label, x, y."""
+
+    name: str
+    size: tuple[int, int]
+    line: int
+    heads: list[tuple[int, str, float, float]] = field(default_factory=list)
+
+    def entry(self, file: str) -> Entry:
+        points = np.array([head[2:] for head in self.heads], np.float64).reshape(-1, 2)
+        where = file if self.heads else f"{file}, line {self.line}"
+        rows, labels = [head[0] for head in self.heads], [head[1] for head in self.heads]
+        return Entry((self.name,), points, where, "line {}", rows, labels, self.size)
+
+
+class _Reader:
+    """Handlers of the parser; they know the line."""
+
+    def __init__(self, name: str) -> None:
+        self.images: list[_Image] = []
+        self.left_out: set[str] = set()
+        self._name = name
+        self._path: list[str] = []
+        self._skeleton: tuple[str, list[tuple[str, float, float]]] | None = None
+        self.parser = expat.ParserCreate()
+        self.parser.StartElementHandler = self._start
+        self.parser.EndElementHandler = self._end
+        self.parser.StartDoctypeDeclHandler = self._refuse_doctype
+
+    def _refuse_doctype(self, *_: object) -> None:
+        raise self._error("a document type, which may declare entities, is not read; CVAT writes none")
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        if not self._path and tag != "annotations":
+            raise self._error(f"expected <annotations> of CVAT, got <{tag}>")
+        if len(self._path) >= _MAX_DEPTH:
+            raise self._error(f"it nests deeper than {_MAX_DEPTH} elements")
+        parent = self._path[-1] if self._path else ""
+        self._path.append(tag)
+        if tag == "track" and parent == "annotations":
+            raise self._error('this is "CVAT for video"; export as "CVAT for images 1.1"')
+        if tag == "image" and parent == "annotations":
+            size = int(self._number(attributes, "width")), int(self._number(attributes, "height"))
+            self.images.append(_Image(self._text(attributes, "name"), size, self.parser.CurrentLineNumber))
+        elif parent == "image":
+            self._shape(tag, attributes)
+        elif parent == "skeleton" and self._skeleton and tag == "points" and attributes.get("outside") != "1":
+            self._skeleton[1].append((self._text(attributes, "label"), *self._points(attributes)[0]))
+
+    def _end(self, tag: str) -> None:
+        self._path.pop()
+        if tag == "skeleton" and self._skeleton is not None:
+            label, keypoints = self._skeleton
+            self._skeleton = None
+            if not keypoints:
+                raise self._error(f"the skeleton {label!r} has no visible points")
+            self._add(label, head_of(keypoints) or middle([point[1:] for point in keypoints]))
+
+    def _shape(self, tag: str, attributes: dict[str, str]) -> None:
+        if tag in _LEFT_OUT:
+            self.left_out.add(tag)
+        if tag not in ("points", "box", "ellipse", "polygon", "skeleton"):
+            return
+        label = self._text(attributes, "label")
+        if tag == "points":
+            for point in self._points(attributes):
+                self._add(label, point)
+        elif tag == "box":
+            # One that is turned is turned about its centre.
+            left, top, right, bottom = (self._number(attributes, name) for name in ("xtl", "ytl", "xbr", "ybr"))
+            self._add(label, ((left + right) / 2, (top + bottom) / 2))
+        elif tag == "ellipse":
+            self._add(label, (self._number(attributes, "cx"), self._number(attributes, "cy")))
+        elif tag == "polygon":
+            self._add(label, middle(self._points(attributes)))
+        else:
+            self._skeleton = (label, [])
+
+    def _add(self, label: str, point: tuple[float, float]) -> None:
+        self.images[-1].heads.append((self.parser.CurrentLineNumber, label, *point))
+
+    def _points(self, attributes: dict[str, str]) -> list[tuple[float, float]]:
+        points = []
+        for pair in self._text(attributes, "points").split(";"):
+            x, _, y = pair.partition(",")
+            points.append((self._number({"x": x}, "x"), self._number({"y": y}, "y")))
+        return points
+
+    def _text(self, attributes: dict[str, str], name: str) -> str:
+        if name not in attributes:
+            raise self._error(f"<{self._path[-1]}> has no {name}")
+        return attributes[name]
+
+    def _number(self, attributes: dict[str, str], name: str) -> float:
+        text = self._text(attributes, name)
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not abs(value) < 1e9 or "_" in text:
+            raise self._error(f"{name} of <{self._path[-1]}> must be a number, got {text!r}")
+        return value
+
+    def _error(self, problem: str) -> ConfigError:
+        return ConfigError(f"{self._name}, line {self.parser.CurrentLineNumber}: {problem}")

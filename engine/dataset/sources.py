@@ -1,0 +1,173 @@
+"""Annotation files below a folder, recognised by their names and contents."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from engine.config import PICTURE_SUFFIXES
+from engine.dataset import coco, cvat, label_studio, labelme, mat, nwpu, points_csv, points_json, yolo
+from engine.dataset.entry import Entry
+from engine.dataset.formats import FORMATS
+from engine.dataset.text import read_json, read_text
+from engine.errors import ConfigError
+from engine.image.folders import walk
+
+_MAT_FOLDERS = ("ground-truth", "ground_truth")
+_JSON: dict[str, Callable[[Any, str], list[Entry]]] = {
+    "coco": coco.read,
+    "labelme": labelme.read,
+    "label-studio": label_studio.read,
+    "points-json": points_json.read,
+    "nwpu": nwpu.read,
+}
+# Formats with one JSON file a picture: the files of a data set are one source.
+_ONE_EACH = ("labelme", "nwpu")
+# Of a text file beside a picture, which may be a caption too.
+_YOLO_LINE = re.compile(r"\s*\d+(\s+[\d.eE+-]+){4,}\s*(\n|$)")
+# Enough to see the root element of an XML file.
+_START = 4096
+
+
+@dataclass(frozen=True)
+class Source:
+    """Annotations of one format: a file, or all that are in a folder.
+
+    Attributes:
+        path: the file or folder.
+        pictures: the folder that has the pictures and no others; None where they may be anywhere.
+    """
+
+    format: str
+    path: Path
+    entries: list[Entry]
+    pictures: Path | None = None
+
+
+def find_sources(root: Path, wanted: str | None, skip: Callable[[Path], bool], on_error: Any) -> list[Source]:
+    """All annotations below ``root``.
+
+    Args:
+        wanted: look for this format only.
+        skip: whether the annotations in a folder are left unread.
+        on_error: as for :func:`walk`.
+
+    Raises:
+        ConfigError: a file that was recognised cannot be read.
+    """
+    sources: list[Source] = []
+    for folder, names in walk(root, on_error):
+        if not skip(folder):
+            sources += [s for s in _in_folder(folder, names, root, wanted) if wanted in (None, s.format)]
+    together = [
+        Source(kind, root, [entry for source in sources if source.format == kind for entry in source.entries])
+        for kind in (*_ONE_EACH, "yolo")
+    ]
+    return [s for s in sources if s.format not in (*_ONE_EACH, "yolo")] + [s for s in together if s.entries]
+
+
+def read_source(path: Path, wanted: str | None, root: Path) -> list[Source]:
+    """The annotations that were named: a file, or a folder of files.
+
+    Args:
+        root: the folder of the pictures.
+
+    Raises:
+        ConfigError: it is of none of the formats, or not of the ``wanted`` one, or cannot be read.
+    """
+    whole = path.is_dir()
+    sources = find_sources(path, wanted, lambda _: False, _refuse_folder) if whole else _in_file(path, wanted)
+    if not sources:
+        raise ConfigError(
+            f"{path} has no annotations {f'in the format {wanted}' if wanted else 'in a format that is known'}; "
+            f"read are {', '.join(FORMATS)}"
+        )
+    # The pictures are where the user says, wherever the annotations are.
+    return [replace(s, pictures=root if s.pictures is not None else None) for s in sources]
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise ConfigError(f"data folder {error.filename} cannot be read: {error.strerror}") from error
+
+
+def _in_folder(folder: Path, names: Sequence[str], root: Path, wanted: str | None) -> list[Source]:
+    found = [s for name in names if _may_be_read(name, wanted) for s in _in_file(folder / name, None)]
+    if any(name.endswith("_ann.mat") for name in names):
+        found.append(Source("ucf-qnrf", folder, mat.read_ucf_qnrf(folder), folder))
+    if folder.name in _MAT_FOLDERS and not found:
+        found.append(Source("shanghaitech", folder, mat.read_shanghaitech(folder), _images(folder.parent)))
+    if wanted in (None, "yolo") and (labels := _yolo_files(folder, names, root)):
+        classes = yolo.find_classes([folder, *(p for p in folder.parents if p == root or root in p.parents)])
+        found += [Source("yolo", file, _placed(yolo.read(file, classes, root), folder)) for file in labels]
+    return found
+
+
+def _may_be_read(name: str, wanted: str | None) -> bool:
+    suffix = Path(name).suffix.lower()
+    if suffix == ".csv":
+        return name == "points.csv"
+    return suffix == ".xml" or (suffix == ".json" and wanted in (None, *_JSON))
+
+
+def _in_file(path: Path, wanted: str | None) -> list[Source]:
+    """The source that a file is, by its suffix and content; none if it is something else."""
+    where, suffix = str(path), path.suffix.lower()
+    if suffix == ".csv":
+        entries = points_csv.read(read_text(path), where)
+        return [Source("points-csv", path, entries, _images(path.parent))]
+    if suffix == ".xml":
+        with open(path, "rb") as file:
+            known = wanted == "cvat" or cvat.is_cvat(file.read(_START))
+        return [Source("cvat", path, _placed(cvat.read(path), path.parent))] if known else []
+    if suffix == ".json":
+        data = read_json(path)
+        kind = wanted or _kind(data, path.name)
+        if kind in _JSON:
+            entries = _placed(_JSON[kind](data, where), path.parent)
+            if kind == "nwpu":
+                splits = nwpu.read_splits(path.parent.parent)
+                entries = [replace(entry, split=splits.get(path.stem)) for entry in entries]
+            return [Source(kind, path, entries, _images(path.parent) if kind == "points-json" else None)]
+    return []
+
+
+def _kind(data: Any, name: str) -> str | None:
+    """The format of a JSON file by its keys."""
+    if isinstance(data, list):
+        if data and all(isinstance(task, dict) for task in data) and ("annotations" in data[0] or "data" in data[0]):
+            return "label-studio"
+        return "points-json" if name == "points.json" else None
+    if not isinstance(data, dict):
+        return None
+    if {"images", "annotations"} <= set(data) and all(isinstance(data[k], list) for k in ("images", "annotations")):
+        is_coco = name != "points.json" or all(isinstance(image, dict) for image in data["images"])
+        return "coco" if is_coco else "points-json"
+    if "shapes" in data and "imagePath" in data:
+        return "labelme"
+    if "points" in data and ("human_num" in data or "img_id" in data):
+        return "nwpu"
+    named = bool(data) and all(Path(key).suffix.lower() in PICTURE_SUFFIXES for key in data)
+    return "points-json" if name == "points.json" or named else None
+
+
+def _yolo_files(folder: Path, names: Sequence[str], root: Path) -> list[Path]:
+    """Text files that are labels: those in a folder called labels, or beside pictures of the same name."""
+    files = [folder / name for name in names if yolo.is_labels(name)]
+    if "labels" in folder.relative_to(root.parent).parts or not files:
+        return files
+    stems = {Path(name).stem for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES}
+    files = [file for file in files if file.stem in stems]
+    first = next((text for file in files if (text := read_text(file)).strip()), "")
+    return files if _YOLO_LINE.match(first) else []
+
+
+def _images(folder: Path) -> Path:
+    """Where the pictures of a data set in ``folder`` are."""
+    return folder / "images" if (folder / "images").is_dir() else folder
+
+
+def _placed(entries: list[Entry], folder: Path) -> list[Entry]:
+    return [replace(entry, folder=folder) for entry in entries]
