@@ -48,6 +48,7 @@ ROOMS: dict[str, set[str]] = {
     "counter": set(),
     "__init__": set(),
     "outputs": {"av"},
+    "serve": set(),
     "training": {"torch", "scipy"},
     "export": {"torch", "triton", "onnx", "onnxruntime", "safetensors"},
     "cli": set(),
@@ -64,6 +65,8 @@ PRIVATE: dict[str, set[str]] = {
     "dataset": {"evaluation", "training", "export", "cli"},
     "evaluation": {"cli"},
     "training": {"export", "cli"},
+    # Needs its extra.
+    "serve": {"cli"},
 }
 # To be mended: the registry asks TensorRT's requirements.
 UPWARD = {("engine/backends/base.py", "backends.tensorrt")}

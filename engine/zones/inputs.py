@@ -59,14 +59,26 @@ def load_layout(path: str | os.PathLike[str]) -> ZoneLayout:
         raise ConfigError(f"cannot read the zones in {os.fspath(path)}: {error.strerror or error}") from error
     if len(data) > _MAX_BYTES:
         raise ConfigError(f"{os.fspath(path)} is larger than {_MAX_BYTES >> 20} MiB; that is no file of zones")
+    return parse_layout(data, os.fspath(path))
+
+
+def parse_layout(data: bytes, name: str) -> ZoneLayout:
+    """Read a layout from the contents of a JSON file (:meth:`ZoneLayout.from_dict`).
+
+    Args:
+        name: what errors call it.
+
+    Raises:
+        ConfigError: it is not JSON, names something twice, or is not a layout.
+    """
     try:
         # Some editors of Windows put a byte order mark in front.
         parsed = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique)
         return ZoneLayout.from_dict(parsed)
     except ConfigError as error:
-        raise ConfigError(f"{os.fspath(path)}: {error}") from error
+        raise ConfigError(f"{name}: {error}") from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{os.fspath(path)} is not JSON ({error}); expected, for example, {EXAMPLE}") from error
+        raise ConfigError(f"{name} is not JSON ({error}); expected, for example, {EXAMPLE}") from error
 
 
 def parse_shape(text: str) -> tuple[str, Shape]:

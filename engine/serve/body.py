@@ -1,0 +1,180 @@
+"""The body of a request to count: a picture and what is to be counted in it, within limits of size and time."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import IO, Any
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
+
+from engine.errors import ConfigError, ImageError
+from engine.serve.problems import BodyError, ClientGoneError
+from engine.serve.settings import ServeSettings
+from engine.zones.inputs import parse_layout, parse_shape
+from engine.zones.layout import ZoneLayout
+
+# A body of up to so many bytes stays in memory, as Starlette does with the files of a form; larger ones wait on disk.
+_IN_MEMORY = 1 << 20
+# Of a form's fields other than the picture: the zones are the largest.
+_MOST_FIELD = 1 << 20
+_MOST_FIELDS = 2100
+_SMALL_SECONDS = 30.0
+INCLUDES = ("maps", "picture")
+
+
+@dataclass(frozen=True)
+class CountWish:
+    """What a request asks for besides its picture, as text, not yet checked.
+
+    Attributes:
+        zones: a layout as JSON, as a file of ``--zones`` has it.
+        zone, line: shapes of the command line.
+        include: what else is answered: "maps", "picture".
+    """
+
+    steps: int | None = None
+    samples: int | None = None
+    zones: str | None = None
+    zone: tuple[str, ...] = ()
+    line: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+
+    def layout(self) -> ZoneLayout:
+        """The zones and lines.
+
+        Raises:
+            ConfigError: they are not valid, or one is there twice.
+        """
+        read = ZoneLayout() if self.zones is None else parse_layout(self.zones.encode(), "the zones")
+        zones, lines = dict(map(parse_shape, self.zone)), dict(map(parse_shape, self.line))
+        if len(zones) < len(self.zone) or len(lines) < len(self.line) or {*zones, *lines} & {*read.zones, *read.lines}:
+            raise ConfigError("a zone or line is given twice; give one of them another name")
+        return ZoneLayout({**read.zones, **zones}, {**read.lines, **lines}, read.alerts)
+
+
+async def read_body(request: Request, wish: CountWish, settings: ServeSettings) -> tuple[IO[bytes], CountWish]:
+    """The picture, in a file that the caller closes, and the wish with the fields of the form, which go first.
+
+    Raises:
+        BodyError: it is too large, comes too slowly, or has no picture.
+        ConfigError: a field is not valid.
+        ClientGoneError: the client went away.
+    """
+    _limit(request, settings.max_bytes)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        async with asyncio.timeout(settings.timeout):
+            if kind == "multipart/form-data":
+                return await _read_form(request, wish)
+            return await _read_raw(request), wish
+    except TimeoutError:
+        raise BodyError(f"the body did not come in {settings.timeout:g} s", HTTPStatus.REQUEST_TIMEOUT) from None
+    except ClientDisconnect as error:
+        raise ClientGoneError from error
+
+
+async def discard_body(request: Request, settings: ServeSettings) -> None:
+    """Read what still comes, for a moment: whoever is sending reads the answer only then."""
+    try:
+        _limit(request, settings.max_bytes)
+        async with asyncio.timeout(min(5.0, settings.timeout)):
+            async for _ in request.stream():
+                continue
+    except (TimeoutError, BodyError, ClientDisconnect, RuntimeError):
+        return
+
+
+async def _read_raw(request: Request) -> IO[bytes]:
+    file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
+    try:
+        async for chunk in request.stream():
+            file.write(chunk)
+        if not file.tell():
+            raise ImageError("the body is empty; send a picture")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+async def _read_form(request: Request, wish: CountWish) -> tuple[IO[bytes], CountWish]:
+    try:
+        form = await request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD)
+    except HTTPException as error:
+        raise BodyError(f"the form cannot be read: {error.detail}", HTTPStatus.BAD_REQUEST) from error
+    image = form.get("image")
+    if not isinstance(image, UploadFile):
+        await form.close()
+        raise BodyError('the form has no file "image"; add the picture under that name', HTTPStatus.BAD_REQUEST)
+    try:
+        return image.file, _with_fields(wish, form)
+    except BaseException:
+        await form.close()
+        raise
+
+
+def _with_fields(wish: CountWish, form: FormData) -> CountWish:
+    fields: dict[str, Any] = {}
+    for name in set(form) - {"image"}:
+        values = [str(value) for value in form.getlist(name)]
+        if name in ("zone", "line", "include"):
+            fields[name] = tuple(values)
+        elif name not in ("zones", "steps", "samples") or len(values) > 1:
+            raise ConfigError(
+                f"the form has {'an unknown' if len(values) == 1 else 'more than one'} field {name!r:.80}"
+            )
+        elif name == "zones":
+            fields[name] = values[0]
+        else:
+            fields[name] = _whole(name, values[0])
+    return replace(wish, **fields)
+
+
+def _whole(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 9:
+        raise ConfigError(f"{name} must be a whole number, got {text!r:.40}")
+    return int(text)
+
+
+def _limit(request: Request, most: int) -> None:
+    """Make reading more than ``most`` bytes of the body an error."""
+    announced = request.headers.get("content-length", "")
+    message = f"the body is larger than the limit of {most >> 20 or most / (1 << 20):g} MiB; shrink the picture"
+    if announced.isdecimal() and int(announced) > most:
+        raise BodyError(message, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    # A limit that was reached before is over.
+    receive, got = getattr(request.receive, "unlimited", request.receive), 0
+
+    async def limited() -> Message:
+        nonlocal got
+        event = await receive()
+        got += len(event.get("body", b""))
+        if got > most:
+            raise BodyError(message, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        return event
+
+    limited.unlimited = receive  # type: ignore[attr-defined]
+    request._receive = limited
+
+
+async def read_small(request: Request) -> bytes:
+    """A body of at most 1 MiB.
+
+    Raises:
+        BodyError: it is larger, or comes too slowly.
+        ClientGoneError: the client went away.
+    """
+    _limit(request, _MOST_FIELD)
+    try:
+        async with asyncio.timeout(_SMALL_SECONDS):
+            return await request.body()
+    except TimeoutError:
+        raise BodyError(f"the body did not come in {_SMALL_SECONDS:g} s", HTTPStatus.REQUEST_TIMEOUT) from None
+    except ClientDisconnect as error:
+        raise ClientGoneError from error

@@ -1,0 +1,50 @@
+"""A stream as motion JPEG: a picture element of any browser shows it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
+
+from engine.serve.streams import LiveStream
+
+# Seconds after which a viewer who does not read is dropped, and between looks at whether it is still there.
+_STALLED, _LOOK = 10.0, 1.0
+BOUNDARY = "crowd-frame"
+
+
+class MotionJpeg:
+    """An answer that has each newest frame, to the end of the stream or of the viewer's patience."""
+
+    def __init__(self, stream: LiveStream):
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gone = asyncio.ensure_future(_until_gone(receive))
+        try:
+            await self._send_frames(send, gone)
+        finally:
+            gone.cancel()
+
+    async def _send_frames(self, send: Send, gone: asyncio.Future[None]) -> None:
+        kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}".encode()
+        headers = [(b"content-type", kind), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        version = 0
+        while not self._stream.closed and not gone.done():
+            if await self._stream.newer(version, _LOOK) == version or self._stream.closed:
+                continue
+            version, jpeg = await run_in_threadpool(self._stream.jpeg)
+            if not jpeg:
+                continue
+            head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
+            part = {"type": "http.response.body", "body": head + jpeg + b"\r\n", "more_body": True}
+            # A viewer who stalls ends with this error, and its connection with it.
+            await asyncio.wait_for(send(part), _STALLED)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue

@@ -1,0 +1,144 @@
+"""Runs the application: in the foreground, or in a thread beside something else."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from engine.errors import EngineError
+from engine.serve.settings import ServeSettings
+
+# Seconds that the head of a request may take to come; that a connection may stay without a request; and that what runs
+# may take when the server ends.
+_HEAD, _IDLE, _END = 10.0, 15, 30
+# Connections; beyond them, 503.
+_MOST_CONNECTIONS = 1000
+
+
+class _Connection(H11Protocol):
+    """A connection whose requests' heads must come in time: uvicorn itself would wait without end."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        # uvicorn's types do not say that there is none at first.
+        before: RequestResponseCycle | None = self.cycle
+        if self._head_timer is None and (before is None or before.response_complete):
+            self._expect_head()
+        super().data_received(data)
+        if self.cycle is not before:
+            self._stop_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _expect_head(self) -> None:
+        self._head_timer = self.loop.call_later(_HEAD, self.transport.abort)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ending: Callable[[], None]):
+        super().__init__(config)
+        self._ending = ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Streams have no end of their own.
+        self._ending()
+        await super().shutdown(sockets)
+
+
+class AppServer:
+    """A listening socket and the server behind it; a context manager that runs it in a thread.
+
+    Args:
+        app: of :func:`engine.serve.app.create_app`, with the same settings.
+        settings: where it listens.
+
+    Raises:
+        EngineError: the address cannot be had.
+    """
+
+    def __init__(self, app: FastAPI, settings: ServeSettings):
+        self._settings = settings
+        self._socket = _listen(settings)
+        config = uvicorn.Config(
+            app,
+            http=_Connection,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_IDLE,
+            timeout_graceful_shutdown=_END,
+            limit_concurrency=_MOST_CONNECTIONS,
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=settings.tls_key,
+        )
+        try:
+            config.load()
+        except OSError as error:
+            self._socket.close()
+            raise EngineError(f"the certificate or its key cannot be used: {error}") from error
+        self._server = _Server(config, app.state.streams.close)
+        self._thread = threading.Thread(target=self._run, name="crowd-serve", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Address of the page."""
+        host, port = self._socket.getsockname()[:2]
+        shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
+        return f"{self._settings.scheme}://{f'[{shown}]' if ':' in shown else shown}:{port}/"
+
+    def run(self) -> None:
+        """Serve until SIGINT or SIGTERM, and then finish what runs."""
+        self._server.run([self._socket])
+
+    def _run(self) -> None:
+        self._server.run([self._socket])
+
+    def close(self) -> None:
+        """End the server that runs in a thread; closing twice is harmless."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join()
+        self._socket.close()
+
+    def __enter__(self) -> AppServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _listen(settings: ServeSettings) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(512)
+    except OSError as error:
+        reason = error.strerror or error
+        raise EngineError(f"cannot listen on {settings.host}, port {settings.port}: {reason}; try another") from error
+    return listening

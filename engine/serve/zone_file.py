@@ -1,0 +1,76 @@
+"""What ``crowd zones`` edits: a picture, and the file of zones that is drawn on it."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from engine.errors import ConfigError
+from engine.system.files import write_whole
+from engine.zones.inputs import load_layout, parse_layout
+from engine.zones.layout import ZoneLayout
+
+# What every browser shows as it is.
+_SHOWN = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png"}
+
+
+class ZoneFile:
+    """A picture, and a file of zones; saved whole or not at all.
+
+    Args:
+        path: of the file; it need not be there yet.
+        title: of the picture, for people.
+        data: the encoded picture; None takes ``pixels``.
+        pixels: uint8 [H, W, 3] RGB.
+        saved: is told the layout after each time.
+
+    Raises:
+        ConfigError: the file is there and holds no zones, or its folder does not exist.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        title: str,
+        pixels: np.ndarray,
+        data: bytes | None = None,
+        saved: Callable[[ZoneLayout], None] = lambda _: None,
+    ):
+        if not path.parent.is_dir():
+            raise ConfigError(f"cannot write {path}: the folder {path.parent} does not exist")
+        self.path, self.title, self._saved, self._lock = path, title, saved, threading.Lock()
+        if path.exists():
+            load_layout(path)
+        kind = next((kind for magic, kind in _SHOWN.items() if data and data.startswith(magic)), None)
+        self.kind, self.picture = (kind, data) if kind and data else ("image/png", _png(pixels))
+
+    def load(self) -> dict[str, Any] | None:
+        """The file's contents; None if it is not there yet."""
+        with self._lock:
+            return json.loads(self.path.read_text("utf-8-sig")) if self.path.exists() else None
+
+    def save(self, data: bytes) -> ZoneLayout:
+        """Replace the file.
+
+        Raises:
+            ConfigError: ``data`` holds no zones.
+            OSError: the file cannot be written.
+        """
+        layout = parse_layout(data, "what was drawn")
+        with self._lock:
+            write_whole(self.path, data)
+        self._saved(layout)
+        return layout
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return file.getvalue()
