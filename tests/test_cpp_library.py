@@ -149,6 +149,23 @@ def test_the_named_or_active_environment_is_used(examples: Path, empty_environme
         assert str(empty_environment) in done.stderr
 
 
+def test_the_page_on_cpp_shows_a_project(installed: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "cpp.md").read_text(encoding="utf-8")
+    (cmake,) = re.findall(r"^```cmake\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (code,) = re.findall(r"^```cpp\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    include, _, body = code.partition("\n\n")
+    source = tmp_path / "source"
+    source.mkdir()
+    project = "cmake_minimum_required(VERSION 3.18)\nproject(page LANGUAGES CXX)\nadd_executable(app main.cpp)\n"
+    (source / "CMakeLists.txt").write_text(project + cmake)
+    body = body.replace("/opt/app/venv/bin/python", Path(sys.executable).as_posix())
+    (source / "main.cpp").write_text(f"{include}\nint main() {{\n{body}\nreturn result.points.empty();\n}}\n")
+    shutil.copy(PICTURE, tmp_path / "photo.jpg")
+    app = _build(source, tmp_path / "build", f"-DCMAKE_PREFIX_PATH={installed}") / "app"
+    done = subprocess.run([app], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_installed_kernels_need_no_python(examples: Path) -> None:
     # The heads that the example draws, in raster order; peaks are refined to a fraction of a cell.
     heads = np.array([[31.0, 8.0, 0.75], [10.5, 8.25, 1.0], [47.75, 30.5, 0.5]])
