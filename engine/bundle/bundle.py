@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from engine.bundle.cubins import CUBINS_FILE
-from engine.bundle.graph_check import GraphChecker
 from engine.bundle.manifest import (
     LATER_SETTINGS,
     MANIFEST_FILE,
@@ -23,6 +22,9 @@ from engine.bundle.manifest import (
     as_whole,
     read_manifest,
 )
+from engine.bundle.onnx_file import read_onnx
+from engine.bundle.onnx_parts import OnnxFile
+from engine.bundle.program_check import check_program as check_shapes
 from engine.bundle.stages import (
     KERNELS,
     PROGRAMS,
@@ -250,9 +252,15 @@ def _check_programs(bundle: Bundle) -> None:
 
 
 def _check_graphs(bundle: Bundle, files: dict[str, Any]) -> None:
-    """Every graph is a listed file, and nothing but a graph of this engine."""
+    """Every graph is a listed file, and nothing but a graph of this engine that fits the others."""
     weights = {name: record["size"] for name, record in files.items() if name.endswith(".safetensors")}
-    checker, checked = GraphChecker(weights, tuple(KERNELS)), set()
+    known: dict[str, OnnxFile] = {}
+
+    def read(graph: str) -> OnnxFile:
+        if graph not in known:
+            known[graph] = read_onnx((bundle.path / graph).read_bytes(), weights)
+        return known[graph]
+
     for name, program in bundle.programs.items():
         segments = [stage for stage in program.stages if isinstance(stage, SegmentStage)]
         for graph in (program.graph, *(file for stage in segments for file in (stage.graph, *stage.typed.values()))):
@@ -261,9 +269,7 @@ def _check_graphs(bundle: Bundle, files: dict[str, Any]) -> None:
             # OpenVINO tells formats apart by their names, and has some that are not checked here.
             if not graph.endswith(".onnx"):
                 raise _damaged(bundle.path, f"program {name} uses {graph!r}, expected a file that ends in .onnx")
-            if graph not in checked:
-                checked.add(graph)
-                try:
-                    checker.check((bundle.path / graph).read_bytes())
-                except ValueError as error:
-                    raise BundleError(f"{bundle.path}: {graph} is refused: {error}; export it again") from error
+        try:
+            check_shapes(name, program, bundle.model, read)
+        except ValueError as error:
+            raise BundleError(f"{bundle.path}: {error}; export it again") from error

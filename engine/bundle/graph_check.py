@@ -1,180 +1,166 @@
-"""An ONNX file read as plain bytes, before a runtime parses it: which operators it has, and what it points to.
+"""The graphs of one program looked through before a runtime sees them: what they compute, and how large it becomes.
 
-A bundle may come from a stranger, and a runtime trusts its graphs: it would read weights from any file that they
-name, and run any loop. The reader knows no more of Protocol Buffers than their wire format, so that nothing of ONNX
-is needed to count. Field numbers are those of onnx.proto (ONNX 1.17).
+A runtime trusts its graphs: OpenVINO gathers with indices that it does not check, and every runtime reserves what a
+graph asks for. So each operator must be one that the exporter writes, with attributes and inputs as it writes them,
+and the shape of every tensor must follow from the picture's.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from typing import Any
 
-# Arithmetic, shapes, and quantisation: enough for every graph of this engine, and no control flow, no sequences, no
-# strings, nothing with a graph inside.
-_NAMES = """
-    Abs Add And AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant ConstantOfShape Conv
-    ConvTranspose Cos CumSum DepthToSpace DequantizeLinear Div DynamicQuantizeLinear Einsum Elu Equal Erf Exp Expand
-    Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual
-    GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu Less
-    LessOrEqual Log LogSoftmax MatMul MatMulInteger ConvInteger Max MaxPool Mean Min Mish Mod Mul Neg Not Or PRelu Pad
-    Pow QLinearConv QLinearMatMul QuantizeLinear Range Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum
-    Relu Reshape Resize Round ScatterElements ScatterND Shape Sigmoid Sign Sin Size Slice Softmax Softplus Softsign
-    SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh Tile TopK Transpose Trilu Unsqueeze Where Xor
-"""
-_OPERATORS = frozenset(_NAMES.split())
-_STANDARD = (b"", b"ai.onnx")
-_OURS = b"crowd"
-_MOST_BYTES = 64 << 20
-# Of the whole file; the largest of the shipped graphs has about 5,000.
-_MOST_FIELDS = 250_000
-_MOST_ELEMENTS = 1 << 28
+from engine.bundle.graph_operators import (
+    ATTENTION_BODY,
+    KERNEL_OPERATORS,
+    OPERATORS,
+    OPSETS,
+    OURS,
+    REQUIRED,
+    STANDARD,
+    Operator,
+)
+from engine.bundle.graph_shapes import Known, Side, fixed, require
+from engine.bundle.onnx_parts import Function, Node, OnnxFile, Tensor, Value
 
-_Field = tuple[int, "int | memoryview"]
+# Of a map; and of weights, with all of their sides.
+_MOST_CHANNELS, _MOST_WEIGHTS = 4096, 1 << 26
+# Of a map, for each pixel of the picture; those of the shipped model have at most 8.
+_MOST_A_PIXEL = 128
+# No map has more places than the picture has pixels: by symbol, the largest factor; and a border beside it.
+_LARGEST = {"h32": 32, "w32": 32, "h8": 8, "w8": 8, "batch": 1, "pixels": 1}
+_BORDER = 64
 
 
-class GraphChecker:
-    """Checks the graphs of one bundle.
+def check_graph(file: OnnxFile, given: Mapping[str, Known], outputs: tuple[str, ...], whole: bool) -> dict[str, Known]:
+    """Look at every operator of a graph.
 
     Args:
-        weights: size in bytes of each file that a graph may take weights from, by name.
-        kernels: operators of domain ``crowd``.
+        given: what is known of its inputs.
+        outputs: that it must have.
+        whole: it is the graph of a whole program, in which attention is an operator with a body.
+
+    Returns:
+        What is known of its outputs.
+
+    Raises:
+        ValueError: it has something that no graph of this engine has; the message says what.
     """
+    allowed = OPSETS if whole else {STANDARD: OPSETS[STANDARD]}
+    require(dict(file.opsets).items() <= allowed.items(), f"it is of opsets {dict(file.opsets)}, expected {allowed}")
+    require(
+        len(dict(file.opsets)) == len(file.opsets) and STANDARD in dict(file.opsets), "it names no opset, or one twice"
+    )
+    for function in file.functions:
+        require(whole and len(file.functions) == 1, "it has functions")
+        require(body_digest(function) == ATTENTION_BODY, f"its function {function.name[:80]!r} is not the attention")
+    return _Walk(file, given, whole).run(outputs)
 
-    def __init__(self, weights: Mapping[str, int], kernels: tuple[str, ...]):
-        self._weights, self._kernels = weights, kernels
-        self._fields = 0
 
-    def check(self, data: bytes) -> None:
-        """Look at everything in one ONNX file.
+def body_digest(function: Function) -> str:
+    """sha256 of all that is read of a function."""
+    return hashlib.sha256(repr(function).encode()).hexdigest()
 
-        Raises:
-            ValueError: it is no ONNX file, or has something that no graph of this engine has; the message says what.
-        """
-        if len(data) > _MOST_BYTES:
-            raise ValueError(f"it has {len(data)} bytes, more than {_MOST_BYTES}")
-        self._fields = 0
-        graphs = 0
-        for number, value in self._read(memoryview(data)):
-            if number == 7:
-                graphs += 1
-                self._check_graph(_message(value))
-            elif number == 25:
-                self._check_function(_message(value))
-            elif number == 20:
-                raise ValueError("it has training information")
-        if graphs != 1:
-            raise ValueError(f"it has {graphs} graphs, expected one: this is no ONNX file")
 
-    def _check_graph(self, graph: memoryview) -> None:
-        for number, value in self._read(graph):
-            if number == 1:
-                self._check_node(_message(value), ours=True)
-            elif number == 5:
-                self._check_tensor(_message(value))
-            elif number == 15:
-                raise ValueError("it has sparse weights")
+class _Walk:
+    """One way through the nodes of a graph, in their order."""
 
-    def _check_function(self, function: memoryview) -> None:
-        for number, value in self._read(function):
-            if number == 7:
-                # A function that calls functions could call itself.
-                self._check_node(_message(value), ours=False)
-            elif number == 11:
-                self._check_attribute(_message(value))
+    def __init__(self, file: OnnxFile, given: Mapping[str, Known], whole: bool):
+        self._file, self._whole = file, whole
+        self._known: dict[str, Known] = {}
+        self._symbols: dict[str, Side] = {}
+        for tensor in file.tensors:
+            self._note(tensor.name, _constant(tensor))
+        names = [value.name for value in file.inputs]
+        require(sorted(names) == sorted(given), f"it has inputs {names}, expected {list(given)}")
+        for name in names:
+            self._note(name, given[name])
+        for value in file.inputs:
+            self._compare(value)
 
-    def _check_node(self, node: memoryview, ours: bool) -> None:
-        operator, domain = b"", b""
-        for number, value in self._read(node):
-            if number == 4:
-                operator = bytes(_message(value))
-            elif number == 7:
-                domain = bytes(_message(value))
-            elif number == 5:
-                self._check_attribute(_message(value))
-        name = operator[:80].decode(errors="replace")
-        known = name in _OPERATORS if domain in _STANDARD else ours and domain == _OURS and name in self._kernels
-        if not known:
-            raise ValueError(f"operator {name!r} of domain {domain[:80]!r} is none that this engine's graphs have")
+    def run(self, outputs: tuple[str, ...]) -> dict[str, Known]:
+        for node in self._file.nodes:
+            for name, known in zip(node.outputs, self._made_by(node), strict=True):
+                _check_size(known)
+                self._note(name, known)
+        names = [value.name for value in self._file.outputs]
+        require(sorted(names) == sorted(outputs), f"it has outputs {names}, expected {list(outputs)}")
+        for value in (*self._file.outputs, *self._file.values):
+            require(value.name in self._known, f"nothing makes {value.name!r}")
+            self._compare(value)
+        return {name: self._known[name] for name in outputs}
 
-    def _check_attribute(self, attribute: memoryview) -> None:
-        for number, value in self._read(attribute):
-            if number in (5, 10):
-                self._check_tensor(_message(value))
-            elif number in (6, 11, 22, 23):
-                raise ValueError("an operator has a graph or sparse weights inside")
+    def _made_by(self, node: Node) -> list[Known]:
+        operator = self._operator(node)
+        try:
+            made = operator.infer(self._inputs(node, operator), _attributes(node, operator))
+            require(len(made) == len(node.outputs), f"it has {len(node.outputs)} outputs, expected {len(made)}")
+        except ValueError as error:
+            place = node.outputs[0] if node.outputs else "nothing"
+            raise ValueError(f"operator {node.operator} that makes {place!r} is refused: {error}") from None
+        return made
 
-    def _check_tensor(self, tensor: memoryview) -> None:
-        sides: list[int] = []
-        outside: dict[str, str] = {}
-        for number, value in self._read(tensor):
-            if number == 1:
-                sides += [value] if isinstance(value, int) else _packed(value)
-            elif number == 13:
-                texts = {key: bytes(_message(text)) for key, text in self._read(_message(value))}
-                outside[texts.get(1, b"").decode()] = texts.get(2, b"").decode()
-        if math.prod(sides) > _MOST_ELEMENTS:
-            raise ValueError(f"a tensor has shape {sides}")
-        if outside:
-            self._check_outside(outside)
+    def _operator(self, node: Node) -> Operator:
+        tables = {STANDARD: OPERATORS, OURS: KERNEL_OPERATORS if self._whole else {}}
+        operator = tables.get(node.domain, {}).get(node.operator)
+        if operator is None:
+            name = node.operator[:80]
+            raise ValueError(f"operator {name!r} of domain {node.domain[:80]!r} is none that this engine's graphs have")
+        return operator
 
-    def _check_outside(self, outside: dict[str, str]) -> None:
-        location = outside.get("location", "")
-        if location not in self._weights:
-            raise ValueError(f"it takes weights from {location!r}, which is none of the bundle's")
-        offset, length = _size(outside.get("offset", "0")), _size(outside.get("length", "0"))
-        if offset + length > self._weights[location]:
-            raise ValueError(f"it takes {length} bytes of {location} from {offset} on, behind its end")
-
-    def _read(self, data: memoryview) -> Iterator[_Field]:
-        """The fields of one message: their numbers, and integers or contents."""
-        at = 0
-        while at < len(data):
-            self._fields += 1
-            if self._fields > _MOST_FIELDS:
-                raise ValueError(f"it has more than {_MOST_FIELDS} fields")
-            key, at = _varint(data, at)
-            kind = key & 7
-            if kind == 0:
-                value, at = _varint(data, at)
-                yield key >> 3, value
+    def _inputs(self, node: Node, operator: Operator) -> list[Known]:
+        require(len(node.inputs) in operator.inputs, f"it has {len(node.inputs)} inputs")
+        given = []
+        for index, name in enumerate(node.inputs):
+            if index in operator.left_out:
+                require(name == "", f"it has an input {name!r}")
                 continue
-            size, at = _varint(data, at) if kind == 2 else ({1: 8, 5: 4}.get(kind, -1), at)
-            if size < 0 or at + size > len(data):
-                raise ValueError("it is cut short, or no ONNX file")
-            yield key >> 3, data[at : at + size]
-            at += size
+            require(name in self._known, f"it reads {name!r}, which nothing makes before it")
+            given.append(self._known[name])
+        return given
+
+    def _note(self, name: str, known: Known) -> None:
+        require(name != "" and name not in self._known, f"the name {name!r} is given twice, or empty")
+        self._known[name] = known
+
+    def _compare(self, value: Value) -> None:
+        """What the graph says of a tensor is what follows from its operators."""
+        known = self._known[value.name]
+        same = value.type == known.type and len(value.sides) == len(known.sides)
+        for said, side in zip(value.sides, known.sides, strict=False):
+            # A runtime may take sides of one name for equal.
+            same &= (fixed(said) if isinstance(said, int) else self._symbols.setdefault(said, side)) == side
+        require(same, f"it says of {value.name!r} that it has type {value.type} and shape {list(value.sides)}")
 
 
-def _message(value: int | memoryview) -> memoryview:
-    if isinstance(value, int):
-        raise ValueError("a field has the wrong type")
-    return value
+def _constant(tensor: Tensor) -> Known:
+    return Known(tensor.type, tuple(map(fixed, tensor.sides)), tensor.values)
 
 
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            break
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("it is cut short, or no ONNX file")
-
-
-def _packed(data: memoryview) -> list[int]:
-    values: list[int] = []
-    at = 0
-    while at < len(data) and len(values) < 16:
-        value, at = _varint(data, at)
-        values.append(value)
+def _attributes(node: Node, operator: Operator) -> dict[str, Any]:
+    """The node's attributes, with the defaults of those that are left out."""
+    unknown = node.attributes.keys() - operator.attributes.keys()
+    require(not unknown, f"it has attributes {sorted(unknown)}")
+    values = {}
+    for name, attribute in operator.attributes.items():
+        value = node.attributes.get(name, attribute.default)
+        require(value is not REQUIRED, f"it has no attribute {name!r}")
+        require(name not in node.attributes or attribute.allows(value), f"its attribute {name!r} is {value!r}"[:200])
+        values[name] = value
     return values
 
 
-def _size(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise ValueError(f"{text[:40]!r} is no size")
-    return int(text)
+def _check_size(known: Known) -> None:
+    places = [side for side in known.sides if side.symbol]
+    numbers = math.prod(side.offset for side in known.sides if not side.symbol)
+    require(numbers <= (_MOST_CHANNELS if places else _MOST_WEIGHTS), f"it makes a tensor with {numbers} channels")
+    symbols = [side.symbol for side in places]
+    require(len(set(symbols)) == len(symbols), "it makes a tensor that grows twice with one side of the picture")
+    for side in places:
+        fits = 0 < side.factor <= _LARGEST[side.symbol] and abs(side.offset) <= _BORDER
+        require(fits, "it makes a tensor with more places than the picture has pixels")
+    # As floats: exact, as the factors are small and the divisors are powers of two.
+    values = numbers * math.prod(side.factor / _LARGEST[side.symbol] for side in places)
+    require(not places or values <= _MOST_A_PIXEL, f"it makes a tensor with {values:g} values for each pixel")

@@ -4,59 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from reliability.small_bundle import SMALL, programs, write_small_bundle
 
-from engine.bundle.bundle import (
-    MANIFEST_FILE,
-    WEIGHTS_FILE,
-    Bundle,
-    KernelStage,
-    ProgramSpec,
-    SegmentStage,
-    SplitStage,
-    load_bundle,
-    write_manifest,
-)
-from engine.config import CountingRule, ModelConfig
+from engine.bundle.bundle import MANIFEST_FILE, Bundle, load_bundle, write_manifest
+from engine.config import CountingRule
 from engine.errors import BundleError
 
-ENCODER = ProgramSpec(
-    "whole.onnx",
-    ("image",),
-    ("features", "density"),
-    (SegmentStage("whole.onnx", ("image",), ("features", "density")),),
-)
-DECODER = ProgramSpec(
-    "whole.onnx",
-    ("features", "x_t", "t"),
-    ("x_0",),
-    (
-        SegmentStage("cut.0.onnx", ("features", "x_t", "t"), ("packed", "x")),
-        SplitStage("packed", (8, 8, 16), ("q", "k", "v")),
-        KernelStage("criss_cross_attention", ("q", "k", "v"), ("attended",)),
-        SegmentStage("cut.1.onnx", ("attended", "x"), ("x_0",)),
-    ),
-)
 RULES = {1: CountingRule(0.2, 0.4), 4: CountingRule(0.3, 0.3)}
 
 
 def _write(folder: Path) -> Bundle:
-    for name in ("whole.onnx", "cut.0.onnx", "cut.1.onnx"):
-        # The least that is an ONNX file: the name of its maker, and an empty graph.
-        (folder / name).write_bytes(b"\x12" + bytes([len(name)]) + name.encode() + b"\x3a\0")
-    (folder / WEIGHTS_FILE).write_bytes(b"weights.safetensors" * 20)
-    return write_manifest(
-        folder,
-        name="test",
-        model=ModelConfig(features=64),
-        default_steps=3,
-        counting=RULES,
-        programs={"encoder": ENCODER, "decoder": DECODER},
-        versions={"torch": "2"},
-    )
+    return write_small_bundle(folder, name="test", counting=RULES, versions={"torch": "2"})
 
 
 @pytest.fixture
@@ -67,8 +30,8 @@ def folder(tmp_path: Path) -> Path:
 def test_round_trip(folder: Path) -> None:
     bundle = load_bundle(str(folder))
     assert bundle == _write(folder)
-    assert (bundle.name, bundle.default_steps, bundle.model) == ("test", 3, ModelConfig(features=64))
-    assert bundle.programs == {"encoder": ENCODER, "decoder": DECODER}
+    assert (bundle.name, bundle.default_steps, bundle.model) == ("test", 3, SMALL)
+    assert bundle.programs == programs()
     assert bundle.versions == {"torch": "2"}
     assert not list(folder.glob("*.part"))
 
@@ -95,9 +58,10 @@ def test_digest_covers_every_file(folder: Path) -> None:
 
 
 def _flip(folder: Path) -> None:
-    raw = bytearray((folder / "cut.1.onnx").read_bytes())
+    raw = bytearray((folder / "second.onnx").read_bytes())
+    # In the name of its maker.
     raw[7] ^= 1
-    (folder / "cut.1.onnx").write_bytes(raw)
+    (folder / "second.onnx").write_bytes(raw)
 
 
 def _truncate(folder: Path) -> None:
@@ -107,18 +71,18 @@ def _truncate(folder: Path) -> None:
 
 def _link(folder: Path) -> None:
     outside = folder.parent / "outside.onnx"
-    outside.write_bytes((folder / "whole.onnx").read_bytes())
-    (folder / "whole.onnx").unlink()
-    (folder / "whole.onnx").symlink_to(outside)
+    outside.write_bytes((folder / "encoder.onnx").read_bytes())
+    (folder / "encoder.onnx").unlink()
+    (folder / "encoder.onnx").symlink_to(outside)
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_flip, "cut.1.onnx is not the file"),
-        (_truncate, "weights.safetensors has 379 bytes, expected 380"),
-        (lambda folder: (folder / "cut.0.onnx").unlink(), "cut.0.onnx is missing"),
-        (_link, "whole.onnx is a link; copy the bundle"),
+        (_flip, "second.onnx is not the file"),
+        (_truncate, "weights.safetensors has 4999 bytes, expected 5000"),
+        (lambda folder: (folder / "first.onnx").unlink(), "first.onnx is missing"),
+        (_link, "encoder.onnx is a link; copy the bundle"),
         (lambda folder: (folder / MANIFEST_FILE).unlink(), "no manifest.json"),
         (lambda folder: (folder / MANIFEST_FILE).write_text("{"), "cannot be understood"),
         (lambda folder: (folder / MANIFEST_FILE).write_bytes(b"\xff\xfe\x00"), "cannot be understood"),
@@ -156,7 +120,7 @@ RECORD = {"size": 1, "sha256": "0"}
         (["counting", "1"], {"low": 0, "high": 0.2}, "thresholds"),
         (["default_steps"], 0, "default steps"),
         (["default_steps"], True, "default steps"),
-        (["programs", "decoder", "graph"], "../whole.onnx", "does not list"),
+        (["programs", "decoder", "graph"], "../encoder.onnx", "does not list"),
         (["programs", "decoder", "stages", 0, "graph"], "other.onnx", "does not list"),
         (["programs", "decoder", "stages", 2, "kernel"], "flash", "update the engine"),
         (["programs", "decoder", "stages", 3, "inputs"], ["attended", "y"], "uses y before it is made"),
@@ -180,7 +144,7 @@ def test_a_bundle_from_before_a_setting_has_its_old_value(folder: Path) -> None:
     manifest = json.loads((folder / MANIFEST_FILE).read_text())
     assert manifest["model"].pop("stem_kernel") == 3
     (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
-    assert load_bundle(folder).model == ModelConfig(features=64, stem_kernel=3)
+    assert load_bundle(folder).model == replace(SMALL, stem_kernel=3)
 
 
 def test_missing_folder(tmp_path: Path) -> None:

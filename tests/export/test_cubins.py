@@ -14,19 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reliability.small_bundle import sound_graphs, write_small_bundle
 
-from engine.bundle.bundle import (
-    Bundle,
-    KernelStage,
-    ProgramSpec,
-    SegmentStage,
-    SplitStage,
-    add_files,
-    load_bundle,
-    write_manifest,
-)
+from engine.bundle.bundle import WEIGHTS_FILE, Bundle, add_files, load_bundle
 from engine.bundle.cubins import CUBINS_FILE, Cubins, load_cubins, pack_cubins
-from engine.config import CountingRule, ModelConfig
+from engine.config import ModelConfig
 from engine.errors import BundleError
 from engine.export.cubins import ptx_parameters
 
@@ -43,20 +35,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def _write_bundle(folder: Path, depth: int = 32) -> Bundle:
-    # The least that is an ONNX file: an empty graph.
-    (folder / "x.onnx").write_bytes(b"\x3a\0")
-    encoder = SegmentStage("x.onnx", ("image",), ("features", "density"))
-    attention = (
-        SegmentStage("x.onnx", ("features", "x_t", "t"), ("packed",)),
-        SplitStage("packed", (depth, depth, 64), ("q", "k", "v")),
-        KernelStage("criss_cross_attention", ("q", "k", "v"), ("x_0",)),
-    )
-    programs = {
-        "encoder": ProgramSpec("x.onnx", encoder.inputs, encoder.outputs, (encoder,)),
-        "decoder": ProgramSpec("x.onnx", ("features", "x_t", "t"), ("x_0",), attention),
-    }
-    rules = {1: CountingRule(0.3, 0.3)}
-    return write_manifest(folder, name="x", model=ModelConfig(), default_steps=1, counting=rules, programs=programs)
+    return write_small_bundle(folder, config=ModelConfig(features=2), sizes=(depth, depth, 64))
 
 
 def _export(folder: Path, *architectures: int) -> subprocess.CompletedProcess[str]:
@@ -164,7 +143,7 @@ def test_files_are_added_and_replaced(tmp_path: Path) -> None:
         assert (tmp_path / "new.bin").read_bytes() == content
     assert dataclasses.replace(after, digest=before.digest, versions={}) == before
     assert after.versions == {"maker": "1"}
-    assert {x.name for x in tmp_path.iterdir()} == {"manifest.json", "x.onnx", "new.bin"}
+    assert {x.name for x in tmp_path.iterdir()} == {"manifest.json", WEIGHTS_FILE, *sound_graphs(), "new.bin"}
 
 
 def test_altered_archives_are_refused(bundle: Bundle, tmp_path: Path) -> None:

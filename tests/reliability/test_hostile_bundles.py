@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
-from reliability.small_bundle import field, graph, node, tensor, write_small_bundle
+from reliability.hostile_graphs import GRAPH, HOSTILE_GRAPHS, within
+from reliability.small_bundle import sound_graphs, write_small_bundle
 
 from engine.bundle.bundle import MANIFEST_FILE, load_bundle
 from engine.errors import BundleError
@@ -34,7 +37,7 @@ PLACES: list[list[Any]] = [
     ["programs", "decoder", "stages", 1, "sizes"], ["programs", "decoder", "stages", 1, "sizes", 0],
     ["programs", "decoder", "stages", 2, "kernel"], ["programs", "decoder", "stages", 2, "inputs"],
     ["programs", "decoder", "stages", 3, "typed"], ["programs", "decoder", "stages", 3, "typed", "float16"],
-    ["files"], ["files", "whole.onnx"], ["files", "whole.onnx", "size"], ["files", "whole.onnx", "sha256"],
+    ["files"], ["files", "encoder.onnx"], ["files", "encoder.onnx", "size"], ["files", "encoder.onnx", "sha256"],
     ["versions"],
 ]  # fmt: skip
 VALUES: list[Any] = [
@@ -42,7 +45,7 @@ VALUES: list[Any] = [
     "/etc/passwd", "a\0b", "\x1b[2J", "x" * 100_000, [], [[]], {}, {"": {}}, DEEP,
 ]  # fmt: skip
 # Where the value is what belongs there, or is not looked at.
-HARMLESS = {("versions", "{}"), ("versions", "[]"), ("programs decoder stages 3 typed", "{}"),
+HARMLESS = {("versions", "{}"), ("versions", "[]"),
             # A name is shown and never opened.
             ("name", "'../../etc/passwd'"), ("name", "'/etc/passwd'")}  # fmt: skip
 
@@ -81,7 +84,7 @@ def test_manifests_that_are_none(tmp_path: Path, text: str) -> None:
         load_bundle(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "whole.onnx", "weights.safetensors"])
+@pytest.mark.parametrize("name", ["manifest.json", "encoder.onnx", "weights.safetensors"])
 def test_links_and_devices(tmp_path: Path, name: str) -> None:
     """Files elsewhere, and those that never end; a linked manifest is read, as only the rest of the folder matters."""
     folder = write_small_bundle(tmp_path / "bundle").path
@@ -98,58 +101,76 @@ def test_links_and_devices(tmp_path: Path, name: str) -> None:
             load_bundle(folder)
 
 
-SUBGRAPH = field(1, b"body") + field(6, field(1, node())) + field(20, 5)
-HOSTILE_GRAPHS = {
-    "weights of another file": graph(field(5, tensor("../../../etc/passwd"))),
-    "weights of an absolute path": graph(field(5, tensor("/etc/passwd"))),
-    "weights of a graph": graph(field(5, tensor("whole.onnx"))),
-    "weights behind the end": graph(field(5, tensor(offset=990, length=20))),
-    "a negative offset": graph(field(5, tensor(offset=-4))),
-    "an endless number": graph(field(5, tensor(offset="9" * 5000))),
-    "no text": graph(field(5, field(13, field(1, b"\xff") + field(2, b"\xff")))),
-    "a huge tensor": graph(field(5, tensor(sides=(1 << 20, 1 << 20)))),
-    "a negative side": graph(field(5, tensor(sides=(2**64 - 1,)))),
-    "a huge constant": graph(field(1, node(b"Constant", attribute=field(5, tensor(sides=(1 << 40,)))))),
-    "a loop": graph(field(1, node(b"Loop"))),
-    "a condition": graph(field(1, node(b"If"))),
-    "a graph in an operator": graph(field(1, node(b"Relu", attribute=SUBGRAPH))),
-    "another domain": graph(field(1, node(b"Relu", b"com.microsoft"))),
-    "an unknown kernel": graph(field(1, node(b"shell", b"crowd"))),
-    "a function that calls itself": graph() + field(25, field(7, node(b"criss_cross_attention", b"crowd"))),
-    "training": graph() + field(20, b""),
-    "two graphs": graph() + field(7, b""),
-    "no graph": field(1, 10),
-    "text": b"<?xml version='1.0'?><net/>",
-    "cut": graph()[:-1],
-    "an endless integer": b"\x08" + b"\xff" * 100,
-    "a length behind the end": b"\x3a\xff\xff\xff\xff\x0f",
-    "a group": b"\x3b\x3c",
-    "a number for a graph": b"\x38\x01",
-    "nothing": b"",
-}
-
-
 @pytest.mark.parametrize("name", HOSTILE_GRAPHS)
-@pytest.mark.parametrize("place", ["whole", "first", "second"])
-def test_hostile_graphs(tmp_path: Path, name: str, place: str) -> None:
-    with pytest.raises(BundleError, match=f"{place}.onnx is refused"):
-        write_small_bundle(tmp_path / "bundle", **{place: HOSTILE_GRAPHS[name]})
+def test_hostile_graphs(tmp_path: Path, name: str) -> None:
+    graph, reason = HOSTILE_GRAPHS[name]
+    with pytest.raises(BundleError, match=f"{GRAPH} is refused: .*{re.escape(reason)}"):
+        write_small_bundle(tmp_path / "bundle", {GRAPH: graph})
+
+
+@pytest.mark.parametrize("file", sorted(sound_graphs()))
+def test_every_graph_is_looked_at(tmp_path: Path, file: str) -> None:
+    """The whole ones, which other runtimes run, and the segments in every type."""
+    graph = onnx.load_from_string(sound_graphs()[file])
+    graph.graph.node.append(onnx.helper.make_node("Acosh", [graph.graph.input[0].name], ["junk"]))
+    with pytest.raises(BundleError, match=f"{file} is refused: operator 'Acosh'"):
+        write_small_bundle(tmp_path / "bundle", {file: graph.SerializeToString()})
 
 
 def test_graphs_of_many_fields(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="more than 250000 fields"):
-        write_small_bundle(tmp_path / "bundle", first=graph(field(1, b"\x08\x01" * 300_000)))
+        write_small_bundle(tmp_path / "bundle", {GRAPH: within("graph initializer.0", b"\x08\x01" * 300_000)})
 
 
-def test_sound_graphs(tmp_path: Path) -> None:
-    sound = graph(
-        field(1, node(b"criss_cross_attention", b"crowd")),
-        field(1, node(b"Constant", attribute=field(5, tensor()))),
-        field(5, tensor(offset=996, length=4)),
-        field(5, field(1, b"\x02\x03") + field(9, bytes(24))),
-    )
-    function = field(25, field(1, b"criss_cross_attention") + field(7, node(b"Softmax")))
-    write_small_bundle(tmp_path / "bundle", first=sound + function)
+def test_large_graphs(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="more than 67108864"):
+        write_small_bundle(tmp_path / "bundle", {GRAPH: bytes((64 << 20) + 1)})
+
+
+# By name: a place in the manifest, what is put there, and a part of the reason that the refusal gives.
+HOSTILE_STAGES: dict[str, tuple[list[Any], Any, str]] = {
+    "cuts of more than there is": (["decoder", 1, "sizes"], [8, 8, 17], "it cuts 32 channels into [8, 8, 17]"),
+    "cuts of less than there is": (["decoder", 1, "sizes"], [8, 8, 15], "it cuts 32 channels"),
+    "q and k of other depths": (["decoder", 1, "sizes"], [4, 12, 16], "q, k and v are of different sizes"),
+    "v in the place of k": (["decoder", 2, "inputs"], ["q", "v", "k"], "q, k and v are of different sizes"),
+    "another program's map as q": (["decoder", 2, "inputs"], ["features", "k", "v"], "of different sizes"),
+    "the time as q": (["decoder", 2, "inputs"], ["t", "k", "v"], "q, k and v are no maps"),
+    "the time as q, k and v": (["decoder", 2, "inputs"], ["t", "t", "t"], "q, k and v are no maps"),
+    "a map with its channels first as q, k and v": (["decoder", 2, "inputs"], ["x_t", "x_t", "x_t"], "no fixed size"),
+    "a cut of rows": (["decoder", 1, "input"], "features", "no fixed size"),
+    "a cut of the time": (["decoder", 1, "input"], "t", "no fixed size"),
+    "a segment fed with another map": (["decoder", 3, "inputs"], ["q", "x"], "has inputs"),
+    "a segment fed twice with one map": (["decoder", 3, "inputs"], ["attended", "attended"], "has inputs"),
+    "an output that the graph does not have": (["decoder", 0, "outputs"], ["packed", "x", "y"], "has outputs"),
+    "an output twice": (["decoder", 0, "outputs"], ["packed", "x", "x"], "has outputs"),
+    "a segment of the encoder": (["decoder", 0, "graph"], "encoder.onnx", "has inputs"),
+    "a float16 segment as float32": (["decoder", 0, "graph"], "first.float16.onnx", "it says of 'features'"),
+    "a float32 segment as float16": (["decoder", 0, "typed", "float16"], "first.onnx", "it says of 'features'"),
+    "a type of one segment alone": (["decoder", 3, "typed"], {}, "no float16 variant of second.onnx"),
+    "an unknown type": (
+        ["decoder", 3, "typed"],
+        {"float16": "second.float16.onnx", "float8": "second.onnx"},
+        "not know",
+    ),
+    "more features": (["model", "features"], 3, "another type or shape"),
+    "a latent of more channels": (["model", "map_stride"], 4, "is refused"),
+    "the decoder as the encoder": (["encoder", 0, "graph"], "decoder.onnx", "has inputs"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_STAGES)
+def test_stages_that_do_not_fit(tmp_path: Path, name: str) -> None:
+    """From a manifest alone: every graph is sound."""
+    place, value, reason = HOSTILE_STAGES[name]
+    folder = write_small_bundle(tmp_path / "bundle").path
+    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    entry: Any = manifest["model"] if place[0] == "model" else manifest["programs"][place[0]]["stages"]
+    for key in place[1:-1]:
+        entry = entry[key]
+    entry[place[-1]] = value
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=re.escape(reason)):
+        load_bundle(folder)
 
 
 def test_other_formats_of_a_runtime(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_hostile_weights_run_nothing(load: Callable[[Path], None], write: Callab
     bundle = write_small_bundle(tmp_path / "bundle").path
     trace, hostile = tmp_path / "ran", io.BytesIO()
     # No smaller than the weights that it replaces, or the graphs that refer to those are refused.
-    write({"w": Payload(trace), "more": torch.zeros(1000)}, hostile)
+    write({"w": Payload(trace), "more": torch.zeros(2000)}, hostile)
     add_files(bundle, {WEIGHTS_FILE: hostile.getvalue()}, {})
     with pytest.raises(BundleError, match=r"damaged.*header"):
         load(bundle)

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from backends.tensorrt.stand_in import StandIn
+from reliability.small_bundle import write_small_bundle
 
 from engine.backends.compiled_cache import CompiledCache
 from engine.backends.tensorrt.engines import EngineStore, SegmentEngine
 from engine.backends.tensorrt.library import ShapeRange, TensorRT
 from engine.backends.tensorrt.runtime_cache import RuntimeCache
-from engine.bundle.bundle import WEIGHTS_FILE, Bundle, ProgramSpec, SegmentStage, write_manifest
-from engine.config import CountingRule, ModelConfig
+from engine.bundle.bundle import WEIGHTS_FILE, Bundle, SegmentStage
 from engine.errors import BackendError
 
 STAGE = SegmentStage("x.onnx", ("x", "t"), ("packed", "density"), {"float16": "x.float16.onnx"})
@@ -24,19 +24,9 @@ RTX = pytest.mark.parametrize("rtx", [False, True], ids=["tensorrt", "tensorrt_r
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    folder = tmp_path / "bundle"
-    folder.mkdir()
-    for name in ("x.onnx", "x.float16.onnx", WEIGHTS_FILE):
-        # The least that is an ONNX file: the name of its maker, and an empty graph.
-        (folder / name).write_bytes(b"\x12" + bytes([len(name)]) + name.encode() + b"\x3a\0")
-    encoder = SegmentStage("x.onnx", ("image",), ("features", "density"), STAGE.typed)
-    decoder = SegmentStage("x.onnx", ("features", "x_t", "t"), ("x_0",), STAGE.typed)
-    programs = {
-        "encoder": ProgramSpec("x.onnx", encoder.inputs, encoder.outputs, (encoder,)),
-        "decoder": ProgramSpec("x.onnx", decoder.inputs, decoder.outputs, (decoder,)),
-    }
-    counting = {1: CountingRule(0.3, 0.4)}
-    return write_manifest(folder, name="b", model=ModelConfig(), default_steps=1, counting=counting, programs=programs)
+    # TensorRT's stand-in reads no graph.
+    files = {name: name.encode() for name in ("x.onnx", "x.float16.onnx")}
+    return write_small_bundle(tmp_path / "bundle", files)
 
 
 def _store(bundle: Bundle, api: StandIn, cache: CompiledCache, gpu: dict = GPU) -> EngineStore:

@@ -1,0 +1,127 @@
+"""The table of operators that a bundle may have, against what the exporter writes: neither has more than the other."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from onnx import NodeProto, TensorProto, helper
+from torch import Tensor, nn
+from torch.export import Dim
+from torch.nn import functional as F
+
+from engine.bundle.bundle import Bundle
+from engine.bundle.graph_check import body_digest
+from engine.bundle.graph_operators import ATTENTION_BODY, KERNEL_OPERATORS, OPERATORS, OPSETS, OURS, REQUIRED, STANDARD
+from engine.bundle.onnx_file import read_onnx
+from engine.export import onnx_graph
+from engine.export.attention_function import DOMAIN, DOMAIN_VERSION, KERNEL, OPSET
+from engine.export.partition import partition
+from engine.export.typed_onnx import typed_segment
+
+
+class _Mobile(nn.Module):
+    """The layers of a mobile trunk: depthwise convolutions, more padding below than above, and ReLU6."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, 2)
+        self.depthwise = nn.Conv2d(4, 4, 3, 1, 1, groups=4)
+        self.head = nn.Conv2d(4, 1, 1, bias=False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        x = F.relu6(self.stem(F.pad(image, (0, 1, 0, 1))))
+        x = x + F.relu6(self.depthwise(x))
+        return x, F.softplus(self.head(x).float())
+
+
+@pytest.fixture(scope="module")
+def mobile() -> list[onnx.ModelProto]:
+    torch.manual_seed(0)
+    rows, columns = Dim("h32"), Dim("w32")
+    shapes = [{0: Dim("batch"), 2: 32 * rows, 3: 32 * columns}]
+    image = {"image": torch.zeros(2, 3, 64, 96)}
+    whole = onnx_graph._trace(_Mobile().eval(), image, shapes, ["features", "density"])
+    # The bundle writer keeps weights in a file of float16, behind Casts; here they are in the graph.
+    segments = partition(whole, "encoder").graphs.values()
+    return [whole, *segments, *(typed_segment(x, "float16") for x in segments)]
+
+
+@pytest.fixture(scope="module")
+def exported(bundle: Bundle, quantized: Bundle, mobile: list[onnx.ModelProto]) -> list[onnx.ModelProto]:
+    """Every graph of two bundles, and those of a mobile trunk."""
+    files = {file for folder in (bundle.path, quantized.path) for file in folder.glob("*.onnx")}
+    models = [onnx.load(file, load_external_data=False) for file in sorted(files)]
+    assert len(models) > 20
+    return [*models, *mobile]
+
+
+def _nodes(models: Iterable[onnx.ModelProto], domain: str) -> Iterator[NodeProto]:
+    return (node for model in models for node in model.graph.node if node.domain == domain)
+
+
+def test_the_operators_of_the_table_are_those_that_are_written(exported: list[onnx.ModelProto]) -> None:
+    assert {node.op_type for node in _nodes(exported, STANDARD)} == set(OPERATORS)
+    assert {node.op_type for node in _nodes(exported, OURS)} == set(KERNEL_OPERATORS) == {KERNEL}
+
+
+def test_their_attributes_are_those_that_are_written(exported: list[onnx.ModelProto]) -> None:
+    written: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    lacking: set[tuple[str, str]] = set()
+    for node in _nodes(exported, STANDARD):
+        attributes = {x.name: helper.get_attribute_value(x) for x in node.attribute}
+        for name, value in attributes.items():
+            written[node.op_type, name].append(value)
+        lacking |= {(node.op_type, name) for name in OPERATORS[node.op_type].attributes if name not in attributes}
+    table = {(operator, name): x for operator, entry in OPERATORS.items() for name, x in entry.attributes.items()}
+    assert set(written) == set(table)
+    # Those that may be left out are those that the exporter leaves out, or that every reader of ONNX adds.
+    assert {key for key, x in table.items() if x.default is not REQUIRED} >= lacking
+    assert {key for key, x in table.items() if x.default is not REQUIRED} - lacking == {("Conv", "auto_pad")}
+    for key, attribute in table.items():
+        values = [_plain(value) for value in written[key]]
+        assert all(attribute.allows(value) or isinstance(value, TensorProto) for value in values), key
+        unused = [x for x in attribute.choices if x not in values]
+        assert not unused, f"{key} may be {unused}, which the exporter never writes"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    return tuple(value) if isinstance(value, list) else value
+
+
+def test_their_numbers_of_inputs_are_those_that_are_written(exported: list[onnx.ModelProto]) -> None:
+    numbers: dict[str, set[int]] = defaultdict(set)
+    left_out: dict[str, set[int]] = defaultdict(set)
+    for node in _nodes(exported, STANDARD):
+        numbers[node.op_type].add(len(node.input))
+        left_out[node.op_type] |= {index for index, name in enumerate(node.input) if not name}
+    for name, operator in OPERATORS.items():
+        if name == "Concat":
+            # Of the stages of a pyramid, as many as there are.
+            assert numbers[name] <= set(operator.inputs)
+        else:
+            assert numbers[name] == set(operator.inputs), name
+        assert left_out[name] == operator.left_out, name
+
+
+def test_opsets_and_the_body_of_attention(bundle: Bundle) -> None:
+    assert OPSETS == {STANDARD: OPSET, OURS: DOMAIN_VERSION}
+    assert (STANDARD, OURS) == ("", DOMAIN)
+    for name in ("encoder", "decoder"):
+        data = (bundle.path / f"{name}.onnx").read_bytes()
+        (function,) = read_onnx(data, {"weights.safetensors": 1 << 40}).functions
+        assert body_digest(function) == ATTENTION_BODY
+
+
+def test_every_type_is_written(exported: list[onnx.ModelProto], tmp_path: Path) -> None:
+    types = {x.data_type for model in exported for x in model.graph.initializer}
+    types |= {x.type.tensor_type.elem_type for model in exported for x in (*model.graph.input, *model.graph.output)}
+    kinds = ("FLOAT", "FLOAT16", "BFLOAT16", "INT8", "INT64", "BOOL")
+    assert types == {TensorProto.DataType.Value(kind) for kind in kinds}
