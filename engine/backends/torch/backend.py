@@ -24,6 +24,7 @@ from engine.backends.base import MAX_RECORDED_CALLS, Backend, Request
 from engine.backends.torch.kernels import DeviceCoefficients, register_triton_kernels
 from engine.backends.torch.precision import full_precision
 from engine.backends.torch.recorded import RecordedInference
+from engine.bundle.array_check import check_ends
 from engine.bundle.bundle import Bundle
 from engine.config import CounterConfig
 from engine.diffusion.latent import TileMaps
@@ -114,12 +115,15 @@ class TorchBackend(Backend):
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with self._settled(), self._autocast():
             features, density = self._denoiser.network.encoder(image.contiguous(memory_format=torch.channels_last))
+        check_ends((image,), (features, density))
         return features, density
 
     @torch.inference_mode()
     def decode(self, features: torch.Tensor, x_t: torch.Tensor, t: float) -> torch.Tensor:
         with self._settled(), self._autocast():
-            return self._denoiser.decode(features, x_t, t)
+            x_0 = self._denoiser.decode(features, x_t, t)
+        check_ends((features, x_t), (x_0,))
+        return x_0
 
     @torch.inference_mode()
     def ddim_update(self, x_t: Any, x_0: Any, estimate: Any, change: Any, coefficients: tuple[float, ...]) -> None:
