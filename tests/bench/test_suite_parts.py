@@ -22,6 +22,7 @@ from suite.results import Results, Row
 from suite.summary import exponents
 from tolerances import CONFORMANCE
 
+from engine.bundle.bundle import load_bundle
 from engine.cli.variants import ANY_TYPE
 
 PLAN = Plan(True, ("cpu",), 2)
@@ -144,6 +145,11 @@ def test_errors_of_the_test_split_come_first(tmp_path):
     file.write_text(json.dumps({**summary, "test": {"2": {"A": {"mae": 5.0}, "B": {"mae": 1.0}}}}))
     # One plot has errors of one split: there are none of 1 step.
     assert our_errors(bundle, file) == {2: {"mae_a": 5.0, "mae_b": 1.0, "split": "test"}}
+
+
+def test_the_errors_that_are_shown_are_of_the_shipped_model():
+    expected = "renew them (docs/benchmarks.md), or, if weights and graphs are the same, its digest in accuracy.json"
+    assert our_errors(load_bundle("default")), expected
 
 
 def test_larger_pictures_have_more_people_not_larger_ones():
