@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HEAVY = {
     "torch", "triton", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "onnx", "onnxruntime", "scipy", "safetensors",
-    "av",
+    "av", "pyarrow", "aiohttp", "s3fs", "gcsfs", "ray",
 }  # fmt: skip
 
 # The house from the ground up: a room imports itself and rooms named before it, and of the heavy packages those
@@ -49,6 +49,7 @@ ROOMS: dict[str, set[str]] = {
     "__init__": set(),
     "outputs": {"av"},
     "serve": set(),
+    "jobs": {"pyarrow", "aiohttp", "s3fs", "gcsfs"},
     "training": {"torch", "scipy"},
     "export": {"torch", "triton", "onnx", "onnxruntime", "safetensors"},
     "cli": set(),

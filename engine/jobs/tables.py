@@ -1,0 +1,181 @@
+"""Rows -> CSV, JSON and JSON lines that are whole at every moment, and take their names when the job ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.jobs.journal import write_at
+
+if TYPE_CHECKING:
+    from engine.outputs.records import TextStream
+    from engine.zones.layout import ZoneLayout
+
+CSV_COLUMNS = ("file", "count", "low", "high", "width", "height")
+
+
+class Table:
+    """Text in the form of one kind of file: a start, rows, and an end."""
+
+    start, separator, end, empty = "", "", "", ""
+
+    def text(self, row: dict[str, Any]) -> str:
+        """One row."""
+        raise NotImplementedError
+
+
+class JsonTable(Table):
+    """One JSON array, an object for each row."""
+
+    start, separator, end, empty = "[\n", ",\n", "\n]\n", "[]\n"
+
+    def text(self, row: dict[str, Any]) -> str:
+        return json.dumps(row, allow_nan=False)
+
+
+class JsonLinesTable(Table):
+    """An object for each row, each on a line of its own."""
+
+    def text(self, row: dict[str, Any]) -> str:
+        return json.dumps(row, allow_nan=False) + "\n"
+
+
+class CsvTable(Table):
+    """:data:`CSV_COLUMNS`, what is in the zones and lines of ``layout``, and the error of a picture that has one."""
+
+    def __init__(self, layout: ZoneLayout | None = None):
+        self._layout = layout
+        zones = (
+            [] if layout is None else [f"zone.{name}{end}" for name in layout.zones for end in ("", ".low", ".high")]
+        )
+        lines = [] if layout is None else [f"line.{name}.{side}" for name in layout.lines for side in ("left", "right")]
+        self.start = self.empty = _csv_line([*CSV_COLUMNS, *zones, *lines, "error"])
+
+    def text(self, row: dict[str, Any]) -> str:
+        numbers = self._numbers(row)
+        if row["count"] is None:
+            numbers = [""] * len(numbers)
+        return _csv_line([row["file"], *numbers, row.get("error")])
+
+    def _numbers(self, row: dict[str, Any]) -> list[Any]:
+        zones, lines = ([], []) if self._layout is None else (self._layout.zones, self._layout.lines)
+        intervals = row.get("zone_intervals", {})
+        return [
+            row["count"],
+            *row.get("interval", ("", "")),
+            *row.get("image_size", ("", "")),
+            *(number for name in zones for number in (row.get("zones", {}).get(name), *intervals.get(name, ("", "")))),
+            *(number for name in lines for number in row.get("lines", {}).get(name, ("", ""))),
+        ]
+
+
+class TableFile:
+    """A table in a file; a context manager.
+
+    It grows under a hidden name beside its own, complete with its end after every row, and takes its own name when it
+    is left, whatever the reason; unless an error left it without a row: then the file that was there before stays.
+
+    Args:
+        path: of the file; a link is followed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], table: Table):
+        self._table = table
+        # Where the next row goes, and the rows before it; one value, so that no signal comes between the two.
+        self._state = (0, 0)
+        self._target = Path(path).resolve()
+        self._part = self._target.with_name(f".{self._target.name}.part")
+        self._file = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self._state[1]
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Add a row.
+
+        Raises:
+            OSError: it cannot be written, as on a full disk; the table is as it was.
+        """
+        body, rows = self._state
+        text = encoded((self._table.separator if rows else self._table.start) + self._table.text(row))
+        try:
+            write_at(self._file, text + encoded(self._table.end), body)
+        except OSError:
+            self._write_end()
+            raise
+        self._state = (body + len(text), rows + 1)
+
+    def close(self, failed: bool = False) -> None:
+        """End the table, which has its name then, unless it ``failed`` without a row."""
+        if self._file < 0:
+            return
+        try:
+            if not (failed and not self.rows):
+                self._write_end()
+                os.replace(self._part, self._target)
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Close the table; the file that was there before stays."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+            self._part.unlink(missing_ok=True)
+
+    def __enter__(self) -> TableFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(failed=kind is not None)
+
+    def _write_end(self) -> None:
+        """Put the end behind the rows that there are; there is room for it, as it was there before."""
+        body, rows = self._state
+        end = encoded(self._table.end if rows else self._table.empty)
+        write_at(self._file, end, body)
+        os.ftruncate(self._file, body + len(end))
+
+
+class TableStream:
+    """A table that is written on and on, as to standard output or a device; a context manager.
+
+    Args:
+        stream: it stays open.
+    """
+
+    def __init__(self, stream: TextStream, table: Table):
+        self._stream, self._table, self._rows = stream, table, 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Add a row."""
+        self._stream.write((self._table.separator if self._rows else self._table.start) + self._table.text(row))
+        self._stream.flush()
+        self._rows += 1
+
+    def __enter__(self) -> TableStream:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Where writing failed, more of it would fail again.
+        if kind is None or not issubclass(kind, OSError):
+            self._stream.write(self._table.end if self._rows else self._table.empty)
+            self._stream.flush()
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8; bytes of a file name that are no text are escaped."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _csv_line(cells: Sequence[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
