@@ -2,7 +2,8 @@
 
 An engine is machine code for one GPU or CPU. A file therefore begins with a digest over its key and its contents,
 which is checked before anyone loads it: a damaged file, a half-written one or one renamed from another machine is
-built again.
+built again. The digest shows damage, not who wrote the file: folder and file must belong to this user, or to root, and
+nobody else may write to them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import hashlib
 import json
 import logging
 import os
+import re
+import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,6 +24,9 @@ from engine.system.files import PART, write_whole
 _log = logging.getLogger("engine")
 
 _SUFFIX = ".engine"
+# Of engines, and of what a killed writer leaves of one: no other file of the folder is ever removed.
+_OURS = re.compile(r"[A-Za-z0-9._-]+-[0-9a-f]{32}\.engine")
+_OUR_PARTS = re.compile(rf"\.{_OURS.pattern}\.[0-9a-f]{{8}}{re.escape(PART)}")
 _MAGIC = b"crowd engine 1\n"
 _DIGEST_BYTES = 32
 # Room for several models and drivers; of more, those not used for longest go.
@@ -41,7 +47,8 @@ def cache_key(facts: Mapping[str, object]) -> str:
 class CompiledCache:
     """Engines in a folder. It may be shared by threads and processes: a file appears whole or not at all.
 
-    What goes wrong on disk is logged once and costs only time: the engine is then built again, or not kept.
+    What goes wrong on disk is logged once and costs only time: the engine is then built again, or not kept. So it is
+    where others may write to the folder, or to a file in it.
 
     Args:
         folder: made on first use, for this user alone; None keeps nothing.
@@ -63,8 +70,8 @@ class CompiledCache:
         key = cache_key(facts)
         file = self._file(name, key)
         try:
-            self._check_private()
-            raw = file.read_bytes()
+            self._check_folder()
+            raw = _read(file)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -84,7 +91,7 @@ class CompiledCache:
         key = cache_key(facts)
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._check_private()
+            self._check_folder()
             # Not synchronised to the disk: after a power cut the digest tells.
             write_whole(self._file(name, key), _head(key, engine), engine, sync=False, private=True)
             self._tidy()
@@ -103,17 +110,17 @@ class CompiledCache:
         assert self._folder is not None
         return self._folder / f"{name}-{key[:32]}{_SUFFIX}"
 
-    def _check_private(self) -> None:
+    def _check_folder(self) -> None:
         assert self._folder is not None
-        if os.name == "posix" and self._folder.stat().st_mode & 0o002:
-            raise PermissionError(f"everybody may write to {self._folder}, and engines are code; use a private folder")
+        _check_owner(self._folder.stat(), f"the folder {self._folder}")
 
     def _tidy(self) -> None:
         """Remove what killed writers left, and the engines not used for longest."""
         assert self._folder is not None
         now = time.time()
-        parts = [x for x in self._folder.glob(f"*{PART}") if now - _last_use(x) > _PART_LIFETIME_S]
-        engines = sorted(self._folder.glob(f"*{_SUFFIX}"), key=_last_use, reverse=True)
+        files = [x for x in self._folder.iterdir() if x.is_file() and not x.is_symlink()]
+        parts = [x for x in files if _OUR_PARTS.fullmatch(x.name) and now - _last_use(x) > _PART_LIFETIME_S]
+        engines = sorted((x for x in files if _OURS.fullmatch(x.name)), key=_last_use, reverse=True)
         for file in (*parts, *engines[_MOST_FILES:]):
             file.unlink(missing_ok=True)
 
@@ -125,6 +132,33 @@ class CompiledCache:
 
 def _head(key: str, engine: bytes) -> bytes:
     return _MAGIC + hashlib.sha256(key.encode() + engine).digest()
+
+
+def _read(file: Path) -> bytes:
+    """The contents of a file that nobody else can have written."""
+    # What is checked is what is read: not the target of a link, and nothing that would be waited for.
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(file, flags), "rb") as stream:
+        found = os.fstat(stream.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise PermissionError(f"{file} is no file")
+        _check_owner(found, str(file))
+        return stream.read()
+
+
+def _check_owner(found: os.stat_result, name: str) -> None:
+    """Refuse what somebody else than this user and root may write to.
+
+    Raises:
+        PermissionError: they may.
+    """
+    if os.name != "posix":
+        return
+    if found.st_uid not in (os.geteuid(), 0):
+        raise PermissionError(f"{name} belongs to user {found.st_uid}, and engines are code; use a folder of your own")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        who = "everybody" if found.st_mode & stat.S_IWOTH else "its group"
+        raise PermissionError(f"{who} may write to {name}, and engines are code; take that right away (chmod go-w)")
 
 
 def _last_use(file: Path) -> float:

@@ -7,13 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, NoReturn
 
 from engine.cli import bench, count, counter_options, evaluate, stream
 from engine.cli.counter_options import CounterFactory
 from engine.cli.extras import needs_extra
 from engine.cli.terminal import Status, say
 from engine.errors import ConfigError, EngineError, is_interrupt
+from engine.system.addresses import hide_passwords
 
 
 def main(argv: Sequence[str] | None = None, counter_factory: CounterFactory | None = None) -> int:
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None, counter_factory: CounterFactory | No
     except BrokenPipeError:
         return _close_pipe()
     except (EngineError, OSError) as error:
-        say(error)
+        say(hide_passwords(str(error)))
         return Status.USAGE if isinstance(error, ConfigError) else Status.FAILED
     except (KeyboardInterrupt, Exception) as error:
         # The lock of a progress bar, say, is released before it was taken.
@@ -48,9 +49,16 @@ def main(argv: Sequence[str] | None = None, counter_factory: CounterFactory | No
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells of a wrong argument without the passwords in it."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(hide_passwords(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="crowd",
         description="Count the people in pictures.",
         epilog="example: crowd count photo.jpg. Each command has its own: crowd COMMAND --help.",

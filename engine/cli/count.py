@@ -24,6 +24,7 @@ from engine.cli.outputs import (
 )
 from engine.cli.terminal import Status, printable, say
 from engine.errors import ConfigError, ImageError, NotFiniteError
+from engine.system.addresses import hide_passwords
 from engine.system.ordered_map import ordered_map
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     _check(options, pictures)
     save = plan_saving(pictures, options.save, options.save_map)
     for argument, reason in pictures.problems:
-        say(f"{argument}: {reason}")
+        say(hide_passwords(f"{argument}: {reason}"))
     if not pictures.paths:
         return Status.FAILED
     failed = bool(pictures.problems)

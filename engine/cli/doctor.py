@@ -16,6 +16,7 @@ from engine.cli.machine import PACKAGES, Cpu, Cuda, probe_cuda, read_cpu, read_v
 from engine.config import CounterConfig
 from engine.counting.heads import candidate_threshold
 from engine.errors import EngineError
+from engine.system.addresses import hide_passwords
 from engine.system.stopwatch import Stopwatch
 
 BACKENDS = ("openvino", "torch", "tensorrt")
@@ -69,7 +70,9 @@ class Report:
 def run(as_json: bool = False) -> int:
     """Examine this machine and print what was found; 0 if counting works, else 1."""
     report = examine()
-    print(json.dumps(asdict(report) | {"healthy": report.healthy}, indent=1) if as_json else render(report))
+    text = json.dumps(asdict(report) | {"healthy": report.healthy}, indent=1) if as_json else render(report)
+    # What other libraries say of what went wrong, it says too.
+    print(hide_passwords(text))
     return 0 if report.healthy else 1
 
 

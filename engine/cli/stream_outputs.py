@@ -14,7 +14,7 @@ from engine.outputs.painter import FramePainter
 from engine.outputs.records import FrameCsv, JsonLines, MapFolder, TextStream
 from engine.outputs.video import VideoWriter
 from engine.stream.frame import FrameResult
-from engine.stream.video import hide_password
+from engine.system.addresses import hide_password
 from engine.zones.layout import TOTAL, ZoneLayout
 from engine.zones.occupancy import OccupancyLog
 

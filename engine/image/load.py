@@ -14,8 +14,9 @@ from engine.config import ImageLimits
 from engine.errors import ConfigError, ImageError
 from engine.image.decode import rgb_from_encoded, rgb_from_picture
 from engine.image.pixels import check_size, rgb_from_array
+from engine.system.addresses import hide_password
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/{1,2}")
 _READ_CHUNK = 1 << 24
 
 
@@ -86,8 +87,10 @@ def is_many_pictures(source: Any) -> bool:
 
 
 def _read_path(path: str | os.PathLike[str], limits: ImageLimits) -> bytes:
-    if isinstance(path, str) and _URL.match(path):
-        raise ImageError(f"{path} is a URL, which is not fetched; download it and pass the file or its bytes")
+    # A path of an address has lost a slash; but a folder may be called so.
+    if _URL.match(str(path)) and not os.path.exists(path):
+        address = hide_password(str(path))
+        raise ImageError(f"{address} is a URL, which is not fetched; download it and pass the file or its bytes")
     name = os.fspath(path)
     if os.path.isdir(name):
         raise ImageError(f"{name!r} is a folder; expected a picture file: pass its files one by one")

@@ -7,7 +7,6 @@ import os
 import re
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from engine.config import PICTURE_SUFFIXES, ImageLimits
 from engine.errors import ConfigError, SourceError
@@ -108,7 +107,8 @@ def _open_named(name: str, options: StreamOptions) -> Source:
 
 
 def _open_url(url: str, options: StreamOptions) -> Source:
-    scheme = urlsplit(url).scheme.lower()
+    # Not with urllib: it refuses some passwords, and says them.
+    scheme = url.partition(":")[0].lower()
     if scheme not in SCHEMES:
         raise SourceError(f"cannot open {scheme}:// addresses; expected one of {', '.join(SCHEMES)}, or a path")
     is_live = options.live

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from engine.config import ImageLimits
 from engine.errors import ImageError, SourceError
 from engine.image.pixels import check_size
+from engine.system.addresses import hide_password, hide_passwords
 
 # What a file may be. Playlists are left out: they name other files and addresses, which a stranger's would make us
 # open.
@@ -60,13 +61,13 @@ class Target:
 
     Attributes:
         name: for messages.
-        address: path, URL or device.
+        address: path, URL or device; not shown, as it may hold a password.
         format: of FFmpeg, or None to find out.
         options: of FFmpeg's demuxer.
     """
 
     name: str
-    address: str
+    address: str = field(repr=False)
     format: str | None
     options: dict[str, str]
 
@@ -97,18 +98,6 @@ def webcam_target(index: int) -> Target:
     return Target(f"camera {index}", address.format(index), kind, dict(camera_options))
 
 
-def hide_password(url: str) -> str:
-    """The URL for messages and logs: without user and password, nor the query, where cameras take them too.
-
-    >>> hide_password("rtsp://user:secret@camera/live?pwd=secret")
-    'rtsp://camera/live?...'
-    """
-    scheme, separator, rest = url.partition("://")
-    address, query, _ = rest.partition("?")
-    place, slash, path = address.partition("/")
-    return f"{scheme}{separator}{place.rpartition('@')[2]}{slash}{path}{query and '?...'}"
-
-
 class VideoInput:
     """An open video; used by one thread at a time.
 
@@ -128,16 +117,7 @@ class VideoInput:
     def __init__(self, target: Target, timeout: float, limits: ImageLimits):
         self._av = load_av()
         self._target, self._limits = target, limits
-        try:
-            self._container: Any = self._av.open(
-                target.address,
-                format=target.format,
-                container_options=target.options,
-                timeout=timeout,
-                metadata_errors="replace",
-            )
-        except (self._av.error.FFmpegError, OSError, ValueError) as error:
-            raise SourceError(f"{target.name} cannot be opened ({_reason(error)}); {_advice(target)}") from error
+        self._container: Any = self._open(timeout)
         duration = self._container.duration
         self.duration = None if not duration or duration < 0 else duration / self._av.time_base
         self._timeout = timeout
@@ -164,7 +144,7 @@ class VideoInput:
         reason, last, end, longest = "", None, 0.0, 0.0
         for decoded in self._decode(check):
             if isinstance(decoded, Exception):
-                damaged, reason = damaged + 1, _reason(decoded)
+                damaged, reason = damaged + 1, _reason(decoded, self._target)
                 continue
             found += 1
             if decoded.time is not None:
@@ -190,6 +170,21 @@ class VideoInput:
     def close(self) -> None:
         """Free it. Closing twice is harmless."""
         self._container.close()
+
+    def _open(self, timeout: float) -> Any:
+        target = self._target
+        try:
+            return self._av.open(
+                target.address,
+                format=target.format,
+                container_options=target.options,
+                timeout=timeout,
+                metadata_errors="replace",
+            )
+        except (self._av.error.FFmpegError, OSError, ValueError) as error:
+            problem = _reason(error, target)
+        # Outside of the handler, and from nothing: FFmpeg's error holds the whole address.
+        raise SourceError(f"{target.name} cannot be opened ({problem}); {_advice(target)}")
 
     def _open_track(self) -> Any:
         if not self._container.streams.video:
@@ -222,23 +217,27 @@ class VideoInput:
         packets, polls = self._container.demux(), 0
         while True:
             check()
+            late = False
             try:
                 packet = next(packets, None)
                 polls = 0
-            except BlockingIOError as error:
+            except BlockingIOError:
                 # So cameras of Apple's say that the next picture is not there yet, and PyAV's reading is over then.
                 polls += 1
-                if polls * _POLL > self._timeout:
-                    raise SourceError(f"{self._target.name} gave no picture in time") from error
-                time.sleep(_POLL)
-                packets = self._container.demux()
-                continue
+                late = polls * _POLL > self._timeout
+                if not late:
+                    time.sleep(_POLL)
+                    packets = self._container.demux()
+                    continue
             except error_types as error:
-                if isinstance(error, (self._av.error.ExitError, TimeoutError)):
-                    raise SourceError(f"{self._target.name} gave no picture in time") from error
-                # Beyond an error of the container there is nothing to hold on to.
-                yield error
-                return
+                late = isinstance(error, (self._av.error.ExitError, TimeoutError))
+                if not late:
+                    # Beyond an error of the container there is nothing to hold on to.
+                    yield error
+                    return
+            if late:
+                # Outside of the handlers: FFmpeg's error holds the whole address.
+                raise SourceError(f"{self._target.name} gave no picture in time")
             if packet is None:
                 return
             if packet.stream_index != self._track.index:
@@ -289,11 +288,12 @@ def _warnings(damaged: int, reason: str, is_corrupt: bool) -> tuple[str, ...]:
     return (lost if damaged else ()) + (("this frame is damaged",) if is_corrupt else ())
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, target: Target) -> str:
     # How FFmpeg calls it when PyAV interrupts it.
     if type(error).__name__ == "ExitError":
         return "no answer in time"
-    return str(getattr(error, "strerror", None) or error).partition("\n")[0]
+    text = str(getattr(error, "strerror", None) or error)
+    return hide_passwords(text, [target.address]).partition("\n")[0]
 
 
 def _advice(target: Target) -> str:
