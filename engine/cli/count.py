@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.backends.cuda.driver import CudaOutOfMemoryError
-from engine.cli import zones
+from engine.cli import annotation_output, zones
 from engine.cli.counter_options import CounterFactory, make_counter
 from engine.cli.inputs import Pictures, find_pictures, read_picture
 from engine.cli.outputs import (
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("--csv", nargs="?", const=STDOUT, metavar="FILE", help="results as CSV (default: to stdout)")
     parser.add_argument("--save", metavar="PATH", help="picture with the heads drawn in; a folder for several inputs")
     parser.add_argument("--save-map", metavar="PATH", help="density map as .npy; a folder for several inputs")
+    annotation_output.add_arguments(parser)
     zones.add_arguments(parser, alerts=False)
     parser.add_argument("--steps", type=int, help="denoising steps (default: the model's own)")
     parser.add_argument(
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     failed = bool(pictures.problems)
     with contextlib.ExitStack() as stack:
         counter = stack.enter_context(contextlib.closing(make_counter(options, factory, options.steps)))
-        writers = _open_writers(options, stack, layout)
+        writers = _open_writers(options, stack, layout, pictures.paths)
         given = {} if layout is None else {"zones": layout}
         parallel = counter.parallel if options.performance == "throughput" else 1
         attempts = stack.enter_context(contextlib.closing(_attempts(counter, pictures.paths, given, parallel)))
@@ -96,6 +97,8 @@ def _check(options: argparse.Namespace, pictures: Pictures) -> None:
     if options.json == options.csv == STDOUT:
         raise ConfigError("--json and --csv cannot both go to stdout; give one of them a FILE")
     outputs = {"--json": options.json, "--csv": options.csv}
+    if options.annotations is not None:
+        outputs |= annotation_output.check(options, pictures.paths)
     if not pictures.many:
         # Else they are folders, and may be the same one.
         outputs |= {"--save": options.save, "--save-map": options.save_map}
@@ -142,10 +145,14 @@ def _progress_bar(attempts: Iterable[Any], number: int, quiet: bool) -> Any:
     return tqdm(attempts, desc="count", total=number, unit="image", disable=disable, leave=False)
 
 
-def _open_writers(options: argparse.Namespace, stack: contextlib.ExitStack, layout: ZoneLayout | None) -> list[Write]:
+def _open_writers(
+    options: argparse.Namespace, stack: contextlib.ExitStack, layout: ZoneLayout | None, paths: Sequence[str]
+) -> list[Write]:
     writers = []
     if options.json is not None:
         writers.append(stack.enter_context(json_writer(options.json)))
     if options.csv is not None:
         writers.append(stack.enter_context(csv_writer(options.csv, layout)))
+    if options.annotations is not None:
+        writers.append(stack.enter_context(annotation_output.writer(options, paths)))
     return writers

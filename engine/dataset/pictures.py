@@ -49,17 +49,20 @@ class Pictures:
                 continue
             found = self._by_name.get(parts[-1]) or self._by_stem.get(parts[-1], [])
             if found:
-                return _best(found, parts, near, name)
+                return _best(found, parts, near, self.root)
         return None
 
 
-def _best(found: list[Path], parts: list[str], near: Path, name: str) -> Path:
-    def likeness(path: Path) -> tuple[int, int]:
+def _best(found: list[Path], parts: list[str], near: Path, root: Path) -> Path:
+    def likeness(path: Path) -> tuple[int, int, bool]:
         folders = [_plain(part) for part in path.parent.parts]
-        return _shared(reversed(folders), reversed(parts[:-1])), _shared(path.parts, near.parts)
+        # Names that begin at the root, or at a folder images in it, are there in full.
+        whole = folders[len(root.parts) :] in (parts[:-1], parts[parts[0] == "images" : -1])
+        return _shared(reversed(folders), reversed(parts[:-1])), _shared(path.parts, near.parts), whole
 
     ranked = sorted(found, key=likeness, reverse=True)
     if len(ranked) > 1 and likeness(ranked[0]) == likeness(ranked[1]):
+        name = "/".join(parts)
         raise ConfigError(
             f"{name!r} may be {ranked[0]} or {ranked[1]}; put folders in front of the names in the annotation file"
         )

@@ -24,6 +24,8 @@ _JSON: dict[str, Callable[[Any, str], list[Entry]]] = {
     "points-json": points_json.read,
     "nwpu": nwpu.read,
 }
+# Formats with a file a picture that is called as the picture is, or lies beside it.
+_BESIDE = ("labelme", "nwpu", "shanghaitech", "ucf-qnrf")
 # Formats with one JSON file a picture: the files of a data set are one source.
 _ONE_EACH = ("labelme", "nwpu")
 # Of a text file beside a picture, which may be a caption too.
@@ -86,7 +88,17 @@ def read_source(path: Path, wanted: str | None, root: Path) -> list[Source]:
             f"read are {', '.join(FORMATS)}"
         )
     # The pictures are where the user says, wherever the annotations are.
-    return [replace(s, pictures=root if s.pictures is not None else None) for s in sources]
+    forms = dict.fromkeys(source.format for source in sources)
+    together = {form: [source for source in sources if source.format == form] for form in forms}
+    return [
+        Source(
+            form,
+            path,
+            [entry for source in group for entry in source.entries],
+            None if group[0].pictures is None else root,
+        )
+        for form, group in together.items()
+    ]
 
 
 def _refuse_folder(error: OSError) -> None:
@@ -99,6 +111,7 @@ def _in_folder(folder: Path, names: Sequence[str], root: Path, wanted: str | Non
         found.append(Source("ucf-qnrf", folder, mat.read_ucf_qnrf(folder), folder))
     if folder.name in _MAT_FOLDERS and not found:
         found.append(Source("shanghaitech", folder, mat.read_shanghaitech(folder), _images(folder.parent)))
+    found = [replace(s, entries=_below(s.entries, folder, root)) if s.format in _BESIDE else s for s in found]
     if wanted in (None, "yolo") and (labels := _yolo_files(folder, names, root)):
         classes = yolo.find_classes([folder, *(p for p in folder.parents if p == root or root in p.parents)])
         found += [Source("yolo", file, _placed(yolo.read(file, classes, root), folder)) for file in labels]
@@ -167,6 +180,13 @@ def _yolo_files(folder: Path, names: Sequence[str], root: Path) -> list[Path]:
 def _images(folder: Path) -> Path:
     """Where the pictures of a data set in ``folder`` are."""
     return folder / "images" if (folder / "images").is_dir() else folder
+
+
+def _below(entries: list[Entry], folder: Path, root: Path) -> list[Entry]:
+    """The entries with their names as from ``root``: files of one name each know their picture by their own folder."""
+    parts = folder.relative_to(root).parts
+    inside = "".join(f"{part}/" for part in parts[: -1 if folder.name in (*_MAT_FOLDERS, "jsons") else None])
+    return [replace(entry, names=tuple(inside + name for name in entry.names)) for entry in entries]
 
 
 def _placed(entries: list[Entry], folder: Path) -> list[Entry]:

@@ -1,0 +1,78 @@
+"""``crowd count --annotations``: heads as the annotations of other tools."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.cli.inputs import STDIN
+from engine.cli.outputs import STDOUT, check_output_file
+from engine.dataset.formats import FORMATS
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.cli.outputs import Write
+    from engine.result import CountResult
+
+# Side of a head's box, in pixels, where the format wants boxes.
+_BOX = 16.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--annotations", metavar="PATH", help="heads as annotations to correct in other tools")
+    parser.add_argument(
+        "--annotations-format",
+        choices=tuple(FORMATS),
+        help="their format (default: .json coco, .xml cvat, .csv points-csv)",
+    )
+    parser.add_argument(
+        "--annotations-box",
+        type=float,
+        default=_BOX,
+        metavar="PIXELS",
+        help="side of heads' boxes (default: %(default)g)",
+    )
+
+
+def check(options: argparse.Namespace, pictures: Sequence[str]) -> dict[str, str | None]:
+    """The file that the annotations will be, by the option's name; none if they are a folder of files.
+
+    Raises:
+        ConfigError: their format is not known, or they would be of standard input.
+    """
+    from engine.dataset.writer import format_of, is_folder
+
+    folder = is_folder(format_of(Path(options.annotations), options.annotations_format))
+    if options.annotations == STDOUT:
+        raise ConfigError("--annotations are written to a file or folder, not to standard output; name one")
+    if STDIN in pictures:
+        raise ConfigError("--annotations name pictures, and standard input has no name; give the file")
+    if not 0 < options.annotations_box < 1e6:
+        raise ConfigError(f"--annotations-box must be a positive number of pixels, got {options.annotations_box:g}")
+    if folder:
+        if Path(options.annotations).is_file():
+            raise ConfigError(
+                f"--annotations in this format are a folder of files, and {options.annotations} is a file"
+            )
+        return {}
+    check_output_file("--annotations", options.annotations)
+    return {"--annotations": options.annotations}
+
+
+@contextlib.contextmanager
+def writer(options: argparse.Namespace, pictures: Sequence[str]) -> Iterator[Write]:
+    """What writes the annotations of each result."""
+    from engine.dataset.writer import annotation_writer, format_of
+
+    path = Path(options.annotations)
+    form = format_of(path, options.annotations_format)
+    with annotation_writer(path, form, pictures, options.annotations_box) as write:
+
+        def write_result(file: str, result: CountResult) -> None:
+            write(file, result.image_size, result.points)
+
+        yield write_result
