@@ -11,9 +11,10 @@ from typing import Any, TypeAlias
 from engine.errors import ConfigError
 from engine.zones.layout import EXAMPLE, FRACTIONS, PIXELS, Alert, Shape, ZoneLayout
 from engine.zones.members import Polygon
+from engine.zones.tools import from_tool
 
-# Of a file; a thousand zones of a hundred corners fit.
-_MAX_BYTES = 4 << 20
+# Of a file; LabelMe may put the picture into it.
+_MAX_BYTES = 64 << 20
 # A dict has no place for a unit, or for lines.
 _POLYGONS = (
     "polygons by name are in pixels; for fractions of the picture, engine.zones.layout.ZoneLayout has "
@@ -47,7 +48,7 @@ def as_layout(zones: Zones) -> ZoneLayout:
 
 
 def load_layout(path: str | os.PathLike[str]) -> ZoneLayout:
-    """Read a layout from a JSON file (:meth:`ZoneLayout.from_dict`).
+    """Read a layout from a JSON file: our own (:meth:`ZoneLayout.from_dict`), LabelMe's or COCO's (:func:`from_tool`).
 
     Raises:
         ConfigError: the file cannot be read, is not JSON, names something twice, or is not a layout.
@@ -74,7 +75,7 @@ def parse_layout(data: bytes, name: str) -> ZoneLayout:
     try:
         # Some editors of Windows put a byte order mark in front.
         parsed = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique)
-        return ZoneLayout.from_dict(parsed)
+        return ZoneLayout.from_dict(from_tool(parsed) or parsed)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
     except (ValueError, RecursionError) as error:

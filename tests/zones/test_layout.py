@@ -80,7 +80,7 @@ def test_a_layout_from_a_file(tmp_path: Path) -> None:
         ('{"zones": {"a": [[0,0],[9,0],[9,9]], "a": [[0,0],[9,0],[9,9]]}}', "'a' is there twice"),
         ('{"zones": {"a": [[0,0],[NaN,0],[9,9]]}}', "finite"),
         ("\xff\xfe", "is not JSON"),
-        (" " * (5 << 20), "larger than 4 MiB"),
+        (" " * (65 << 20), "larger than 64 MiB"),
     ],
 )
 def test_files_that_are_none_are_refused(text: str, message: str, tmp_path: Path) -> None:
