@@ -85,6 +85,7 @@ PADDING = 32
 # Of the picture files that are read, in lower case.
 PICTURE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pbm", ".pgm", ".pnm", ".ppm", ".avif",
+    ".heic", ".heif", ".hif",
 })  # fmt: skip
 
 PERFORMANCES = ("balanced", "latency", "throughput")

@@ -12,7 +12,7 @@ from typing import Any, Literal, overload
 from engine.backends.base import Backend, Work, create_backend
 from engine.bundle.bundle import load_bundle
 from engine.config import CounterConfig, check_choice, check_range
-from engine.count_job import CountJob, CountPlan, attempt
+from engine.count_job import CountJob, CountPlan, Taken, attempt
 from engine.errors import CLOSED, ConfigError, EngineError
 from engine.image.load import is_many_pictures
 from engine.result import CountResult
@@ -93,14 +93,16 @@ class CrowdCounter:
         zones: Zones = None,
         stream: Any = None,
         maps: bool = True,
+        page: int | None = None,
+        exif_orientation: bool = True,
     ) -> CountResult:
         """Count the people in one picture.
 
         Args:
-            img: path, bytes, binary file, PIL image, NumPy array (uint8 HxWx3, HxW or HxWx4) or torch
-                tensor (HxWx3 or 3xHxW, uint8 or float in [0, 1]). EXIF orientation is applied. With backend "tensorrt"
-                also an uint8 array on the same GPU (PyCUDA, CuPy, PyTorch), which is read where it is; the result then
-                keeps no picture, so ``plot`` takes one.
+            img: path, bytes, binary file, PIL image, NumPy array (HxWx3, HxW or HxWx4) or torch tensor (HxWx3 or
+                3xHxW), as :func:`engine.image.load.load_image` takes them. With backend "tensorrt" also an uint8 array
+                on the same GPU (PyCUDA, CuPy, PyTorch), which is read where it is; the result then keeps no picture,
+                so ``plot`` takes one.
             color: "rgb" or "bgr", the channel order of arrays.
             steps, samples: override the counter's own for this call.
             zones: polygons in pixels, by name; the path of a JSON file, which may also have fractions of the picture,
@@ -110,6 +112,10 @@ class CrowdCounter:
             stream: that an array on the GPU is written in, if its library does not tell (PyCUDA does not): a handle,
                 or a stream of PyCUDA, CuPy or PyTorch. It is waited for on the GPU.
             maps: keep the maps and the picture in the result; see :meth:`CountResult.without_maps`.
+            page: of a TIFF file, or frame of an animation, from 0; None takes the first, with a warning if there are
+                more.
+            exif_orientation: turn the picture as its EXIF data say; False where a program has turned the pixels
+                already and left the entry as it was.
 
         Raises:
             ImageError: the picture cannot be read or is outside the limits.
@@ -120,7 +126,8 @@ class CrowdCounter:
             NotFiniteError: the network gave numbers that are not finite (a BackendError).
             EngineError: the counter is closed.
         """
-        (result,) = self._count_all([(img, color)], self._plan(steps, samples, zones), stream)
+        plan = self._plan(steps, samples, zones, page, exif_orientation)
+        (result,) = self._count_all([(img, color)], plan, stream)
         return result if maps else result.without_maps()
 
     @overload
@@ -143,6 +150,8 @@ class CrowdCounter:
         stream: Any = None,
         maps: bool = True,
         on_error: str = "raise",
+        page: int | None = None,
+        exif_orientation: bool = True,
     ) -> Any:
         """Count several pictures, of any sizes; the same as :meth:`count` of each, in their order.
 
@@ -151,8 +160,8 @@ class CrowdCounter:
 
         Args:
             images: anything that :meth:`count` takes, each.
-            color, steps, samples, zones, stream, maps: as of :meth:`count`. Without maps, a result of ten people holds
-                about 1 KB, whatever the size of the picture.
+            color, steps, samples, zones, stream, maps, page, exif_orientation: as of :meth:`count`. Without maps, a
+                result of ten people holds about 1 KB, whatever the size of the picture.
             on_error: "raise" the error of the first picture that cannot be counted: there are no results then, not
                 even of those before it. "keep" puts the error into the place of the result, and goes on.
 
@@ -163,16 +172,16 @@ class CrowdCounter:
                 f"images must be an iterable of pictures, got {type(images).__name__}; put a single picture into a list"
             )
         check_choice("on_error", on_error, ("raise", "keep"))
-        plan = self._plan(steps, samples, zones)
+        plan = self._plan(steps, samples, zones, page, exif_orientation)
         pictures: Iterable[Any] = ((img, color) for img in images)
         if on_error == "raise":
             results: Iterable[Any] = self._count_many(
-                self._taken(pictures) if self.parallel > 1 else pictures, plan, stream
+                self._taken(pictures, plan) if self.parallel > 1 else pictures, plan, stream
             )
         else:
             count = attempt(lambda picture: next(self._count_all([picture], plan, stream)))
             if self.parallel > 1:
-                taken = map(attempt(lambda picture: next(self._taken([picture]))), pictures)
+                taken = map(attempt(lambda picture: next(self._taken([picture], plan))), pictures)
                 results = ordered_map(count, taken, self.parallel)
             else:
                 results = map(count, pictures)
@@ -191,6 +200,7 @@ class CrowdCounter:
         zones: Zones = None,
         timeout: float = Patience.timeout,
         give_up: float = Patience.give_up,
+        every: float | None = None,
     ) -> CountStream:
         """Count the people in each frame of a video, folder or camera; frames are read while others are counted.
 
@@ -208,6 +218,8 @@ class CrowdCounter:
             color, steps, samples, zones: as of :meth:`count`.
             timeout, give_up: seconds that connecting or a live frame may take, and for which a lost source is tried
                 (``math.inf``: for ever).
+            every: seconds from one frame to the next, in place of ``fps``. An address of a single picture is asked for
+                it so often; None: every second.
 
         Returns an iterator of :class:`engine.stream.frame.FrameResult`, and a context manager that closes it.
 
@@ -225,7 +237,7 @@ class CrowdCounter:
         """
         plan, backend = self._plan(steps, samples, zones), self._open_backend()
         warm = plan_warm_start(warm_start, plan, backend)
-        options = StreamOptions(fps, live, color, Patience(timeout, give_up))
+        options = StreamOptions(fps, live, color, Patience(timeout, give_up), every)
         reader = FrameReader(open_source(source, options, backend.take))
         # Frames that are counted one by one keep nobody else busy.
         count = self._count_all if warm or reader.is_live else self._count_many
@@ -250,20 +262,31 @@ class CrowdCounter:
         """Pictures that :meth:`count_batch` and :meth:`stream` count at once; more than 1 with "throughput" alone."""
         return self._open_backend().parallel
 
-    def _plan(self, steps: int | None, samples: int | None, zones: Zones) -> CountPlan:
+    def _plan(
+        self,
+        steps: int | None,
+        samples: int | None,
+        zones: Zones,
+        page: int | None = None,
+        exif_orientation: bool = True,
+    ) -> CountPlan:
         check_range("steps", steps, 1, 1000, optional=True)
         check_range("samples", samples, 1, 1000, optional=True)
+        check_range("page", page, 0, 2**31 - 1, optional=True)
         steps = steps or self._config.steps or self._bundle.default_steps
         samples = samples or self._config.samples
-        return CountPlan(self._bundle, steps, samples, self._config.seed, as_layout(zones))
+        reading = {"page": page, "exif_orientation": exif_orientation}
+        return CountPlan(self._bundle, steps, samples, self._config.seed, as_layout(zones), reading=reading)
 
-    def _taken(self, images: Iterable[tuple[Any, str]]) -> Iterator[tuple[Any, str]]:
+    def _taken(self, images: Iterable[tuple[Any, str]], plan: CountPlan) -> Iterator[tuple[Any, str]]:
         """Pictures of their own, but for files: whoever makes them may reuse their memory, or close them."""
         for img, color in images:
             if isinstance(img, str | bytes | os.PathLike):
                 yield img, color
             else:
-                yield self._open_backend().take(img, color=color), "rgb"
+                notes: list[str] = []
+                image = self._open_backend().take(img, color=color, **plan.reading, warn=notes.append)
+                yield Taken(image, tuple(notes)), "rgb"
 
     def _count_many(
         self, images: Iterable[tuple[Any, str]], plan: CountPlan, stream: Any = None
@@ -283,7 +306,8 @@ class CrowdCounter:
                 # A stream may outlive its counter.
                 self._open_backend()
                 clock = Stopwatch()
-                job = CountJob(backend.load(img, color, stream), plan, clock)
+                taken = Taken.load(backend, img, color, stream, plan)
+                job = CountJob(taken.image, plan, clock, taken.notes)
                 jobs.append(job)
                 clock.lap("load")
                 yield from job.work()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -130,13 +131,14 @@ class Backend(ABC):
     def find_peaks(self, heatmap: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """The kernel ``find_peaks`` on a host map [h, w]: points [N, 2] in cells and scores [N]."""
 
-    def load(self, img: Any, color: str, stream: Any) -> Any:
+    def load(self, img: Any, color: str, stream: Any, read: Callable[..., np.ndarray] = load_image) -> Any:
         """A picture as :meth:`infer` takes it: uint8 [H, W, 3], RGB.
 
         Args:
             img: what :meth:`engine.CrowdCounter.count` takes.
             color: order of the channels of an array, "rgb" or "bgr".
             stream: that the caller writes an array on the GPU in; None if there is none.
+            read: :func:`engine.image.load.load_image`, with options of its own.
 
         Raises:
             ImageError: it is no picture, or lies on a GPU and the backend does not run there.
@@ -150,14 +152,15 @@ class Backend(ABC):
                 f"<{type(img).__name__}> lies in CUDA memory, the counter runs on {self.device} with backend "
                 f"{self.name!r}; make a CrowdCounter(device='cuda', backend='tensorrt'), or copy it to the host"
             )
-        return load_image(img, color=color)
+        return read(img, color=color)
 
-    def take(self, img: Any, *, color: str) -> Any:
+    def take(self, img: Any, *, color: str, **options: Any) -> Any:
         """A picture for :meth:`load` that shares no memory with ``img``: that may be overwritten once this returns.
 
         To be called in the thread that made ``img``, as libraries know by its thread what is queued for it on a GPU.
+        ``options`` are those of :func:`engine.image.load.load_image`.
         """
-        return self.load(img, color, None)
+        return self.load(img, color, None, partial(load_image, **options))
 
     def infer_all(self, work: Iterable[Work]) -> Generator[TileMaps, None, None]:
         """The maps of each tile, in order; the next one may be taken from ``work`` before a result is yielded."""

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     """Count; 0, or 1 if a picture could not be counted or its files not be written. The others are complete."""
-    layout = zones.read_layout(options) if options.zones or options.zone or options.line else None
+    layout = zones.read_layout(options) if options.zones or options.zone or options.line or options.ignore else None
     pictures = find_pictures(options.inputs)
     _check(options, pictures)
     save = plan_saving(pictures, options.save, options.save_map)

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.config import PICTURE_SUFFIXES
-from engine.image.folders import walk
+from engine.image.folders import natural_key, walk
 
 STDIN = "-"
-# Pictures too, but in formats that are not read: phones write the first two, cameras the others.
-_UNREAD_SUFFIXES = {".heic", ".heif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
+# Pictures too, but in formats that are not read: phones write the first, cameras the others.
+_UNREAD_SUFFIXES = {".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _expand(argument: str, problems: list[tuple[str, str]]) -> list[str]:
     if os.path.isdir(argument):
         return _walk(argument, problems)
     # A folder among the matches of a pattern is walked as if it had been named itself.
-    matches = sorted(glob.glob(argument, recursive=True))
+    matches = sorted(glob.glob(argument, recursive=True), key=natural_key)
     return [path for match in matches for path in (_walk(match, problems) if os.path.isdir(match) else [match])]
 
 
@@ -78,7 +78,7 @@ def _walk(root: str, problems: list[tuple[str, str]]) -> list[str]:
             problems.append(
                 (str(folder), f"left out {len(unread)} in formats that are not read ({kinds}); convert them")
             )
-    return sorted(path for path in found if os.path.isfile(path))
+    return sorted((path for path in found if os.path.isfile(path)), key=natural_key)
 
 
 def _reason(argument: str) -> str:

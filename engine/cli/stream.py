@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("source", metavar="SOURCE", help="video file, folder, URL, or number of a camera")
     parser.add_argument("--fps", type=float, help="frames a second to count (default: all); of a folder, its rate")
     parser.add_argument(
+        "--every", type=float, metavar="S", help="a frame every S seconds; asks an address of one picture so often"
+    )
+    parser.add_argument(
         "--live",
         action=argparse.BooleanOptionalAction,
         help="newest frame only (default: for cameras and streams, not for files)",
@@ -94,7 +97,7 @@ def _count(stream: Iterator[FrameResult], outputs: StreamOutputs, options: argpa
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     """Arguments of ``CrowdCounter.stream``, as far as they were given."""
-    names = ("fps", "live", "warm_start", "timeout", "give_up")
+    names = ("fps", "every", "live", "warm_start", "timeout", "give_up")
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 

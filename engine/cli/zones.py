@@ -15,10 +15,17 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser, alerts: bool) -> None:
     """Add the options; ``alerts`` too where there is a stream to watch."""
-    content = "zones, lines and alerts" if alerts else "zones and lines"
+    content = "zones, zones to ignore, lines" + " and alerts" * alerts
     parser.add_argument("--zones", metavar="FILE", help=f"{content}, as JSON")
     parser.add_argument(
         "--zone", action="append", default=[], metavar="ZONE", help="'NAME=x,y x,y x,y ...' in pixels, or x%%,y%%"
+    )
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="ZONE",
+        help="as --zone: nobody there counts (posters, statues)",
     )
     parser.add_argument(
         "--line", action="append", default=[], metavar="LINE", help="'NAME=x,y x,y': people on each side of it"
@@ -43,7 +50,10 @@ def read_layout(options: argparse.Namespace) -> ZoneLayout:
     zones = _by_name(map(parse_shape, options.zone), read.zones)
     lines = _by_name(map(parse_shape, options.line), read.lines)
     alerts = _by_name(map(parse_alert, getattr(options, "alert", [])), read.alerts)
-    return ZoneLayout({**read.zones, **zones}, {**read.lines, **lines}, {**read.alerts, **alerts})
+    ignore = _by_name(map(parse_shape, options.ignore), read.ignore)
+    return ZoneLayout(
+        {**read.zones, **zones}, {**read.lines, **lines}, {**read.alerts, **alerts}, {**read.ignore, **ignore}
+    )
 
 
 def zones_text(result: CountResult) -> str:

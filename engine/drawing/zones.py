@@ -17,6 +17,8 @@ from engine.zones.layout import ZoneLayout
 # the heat layer has, and vermilion, which is for alerts.
 PALETTE: tuple[Colour, ...] = ((86, 180, 233), (204, 121, 167), (240, 228, 66), (230, 159, 0))
 ALERT: Colour = (213, 94, 0)
+# Of zones in which nobody counts.
+GREY: Colour = (160, 160, 160)
 # Cells along each side of a zone's bounds in which the place for its label is looked for.
 _LABEL_CELLS = 16
 # Outlines are drawn in pieces of so many pixels, so many times larger than they will be.
@@ -29,11 +31,14 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class ZoneMark:
-    """A zone to draw: its name, corners float [N, 2] in pixels, the people in it, and whether its alert is on."""
+    """A zone to draw: its name, corners float [N, 2] in pixels, the people in it, and whether its alert is on.
+
+    Where nobody counts, ``people`` is None.
+    """
 
     name: str
     corners: np.ndarray
-    people: int
+    people: int | None
     alert: bool = False
 
 
@@ -50,9 +55,13 @@ class LineMark:
 def zone_marks(
     layout: ZoneLayout, size: tuple[int, int], people: Mapping[str, int], alerts: Collection[str] = ()
 ) -> list[ZoneMark]:
-    """The zones of ``layout`` on a picture of that size, with the people in each; ``alerts`` names those that ring."""
+    """The zones of ``layout`` on a picture of that size, with the people in each; ``alerts`` names those that ring.
+
+    Those to ignore come last.
+    """
     corners = layout.zone_corners(size)
-    return [ZoneMark(name, corners[name], people[name], name in alerts) for name in corners if name in people]
+    marks = [ZoneMark(name, corners[name], people[name], name in alerts) for name in corners if name in people]
+    return marks + [ZoneMark(name, ignored, None) for name, ignored in layout.ignored_corners(size).items()]
 
 
 def line_marks(layout: ZoneLayout, size: tuple[int, int], sides: Mapping[str, tuple[int, int]]) -> list[LineMark]:
@@ -74,7 +83,7 @@ def draw_zones(
     # On thumbnails, outlines of two pixels would hide what they enclose.
     stroke = max(1.0, min(2.0, 0.012 * scale), 0.0034 * scale)
     for number, zone in enumerate(zones):
-        colour = ALERT if zone.alert else PALETTE[number % len(PALETTE)]
+        colour = _colour(zone, number)
         path = np.concatenate([zone.corners, zone.corners[:1]])
         _stroke(canvas, path, stroke * (2 if zone.alert else 1), colour)
     for line in lines:
@@ -86,6 +95,12 @@ def draw_zones(
         _label_zone(canvas, zone, number, size, boxes)
     for number, line in enumerate(lines):
         _label_line(canvas, line, number, size, boxes)
+
+
+def _colour(zone: ZoneMark, number: int) -> Colour:
+    if zone.people is None:
+        return GREY
+    return ALERT if zone.alert else PALETTE[number % len(PALETTE)]
 
 
 def _stroke(canvas: Image.Image, path: np.ndarray, width: float, colour: Colour) -> None:
@@ -149,13 +164,14 @@ def _label_zone(canvas: Image.Image, zone: ZoneMark, number: int, size: float, b
         return
     name = spell(zone.name, f"zone {number + 1}")
     sign = "! " if zone.alert else ""
-    long, short = f"{sign}{name}: {zone.people}", f"{sign}{zone.people}"
+    people = "ignored" if zone.people is None else zone.people
+    long, short = f"{sign}{name}: {people}", f"{sign}{people}"
     # A label may be somewhat wider than its zone, and its mere number much wider.
     fits = [
         fit((long,), size, min(1.1 * width, 0.9 * canvas.width), height),
         fit((short,), size, 0.5 * canvas.width, 0.3 * canvas.height),
     ]
-    strip = None if zone.alert else PALETTE[number % len(PALETTE)]
+    strip = None if zone.alert else _colour(zone, number)
     ink, ground = (DARK, ALERT) if zone.alert else (LIGHT, DARK)
     plates = [Plate(*chosen, ink, ground, strip) for chosen in fits if chosen]
     _place(canvas, plates, _heart(zone.corners, canvas.size), boxes)

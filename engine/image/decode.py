@@ -6,27 +6,19 @@ import importlib
 import io
 import logging
 import os
-from collections.abc import Callable
+from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    ExifTags,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import ExifTags, Image, ImageFile
 
 from engine.config import ImageLimits
 from engine.errors import ImageError
+from engine.image.formats import find_plugin
+from engine.image.pages import turn_to
 from engine.image.pixels import bands, check_size, fill_rgb, upright
+from engine.image.ranges import Warn, eight_bit, white_level
+from engine.image.sixteen import has_sixteen_bits, read_lower_bytes, rgb_of_sixteen, uses_few_bits
 
 try:
     simplejpeg: ModuleType | None = importlib.import_module("simplejpeg")
@@ -36,18 +28,23 @@ except ImportError:
 
 _log = logging.getLogger(__name__)
 
-# Pillow's plugins are called by their magic bytes rather than through Image.open, which would consult the
-# process-wide Image.MAX_IMAGE_PIXELS (and warn through the process-wide warnings) in place of our limits.
-_FORMATS: dict[str, tuple[Callable[[bytes], bool], type[ImageFile.ImageFile]]] = {
-    "JPEG": (lambda b: b[:3] == b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
-    "PNG": (lambda b: b[:8] == b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
-    "WebP": (lambda b: b[:4] == b"RIFF" and b[8:12] == b"WEBP", WebPImagePlugin.WebPImageFile),
-    "BMP": (lambda b: b[:2] == b"BM", BmpImagePlugin.BmpImageFile),
-    "GIF": (lambda b: b[:6] in (b"GIF87a", b"GIF89a"), GifImagePlugin.GifImageFile),
-    "TIFF": (lambda b: b[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImagePlugin.TiffImageFile),
-    "PNM": (lambda b: b[:1] == b"P" and b[1:2] in b"123456f" and b[2:3].isspace(), PpmImagePlugin.PpmImageFile),
-    "AVIF": (lambda b: b[4:12] in (b"ftypavif", b"ftypavis"), AvifImagePlugin.AvifImageFile),
-}
+
+@dataclass(frozen=True)
+class Reading:
+    """How a picture is read.
+
+    Attributes:
+        limits: judged from the header, before any pixel is decoded.
+        page: of a TIFF file, or frame of an animation, from 0; None is the first of a file, the current one of a
+            Pillow image.
+        exif_orientation: turn the picture as its EXIF data say.
+        warn: gets a sentence for whatever was assumed or left out.
+    """
+
+    limits: ImageLimits
+    page: int | None = None
+    exif_orientation: bool = True
+    warn: Warn = _log.warning
 
 
 class _WholeFile(io.BytesIO):
@@ -66,31 +63,38 @@ class _WholeFile(io.BytesIO):
         return data
 
 
-def rgb_from_encoded(data: bytes, name: str, limits: ImageLimits) -> np.ndarray:
-    """Decode the first frame of a JPEG, PNG, WebP, BMP, GIF, TIFF, PNM or AVIF file.
+def rgb_from_encoded(data: bytes, name: str, how: Reading) -> np.ndarray:
+    """Decode a picture file of one of the kinds in :mod:`engine.image.formats`.
 
     Args:
         data: the whole file.
         name: what errors call the picture.
-        limits: judged from the header, before any pixel is decoded.
 
     Returns:
         uint8 [H, W, 3] RGB, upright, C-contiguous.
 
     Raises:
-        ImageError: another format, a damaged or cut file, or a picture outside ``limits``.
+        ImageError: another format, a damaged or cut file, no such page, or a picture outside the limits.
     """
-    plugin = _plugin(data, name)
+    plugin = find_plugin(data, name)
     file = _WholeFile(data)
     try:
         with plugin(file) as image:
-            check_size(image.width, image.height, name, limits)
-            pixels = _fast_jpeg(image, data)
+            check_size(image.width, image.height, name, how.limits)
+            pixels, turned = (None if how.page else _fast_jpeg(image, data)), 1
             if pixels is None:
                 file.strict = True
+                turn_to(image, how.page or 0, name, how.warn)
+                check_size(image.width, image.height, name, how.limits)
+                has_more = has_sixteen_bits(image)
+                turned = _turned_by_pillow(image, name)
                 image.load()
-                pixels = _pixels(image, name, limits)
-            return upright(pixels, _orientation(image, name))
+                if has_more and uses_few_bits(image):
+                    with plugin(_WholeFile(data)) as again:
+                        pixels = _sixteen_bit_pixels(image, again, name, how)
+                else:
+                    pixels = _pixels(image, name, how)
+            return _turn(pixels, image, name, how, turned)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -107,40 +111,36 @@ def upright_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     """(width, height) of the picture in a file, after its EXIF orientation, from its header; None if there is none."""
     try:
         with open(path, "rb") as file:
-            plugin = _plugin(file.read(16), os.fspath(path))
+            plugin = find_plugin(file.read(16), os.fspath(path))
             file.seek(0)
             with plugin(file) as image:
-                sideways = _orientation(image, os.fspath(path)) >= 5
+                # Pillow gives the size of a TIFF file as it will be once it is turned.
+                sideways = image.format != "TIFF" and _orientation(image, os.fspath(path)) >= 5
                 return (image.height, image.width) if sideways else (image.width, image.height)
     except Exception:
         # Reading the picture itself will say what is wrong with it.
         return None
 
 
-def rgb_from_picture(image: Image.Image, name: str, limits: ImageLimits) -> np.ndarray:
-    """Upright uint8 RGB pixels [H, W, 3] of a Pillow image (its current frame), which is loaded if it was lazy."""
-    check_size(image.width, image.height, name, limits)
+def rgb_from_picture(image: Image.Image, name: str, how: Reading) -> np.ndarray:
+    """Upright uint8 RGB pixels [H, W, 3] of a Pillow image, which is loaded if it was lazy."""
+    check_size(image.width, image.height, name, how.limits)
+    current = image.tell()
     try:
+        if how.page is not None:
+            turn_to(image, how.page, name, how.warn)
+        turned = _turned_by_pillow(image, name)
         image.load()
-        return upright(_pixels(image, name, limits), _orientation(image, name))
+        return _turn(_pixels(image, name, how), image, name, how, turned)
     except ImageError:
         raise
     except MemoryError as error:
         raise ImageError(f"{name} needs more memory than this process can have; shrink it") from error
     except Exception as error:
         raise ImageError(f"{name} cannot be loaded ({_reason(error)}); open it from a complete file") from error
-
-
-def _plugin(data: bytes, name: str) -> type[ImageFile.ImageFile]:
-    if not data:
-        raise ImageError(f"{name} is empty (0 bytes); expected an encoded picture")
-    head = data[:16]
-    for is_format, plugin in _FORMATS.values():
-        if is_format(head):
-            return plugin
-    raise ImageError(
-        f"{name} is no picture of a supported kind: it starts with {head!r}; convert it to one of {', '.join(_FORMATS)}"
-    )
+    finally:
+        if image.tell() != current:
+            image.seek(current)
 
 
 def _fast_jpeg(image: ImageFile.ImageFile, data: bytes) -> np.ndarray | None:
@@ -157,38 +157,59 @@ def _fast_jpeg(image: ImageFile.ImageFile, data: bytes) -> np.ndarray | None:
     return pixels if pixels.shape == (image.height, image.width, 3) else None
 
 
-def _pixels(image: Image.Image, name: str, limits: ImageLimits) -> np.ndarray:
+def _pixels(image: Image.Image, name: str, how: Reading) -> np.ndarray:
     """Stored pixels of a loaded image as uint8 [H, W, 3], converted band by band to bound the memory."""
     # Loading may have changed the size that the header gave.
-    check_size(image.width, image.height, name, limits)
-    rgb = np.empty((image.height, image.width, 3), np.uint8)
-    for rows in bands(image.width, image.height):
-        band = image.crop((0, rows.start, image.width, rows.stop))
-        fill_rgb(rgb[rows], _band_array(band, name), name)
-    return rgb
+    width, height = image.size
+    check_size(width, height, name, how.limits)
+
+    def band(rows: slice) -> Image.Image:
+        return image.crop((0, rows.start, width, rows.stop))
+
+    # "I" is a carrier of 16-bit grey too; these modes have no white level of their own.
+    if image.mode in ("F", "I") or image.mode.startswith("I;16"):
+        white = white_level((np.asarray(band(rows)) for rows in bands(width, height)), name, how.warn)
+        return fill_rgb(
+            width, height, lambda rows: (eight_bit(np.asarray(band(rows))[..., None], white), None), how.warn
+        )
+    return fill_rgb(width, height, lambda rows: _colours_and_alpha(band(rows)), how.warn)
 
 
-def _band_array(band: Image.Image, name: str) -> np.ndarray:
-    if band.mode == "F" or band.mode.startswith("I;16"):
-        return np.asarray(band)
-    if band.mode == "I":
-        # Pillow's carrier of 16-bit grey; the mode itself has no white level.
-        values = np.asarray(band)
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageError(
-                f"{name} has 32-bit integers from {values.min()} to {values.max()}; expected [0, 65535]: "
-                "scale it to 8 or 16 bits"
-            )
-        return values.astype(np.uint16)
+def _sixteen_bit_pixels(upper: Image.Image, again: Image.Image, name: str, how: Reading) -> np.ndarray:
+    """As :func:`_pixels`, of all 16 bits; ``again`` is the same file, freshly opened."""
+    turn_to(again, how.page or 0, name, lambda _: None)
+    read_lower_bytes(again)
+    again.load()
+    return rgb_of_sixteen(upper, again, name, how.warn)
+
+
+def _colours_and_alpha(band: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
     if band.mode == "La":
         # Pillow has no way from premultiplied grey to RGBA but this.
         band = band.convert("LA")
-    return np.asarray(band.convert("RGBA" if band.has_transparency_data else "RGB"))
+    if not band.has_transparency_data:
+        return np.asarray(band.convert("RGB")), None
+    rgba = np.asarray(band.convert("RGBA"))
+    return rgba[..., :3], rgba[..., 3:]
+
+
+def _turn(pixels: np.ndarray, image: Image.Image, name: str, how: Reading, turned: int) -> np.ndarray:
+    """Stored pixels as they are wanted; ``turned`` is the orientation that Pillow has applied to them already."""
+    if how.exif_orientation:
+        return upright(pixels, _orientation(image, name))
+    return upright(pixels, {6: 8, 8: 6}.get(turned, turned))
+
+
+def _turned_by_pillow(image: Image.Image, name: str) -> int:
+    """The orientation that Pillow will apply itself when it loads the image, as it does with TIFF."""
+    return _orientation(image, name) if image.format == "TIFF" else 1
 
 
 def _orientation(image: Image.Image, name: str) -> int:
     try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        # Some writers repeat it.
+        return int(orientation[0] if isinstance(orientation, tuple) else orientation)
     except Exception as error:
         # A damaged tag makes the parser raise nearly anything; viewers show such a picture as stored, and so do we.
         _log.warning("%s: unreadable EXIF data (%s); taken as upright", name, _reason(error))

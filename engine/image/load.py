@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -10,45 +11,64 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from engine.config import ImageLimits
+from engine.config import ImageLimits, check_range
 from engine.errors import ConfigError, ImageError
-from engine.image.decode import rgb_from_encoded, rgb_from_picture
+from engine.image.decode import Reading, rgb_from_encoded, rgb_from_picture
+from engine.image.formats import is_encoded
 from engine.image.pixels import check_size, rgb_from_array
+from engine.image.ranges import Warn
 from engine.system.addresses import hide_password
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/{1,2}")
 _READ_CHUNK = 1 << 24
 
+_log = logging.getLogger("engine")
 
-def load_image(source: Any, *, color: str = "rgb", limits: ImageLimits | None = None) -> np.ndarray:
+
+def load_image(
+    source: Any,
+    *,
+    color: str = "rgb",
+    limits: ImageLimits | None = None,
+    page: int | None = None,
+    exif_orientation: bool = True,
+    warn: Warn = _log.warning,
+) -> np.ndarray:
     """Read one picture, whatever holds it, as upright 8-bit RGB.
 
     The same picture gives the same array through every kind of source. Grey is repeated in three channels;
-    16-bit and float pixels are scaled by their whole range, never clipped; bool arrays are black and white;
-    transparent pixels are composited on white, so that what a viewer does not show (a masked-out region, say)
-    is not counted. Of an animation the first frame is read, of a Pillow image the current one.
+    integers of more than 8 bits and floats are scaled so that white is 1 (floats alone), 255, 1023, 4095, 16383 or
+    65535, the smallest of them that no pixel exceeds; bool arrays are black and white; transparent pixels are
+    composited on white, so that what a viewer does not show (a masked-out region, say) is not counted, but where that
+    would hide the whole picture it is taken as opaque, with a warning.
 
     Args:
         source: one of
 
-            - a path (``str`` or ``os.PathLike``) to a JPEG, PNG, WebP, BMP, GIF, TIFF, PNM or AVIF file, or that
-              file as bytes, bytearray, memoryview or binary file object (rewound first where it can be);
+            - a path (``str`` or ``os.PathLike``) to a JPEG, PNG, WebP, BMP, GIF, TIFF, PNM, AVIF or (with the extra
+              "heic") HEIC file, or that file as bytes, bytearray, memoryview, uint8 array of one axis (of [N, 1] too,
+              as OpenCV's ``imencode`` gives it) or binary file object (rewound first where it can be);
             - a Pillow image;
             - an array, or anything with ``__array__`` or ``__array_interface__``: [H, W], [H, W, 1], [H, W, 3] or
-              [H, W, 4]; uint8, uint16, bool, or floating point in [0, 1];
+              [H, W, 4]; bool, uint8, or other integers or floats from 0 to at most 65535;
             - a torch tensor, on any device: shaped like an array, or channels first. Where the first axis
               is 3 the channels come first, so that [3, H, 3] is a picture 3 pixels wide.
         color: order of the channels of an array or tensor, "rgb" or "bgr" (with alpha: RGBA or BGRA).
             Files and Pillow images know their own order, and ignore it.
         limits: None reads ``ImageLimits()``.
+        page: of a TIFF file, or frame of an animation, from 0. None reads the first, with a warning if there are more;
+            of a Pillow image the current one.
+        exif_orientation: turn the picture as its EXIF data say. False takes the pixels as they are stored, which is
+            right where a program has turned them and left the entry as it was.
+        warn: gets a sentence for whatever was assumed or left out.
 
     Returns:
         uint8 [H, W, 3], C-contiguous, EXIF orientation applied. Never shares memory with ``source``.
 
     Raises:
-        ImageError: missing, empty, cut, damaged, too large, of another format, shape or dtype, not finite, or outside
-            [0, 1]; the message names the source. URLs are not fetched.
-        ConfigError: ``color`` is neither "rgb" nor "bgr".
+        ImageError: missing, empty, cut, damaged, too large, of another format, shape or dtype, negative, not finite, or
+            without such a page; the message names the source. URLs are not fetched.
+        ConfigError: ``color`` is neither "rgb" nor "bgr", or ``page`` is no number from 0.
 
     >>> load_image(np.array([[0, 255]], np.uint8)).tolist()
     [[[0, 0, 0], [255, 255, 255]]]
@@ -57,21 +77,23 @@ def load_image(source: Any, *, color: str = "rgb", limits: ImageLimits | None = 
     """
     if color not in ("rgb", "bgr"):
         raise ConfigError(f'color must be "rgb" or "bgr", got {color!r}')
+    check_range("page", page, 0, 2**31 - 1, optional=True)
     limits = ImageLimits() if limits is None else limits
+    how = Reading(limits, page, exif_orientation, warn)
     if isinstance(source, (str, os.PathLike)):
-        return rgb_from_encoded(_read_path(source, limits), str(source), limits)
+        return rgb_from_encoded(_read_path(source, limits), str(source), how)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return rgb_from_encoded(_read_buffer(source, limits), "<bytes>", limits)
+        return rgb_from_encoded(_read_buffer(source, limits), "<bytes>", how)
     if isinstance(source, Image.Image):
-        return rgb_from_picture(source, getattr(source, "filename", "") or "<PIL image>", limits)
+        return rgb_from_picture(source, getattr(source, "filename", "") or "<PIL image>", how)
     if isinstance(source, np.ndarray):
-        return _from_array(source, "<array>", color, limits)
+        return _from_array(source, "<array>", color, how)
     if type(source).__module__.partition(".")[0] == "torch" and hasattr(source, "detach"):
-        return _from_array(_tensor_array(source), "<tensor>", color, limits)
+        return _from_array(_tensor_array(source), "<tensor>", color, how)
     if hasattr(source, "read"):
         name = str(getattr(source, "name", "<file object>"))
-        return rgb_from_encoded(_read_file(source, name, limits), name, limits)
-    return _from_array(_foreign_array(source), f"<{type(source).__name__}>", color, limits)
+        return rgb_from_encoded(_read_file(source, name, limits), name, how)
+    return _from_array(_foreign_array(source), f"<{type(source).__name__}>", color, how)
 
 
 def is_many_pictures(source: Any) -> bool:
@@ -81,7 +103,7 @@ def is_many_pictures(source: Any) -> bool:
     (True, False, False)
     """
     if any(hasattr(source, name) for name in ("__array__", "__array_interface__", "__cuda_array_interface__")):
-        return getattr(source, "ndim", 0) in (1, 4)
+        return getattr(source, "ndim", 0) in (1, 4) and not _is_file_array(source)
     is_file = isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(source, "read")
     return isinstance(source, Iterable) and not is_file
 
@@ -163,16 +185,31 @@ def _foreign_array(source: Any) -> np.ndarray:
         raise ImageError(f"{type(source).__name__} has no NumPy form ({error}); pass a NumPy array") from error
 
 
-def _from_array(array: np.ndarray, name: str, color: str, limits: ImageLimits) -> np.ndarray:
+def _is_file_array(array: Any) -> bool:
+    """Whether an array, or a tensor, is one row of bytes."""
+    return getattr(array, "ndim", 0) == 1 and str(getattr(array, "dtype", "")).endswith("uint8")
+
+
+def _holds_file(array: np.ndarray) -> bool:
+    """Whether an array [N], [N, 1] or [1, N] holds the bytes of a picture file."""
+    row = array.reshape(-1)
+    return _is_file_array(row) and array.size in array.shape and is_encoded(row[:16].tobytes())
+
+
+def _from_array(array: np.ndarray, name: str, color: str, how: Reading) -> np.ndarray:
     # Subclasses such as np.matrix index differently.
     array = np.asarray(array)
+    if _holds_file(array):
+        return rgb_from_encoded(_read_buffer(array.tobytes(), how.limits), name, how)
+    if how.page:
+        raise ImageError(f"{name} has no page {how.page}: it has one, number 0")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         batch = "; pass the pictures of a batch one by one" if array.ndim == 4 else ""
         raise ImageError(
             f"{name} has shape {list(array.shape)}; expected [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] "
             f"(a tensor may be [3, H, W]){batch}"
         )
-    check_size(array.shape[1], array.shape[0], name, limits)
+    check_size(array.shape[1], array.shape[0], name, how.limits)
     if color == "bgr" and array.ndim == 3 and array.shape[2] >= 3:
         array = array[..., [2, 1, 0, 3][: array.shape[2]]]
-    return rgb_from_array(array, name)
+    return rgb_from_array(array, name, how.warn)

@@ -1,18 +1,21 @@
-"""Channel and bit-depth conversion: any accepted array to uint8 RGB, and EXIF orientation."""
+"""Any accepted array to uint8 RGB: channels, transparency, and EXIF orientation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from engine.config import ImageLimits
 from engine.errors import ImageError
+from engine.image.ranges import Warn, eight_bit, white_level
 
 # Pixels converted at a time: temporaries stay in tens of megabytes whatever the picture's size.
 _BAND_PIXELS = 1 << 21
 # Transparent pixels are shown on white, as browsers and most viewers print them.
 _BACKGROUND = 255
+# A picture is dark if so many percent of its pixels, of a grid of so many rows and columns, are below this level.
+_BRIGHT_SHARE, _LOOKS, _DARK = 90, 64, 64
 # EXIF orientation -> (transpose, reverse rows, reverse columns), applied in this order.
 _ORIENTATIONS = {
     2: (False, False, True),
@@ -43,66 +46,63 @@ def bands(width: int, height: int) -> Iterator[slice]:
         yield slice(top, min(top + rows, height))
 
 
-def rgb_from_array(array: np.ndarray, name: str) -> np.ndarray:
+def rgb_from_array(array: np.ndarray, name: str, warn: Warn) -> np.ndarray:
     """A new uint8 RGB picture from an array of grey, RGB or RGBA pixels.
 
     Args:
-        array: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; see :func:`eight_bit` for dtypes.
+        array: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; see :func:`engine.image.ranges.white_level` for dtypes.
         name: what errors call the picture.
+        warn: gets a sentence for whatever was assumed.
 
     Returns:
         uint8 [H, W, 3], C-contiguous, never sharing memory with ``array``.
     """
     height, width = array.shape[:2]
+    pixels = array[..., None] if array.ndim == 2 else array
+    parts = list(bands(width, height))
+    # Whoever makes floats of a picture may leave its alpha alone.
+    white = white_level((pixels[rows, :, :3] for rows in parts), name, warn)
+    opaque = white_level((pixels[rows, :, 3] for rows in parts), name, warn) if pixels.shape[2] == 4 else 1
+    return fill_rgb(
+        width,
+        height,
+        lambda rows: (
+            eight_bit(pixels[rows, :, :3], white),
+            eight_bit(pixels[rows, :, 3:], opaque) if pixels.shape[2] == 4 else None,
+        ),
+        warn,
+    )
+
+
+def fill_rgb(
+    width: int, height: int, read: Callable[[slice], tuple[np.ndarray, np.ndarray | None]], warn: Warn
+) -> np.ndarray:
+    """A picture uint8 [height, width, 3] of its rows, which are put on white where they are transparent.
+
+    A picture that would be hidden as a whole is taken as if it were opaque: its alpha was never filled in.
+
+    Args:
+        read: colours uint8 [h, width, 1 or 3] of a slice of rows, and their alpha uint8 [h, width, 1] or None.
+        warn: is told of a picture that is hidden.
+    """
     rgb = np.empty((height, width, 3), np.uint8)
+    hidden = True
     for rows in bands(width, height):
-        fill_rgb(rgb[rows], array[rows], name)
+        colours, alpha = read(rows)
+        hidden = hidden and alpha is not None and not alpha.any()
+        rgb[rows] = colours if alpha is None else _on_background(colours, alpha)
+    if hidden:
+        warn("its transparency hides the whole picture; it was counted as if it were opaque")
+        for rows in bands(width, height):
+            rgb[rows] = read(rows)[0]
     return rgb
 
 
-def fill_rgb(rgb: np.ndarray, array: np.ndarray, name: str) -> None:
-    """Write an array of grey, RGB or RGBA pixels into ``rgb``, uint8 [H, W, 3]."""
-    pixels = eight_bit(array, name)
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    if pixels.shape[2] == 4:
-        pixels = _on_background(pixels)
-    rgb[...] = pixels
-
-
-def eight_bit(array: np.ndarray, name: str) -> np.ndarray:
-    """Scale pixels to uint8 by the whole range of their type, rounding to nearest.
-
-    Args:
-        array: bool (black and white), uint8, uint16 in [0, 65535] or floating point in [0, 1].
-
-    Raises:
-        ImageError: another dtype, NaN, infinity, or a float outside [0, 1].
-
-    >>> eight_bit(np.array([0, 128, 129, 65535], np.uint16), "a").tolist()
-    [0, 0, 1, 255]
-    >>> eight_bit(np.array([0.0, 0.5, 1.0]), "a").tolist()
-    [0, 128, 255]
-    """
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype == np.bool_:
-        return array.astype(np.uint8) * np.uint8(255)
-    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
-        # 65535 = 255 * 257, so this is the exact rounding of value * 255 / 65535.
-        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if array.dtype.kind != "f":
-        raise ImageError(
-            f"{name} has dtype {array.dtype}; expected uint8, uint16, bool, or floats in [0, 1]: "
-            "scale it to 0..255 and convert it with .astype(np.uint8)"
-        )
-    # One pass finds both kinds of mistake, since every comparison with NaN is false.
-    if not bool(((array >= 0) & (array <= 1)).all()):
-        low, high = array.min(), array.max()
-        raise ImageError(f"{name} has floats from {low} to {high}; expected finite values in [0, 1]: divide by 255?")
-    # Half floats would round k + 0.5 away; float32 is exact enough for 8 bits, and wider types keep theirs.
-    wide = array.astype(np.float32) if array.dtype.itemsize < 4 else array
-    return np.floor(wide * 255 + 0.5).astype(np.uint8)
+def is_dark(rgb: np.ndarray) -> bool:
+    """Whether a picture uint8 [H, W, 3] is so dark that one can hardly see anybody, judged by some thousand pixels."""
+    height, width = rgb.shape[:2]
+    looked_at = rgb[:: -(-height // _LOOKS), :: -(-width // _LOOKS)]
+    return bool(np.percentile(looked_at.max(axis=2), _BRIGHT_SHARE) < _DARK)
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -127,13 +127,11 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(view)
 
 
-def _on_background(rgba: np.ndarray) -> np.ndarray:
-    """Composite uint8 [H, W, 4] on the background; exact where alpha is 0 or 255."""
+def _on_background(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Composite uint8 [H, W, 1 or 3] of alpha uint8 [H, W, 1] on the background; exact where alpha is 0 or 255."""
     # Most pictures are opaque, and the arithmetic below is ten times slower than a look.
-    if rgba[..., 3].min() == 255:
-        return rgba[..., :3]
-    alpha = rgba[..., 3:].astype(np.uint32)
-    if not alpha.any():
-        return np.full((*rgba.shape[:2], 3), _BACKGROUND, np.uint8)
-    blended = rgba[..., :3] * alpha + _BACKGROUND * (255 - alpha)
+    if alpha.min() == 255:
+        return colours
+    weights = alpha.astype(np.uint32)
+    blended = colours * weights + _BACKGROUND * (255 - weights)
     return ((blended + 127) // 255).astype(np.uint8)

@@ -68,9 +68,9 @@ def zone_values(layout: ZoneLayout, result: CountResult) -> list[int]:
 class FrameCsv:
     """Writes one row a frame, as they come, after a header.
 
-    Columns: index, timestamp (seconds), dropped, count, low, high; for each zone "zone.NAME" and the interval
-    "zone.NAME.low" and "zone.NAME.high"; for each line "line.NAME.left" and "line.NAME.right"; for each alert
-    "alert.NAME", 1 while it is on.
+    Columns: file, index, timestamp (seconds), time (UTC, of live sources), dropped, count, low, high; for each zone
+    "zone.NAME" and the interval "zone.NAME.low" and "zone.NAME.high"; for each line "line.NAME.left" and
+    "line.NAME.right"; for each alert "alert.NAME", 1 while it is on.
 
     Args:
         stream: text to write to, opened with ``newline=""``; it stays open.
@@ -82,7 +82,7 @@ class FrameCsv:
         self._rows = csv.writer(stream, lineterminator="\n")
         self._rows.writerow(
             [
-                *("index", "timestamp", "dropped", "count", "low", "high"),
+                *("file", "index", "timestamp", "time", "dropped", "count", "low", "high"),
                 *zone_columns(self._layout),
                 *(f"alert.{name}" for name in self._layout.alerts),
             ]
@@ -94,7 +94,8 @@ class FrameCsv:
         result, layout = frame.result, self._layout
         self._rows.writerow(
             [
-                *(frame.index, round(frame.timestamp, 6), frame.dropped, result.count, *result.interval),
+                *(frame.file, frame.index, round(frame.timestamp, 6), frame.time, frame.dropped),
+                *(result.count, *result.interval),
                 *zone_values(layout, result),
                 *(int(name in alerts) for name in layout.alerts),
             ]

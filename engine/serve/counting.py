@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import IO, Any
@@ -13,7 +13,7 @@ from starlette.requests import Request
 from engine.config import ImageLimits
 from engine.counter import CrowdCounter
 from engine.errors import ConfigError
-from engine.image.decode import rgb_from_encoded
+from engine.image.decode import Reading, rgb_from_encoded
 from engine.serve.answers import JSON, choose_kind, write_answer
 from engine.serve.body import INCLUDES, CountWish, discard_body, read_body
 from engine.serve.desk import Desk, unless_gone
@@ -94,9 +94,11 @@ class CountService:
         """In a thread of the desk."""
         start = time.perf_counter()
         file.seek(0)
-        image = rgb_from_encoded(file.read(), "the picture", self._limits)
+        notes: list[str] = []
+        image = rgb_from_encoded(file.read(), "the picture", Reading(self._limits, warn=notes.append))
         decoded = time.perf_counter()
         result = self._counter.count(image, steps=wish.steps, samples=wish.samples, zones=layout)
+        result = replace(result, warnings=(*notes, *result.warnings))
         counted = time.perf_counter()
         body = write_answer(result, kind, wish.include if kind == JSON else ())
         stages = {name: seconds / 1e3 for name, seconds in result.timings.items() if name not in _NO_STAGES}

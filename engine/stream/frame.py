@@ -20,6 +20,8 @@ class Frame:
         image: a picture of its own, RGB, as :meth:`engine.backends.base.Backend.load` takes it.
         dropped: pictures of a live source that a newer one replaced since the frame before.
         warnings: what went wrong in the source since the frame before.
+        file: the picture's own file in a folder, else the video's file or the source's name; None of an iterable.
+        time: of a live source, when the picture came: ISO 8601, in UTC.
     """
 
     index: int
@@ -27,6 +29,8 @@ class Frame:
     image: Any = field(repr=False)
     dropped: int = 0
     warnings: tuple[str, ...] = ()
+    file: str | None = None
+    time: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +44,9 @@ class FrameResult:
         result: what was counted in it.
         warm: the denoising started from the map of the frame before.
         warnings: what went wrong in the source since the frame before; those of the count are in ``result``.
+        file: the picture's own file in a folder; of a video its file, of a camera or address its name without user
+            and password; None of an iterable.
+        time: of a live source, when the frame came: ISO 8601, in UTC; else None.
     """
 
     index: int
@@ -48,6 +55,8 @@ class FrameResult:
     result: CountResult
     warm: bool = False
     warnings: tuple[str, ...] = ()
+    file: str | None = None
+    time: str | None = None
 
     @property
     def image(self) -> np.ndarray | None:
@@ -58,8 +67,10 @@ class FrameResult:
         """Everything but picture and maps, as JSON has it: that of the result, with what is the frame's in front."""
         counted = self.result.to_dict()
         return {
+            "file": self.file,
             "index": self.index,
             "timestamp": self.timestamp,
+            "time": self.time,
             "dropped": self.dropped,
             "warm": self.warm,
             **counted,

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from engine.errors import SourceError
@@ -49,6 +50,11 @@ class Patience:
     longest_delay: float = 30.0
 
 
+def utc_time() -> str:
+    """The time of day in UTC as ISO 8601, such as 2026-11-28T09:05:00.123Z."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 class _Stopped(Exception):  # noqa: N818
     """The source was closed."""
 
@@ -62,6 +68,7 @@ class LiveVideo:
         patience: with reconnecting.
         clock: seconds, monotonic.
         stop: set to end it. Its ``wait`` sleeps between attempts.
+        now: the time of day in UTC, as text.
     """
 
     is_live = True
@@ -75,12 +82,13 @@ class LiveVideo:
         patience: Patience,
         clock: Callable[[], float] = time.monotonic,
         stop: threading.Event | None = None,
+        now: Callable[[], str] = utc_time,
     ):
         self.name = name
         # Reading ends by itself before that, unless a driver hangs.
         self.timeout = patience.give_up + _WITHOUT_PICTURE * patience.timeout + (1 / fps if fps else 0.0)
         self._connect, self._connection = connect, first
-        self._pacer, self._patience, self._clock = Pacer(fps), patience, clock
+        self._pacer, self._patience, self._clock, self._now = Pacer(fps), patience, clock, now
         self._delay = patience.first_delay
         self._stop = threading.Event() if stop is None else stop
 
@@ -109,11 +117,13 @@ class LiveVideo:
                     if self._stop.is_set():
                         return
                     waiting_since = last = self._clock()
+                    came = self._now()
                     self._delay = self._patience.first_delay
                     start = last if start is None else start
                     lost += picture.warnings
                     if self._pacer.wants(last - start):
-                        yield Frame(index, last - start, picture.pixels(), warnings=lost)
+                        pixels = picture.pixels()
+                        yield Frame(index, last - start, pixels, warnings=lost, file=self.name, time=came)
                         lost = ()
                     index += 1
             except _Stopped:
@@ -156,6 +166,7 @@ class LivePictures:
         color: channel order of the arrays among them.
         timeout: seconds after which a frame is overdue.
         clock: seconds, monotonic.
+        now: the time of day in UTC, as text.
         take: makes each a picture of its own.
     """
 
@@ -170,11 +181,12 @@ class LivePictures:
         timeout: float | None,
         clock: Callable[[], float] = time.monotonic,
         take: Take = load_image,
+        now: Callable[[], str] = utc_time,
     ):
         # Between two frames that are wanted, others come that are not.
         self.name, self.timeout = name, timeout + (1 / fps if fps else 0.0) if timeout is not None else None
         self._pictures, self._color, self._take, self._pacer, self._clock = pictures, color, take, Pacer(fps), clock
-        self._is_closed = False
+        self._now, self._is_closed = now, False
 
     def frames(self) -> Generator[Frame, None, None]:
         """The frames as they come, with the times they came at."""
@@ -182,10 +194,12 @@ class LivePictures:
         for index, picture in enumerate(self._pictures):
             if self._is_closed:
                 return
-            now = self._clock()
-            start = now if start is None else start
-            if self._pacer.wants(now - start):
-                yield Frame(index, now - start, self._take(picture, color=self._color))
+            passed, time_of_day = self._clock(), self._now()
+            start = passed if start is None else start
+            if self._pacer.wants(passed - start):
+                warnings: list[str] = []
+                image = self._take(picture, color=self._color, warn=warnings.append)
+                yield Frame(index, passed - start, image, warnings=tuple(warnings), time=time_of_day)
 
     def close(self) -> None:
         """End before the next frame."""

@@ -5,21 +5,27 @@ from __future__ import annotations
 import math
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from engine.config import PICTURE_SUFFIXES, ImageLimits
 from engine.errors import ConfigError, SourceError
 from engine.image.load import is_many_pictures, load_image
 from engine.stream.live import LivePictures, LiveVideo, Patience
+from engine.stream.snapshots import Snapshots, take_snapshot
 from engine.stream.sources import PictureSource, Source, Take, VideoSource, find_folder
 from engine.stream.video import Target, VideoInput, file_target, load_av, url_target, webcam_target
+from engine.system.addresses import hide_password
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # What may be opened over the network; what else FFmpeg knows reads local files.
 SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt")
 # A server's answer that has an end is a file.
 _MAYBE_FILES = ("http", "https")
+# Pictures a second that are asked of an address with one picture, if nobody says.
+SNAPSHOT_RATE = 1.0
 
 
 @dataclass(frozen=True)
@@ -27,10 +33,12 @@ class StreamOptions:
     """How a source is read, checked.
 
     Attributes:
-        fps: frames a second to count; of pictures, their rate.
+        fps: frames a second to count; of pictures, their rate; of an address that answers with one picture, how often
+            it is asked.
         live: true to drop frames that are not taken in time; None leaves it to the kind of source.
         color: channel order of arrays.
         patience: with live sources and servers.
+        every: seconds from one frame to the next, in place of ``fps``, which it sets.
 
     Raises:
         ConfigError: a value is outside its range.
@@ -40,8 +48,14 @@ class StreamOptions:
     live: bool | None = None
     color: str = "rgb"
     patience: Patience = field(default_factory=Patience)
+    every: float | None = None
 
     def __post_init__(self) -> None:
+        if self.every is not None:
+            _check_positive("every", self.every)
+            if self.fps is not None:
+                raise ConfigError("every and fps say the same thing; give one of them")
+            object.__setattr__(self, "fps", 1 / self.every)
         if self.color not in ("rgb", "bgr"):
             raise ConfigError(f'color must be "rgb" or "bgr", got {self.color!r}')
         if self.live not in (None, True, False):
@@ -111,10 +125,35 @@ def _open_url(url: str, options: StreamOptions) -> Source:
     scheme = url.partition(":")[0].lower()
     if scheme not in SCHEMES:
         raise SourceError(f"cannot open {scheme}:// addresses; expected one of {', '.join(SCHEMES)}, or a path")
-    is_live = options.live
-    if is_live is None and scheme not in _MAYBE_FILES:
-        is_live = True
-    return _open_video(url_target(url), options, is_live)
+    if scheme not in _MAYBE_FILES:
+        return _open_video(url_target(url), options, options.live is not False)
+    try:
+        source = _open_video(url_target(url), options, options.live)
+    except SourceError as error:
+        # FFmpeg cannot read all that a server may answer with: pictures of formats of its own, or without a length.
+        try:
+            return _open_snapshots(url, options)
+        except SourceError:
+            raise error from None
+    return source
+
+
+def _open_snapshots(url: str, options: StreamOptions) -> Source:
+    """An address that answers with one picture, asked for it once to see whether it does."""
+    patience, every, name = options.patience, 1 / (options.fps or SNAPSHOT_RATE), hide_password(url)
+
+    def ask() -> np.ndarray:
+        return take_snapshot(url, patience.timeout, ImageLimits())
+
+    first = ask()
+    if options.live is False:
+        return PictureSource(name, [first], "rgb", None, skips_damaged=False)
+
+    def connect() -> Snapshots:
+        return Snapshots(ask, every)
+
+    patience = replace(patience, timeout=patience.timeout + every, give_up=patience.give_up + every)
+    return LiveVideo(name, connect, Snapshots(ask, every, first), None, patience)
 
 
 def _refuse_live(name: str, options: StreamOptions) -> None:
@@ -129,6 +168,9 @@ def _open_video(target: Target, options: StreamOptions, is_live: bool | None) ->
         return VideoInput(target, patience.timeout, ImageLimits())
 
     video = connect()
+    if "://" in target.address and video.is_picture:
+        video.close()
+        return _open_snapshots(target.address, options)
     if is_live is None:
         is_live = video.duration is None
     if not is_live:

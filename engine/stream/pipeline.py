@@ -118,7 +118,9 @@ def _count_batch(
         frame = taken.popleft()
         if warm:
             warm.learn(result)
-        yield FrameResult(frame.index, frame.timestamp, frame.dropped, result, is_warm, frame.warnings)
+        yield FrameResult(
+            frame.index, frame.timestamp, frame.dropped, result, is_warm, frame.warnings, frame.file, frame.time
+        )
 
 
 class CountStream:

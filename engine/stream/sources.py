@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 from engine.config import PICTURE_SUFFIXES
 from engine.errors import ImageError, SourceError
+from engine.image.folders import natural_key
 from engine.image.load import load_image
 from engine.stream.frame import Frame
 from engine.stream.video import VideoInput
@@ -44,7 +45,7 @@ class Source(Protocol):
 class Take(Protocol):
     """Makes of an item a picture of its own, as whoever makes the items may reuse their memory."""
 
-    def __call__(self, img: Any, /, *, color: str) -> Any:
+    def __call__(self, img: Any, /, *, color: str, warn: Callable[[str], None]) -> Any:
         """Called in the thread that reads, before it asks for the next item; see :meth:`Backend.take`."""
 
 
@@ -93,7 +94,7 @@ class VideoSource:
                 if clock.set_back:
                     warnings += (f"the video's clock goes back by {clock.set_back:.1f} s here; times go on regardless",)
                 if self._pacer.wants(timestamp):
-                    yield Frame(index, timestamp, picture.pixels(), warnings=warnings)
+                    yield Frame(index, timestamp, picture.pixels(), warnings=warnings, file=self.name)
                     warnings = ()
         finally:
             self._video.close()
@@ -164,20 +165,21 @@ class PictureSource:
 
     def frames(self) -> Generator[Frame, None, None]:
         """The pictures, decoded here, so that the counting thread need not."""
-        warnings: tuple[str, ...] = ()
+        warnings: list[str] = []
         found = False
         for index, picture in enumerate(self._pictures):
             if self._is_closed:
                 return
             try:
-                image = self._take(picture, color=self._color)
+                image = self._take(picture, color=self._color, warn=warnings.append)
             except ImageError as error:
                 if not self._skips_damaged:
                     raise
-                warnings += (f"left out: {error}",)
+                warnings.append(f"left out: {error}")
                 continue
-            yield Frame(index, index * self._period, image, warnings=warnings)
-            warnings, found = (), True
+            file = picture if isinstance(picture, str) else None
+            yield Frame(index, index * self._period, image, warnings=tuple(warnings), file=file)
+            warnings, found = [], True
         if warnings:
             raise SourceError(f"{self.name}: {'; '.join(warnings)}" + ("" if found else "; no picture is left"))
 
@@ -187,12 +189,13 @@ class PictureSource:
 
 
 def find_folder(path: str | os.PathLike[str]) -> list[str]:
-    """The pictures in a folder, in the order of their names.
+    """The pictures in a folder, in the natural order of their names.
 
     Raises:
         SourceError: there are none.
     """
-    found = sorted(str(p) for p in Path(path).iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+    found = [str(p) for p in Path(path).iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file()]
+    found.sort(key=natural_key)
     if not found:
         raise SourceError(
             f"no pictures in folder {os.fspath(path)}; expected files ending in {', '.join(sorted(PICTURE_SUFFIXES))}"

@@ -1,4 +1,4 @@
-"""Videos, cameras and network streams through PyAV: the pictures of the first video track, one by one."""
+"""Videos, cameras and network streams through PyAV: the pictures of their best video track, one by one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from engine.config import ImageLimits
 from engine.errors import ImageError, SourceError
 from engine.image.pixels import check_size
+from engine.stream.tracks import best_track, shown_pixels, shown_size
 from engine.system.addresses import hide_password, hide_passwords
 
 # What a file may be. Playlists are left out: they name other files and addresses, which a stranger's would make us
@@ -109,6 +110,7 @@ class VideoInput:
     Attributes:
         duration: seconds, None where there is no end or none is known.
         rate: pictures a second, as the container has it; None if it does not say.
+        is_picture: it is a single picture, as a server may give.
 
     Raises:
         SourceError: PyAV is not installed; it cannot be opened; it has no video track; it is too large.
@@ -126,6 +128,10 @@ class VideoInput:
         except BaseException:
             self._container.close()
             raise
+        # So FFmpeg calls its readers of single pictures, jpeg_pipe for example; AVIF has the one of MP4.
+        format_name = self._container.format.name
+        is_lasting = self.duration is not None or self._track.frames != 1
+        self.is_picture = format_name.endswith("_pipe") or format_name == "image2" or not is_lasting
         rate = self._track.average_rate
         self.rate = float(rate) if rate else None
         self._end = self._find_end()
@@ -189,11 +195,11 @@ class VideoInput:
     def _open_track(self) -> Any:
         if not self._container.streams.video:
             raise SourceError(f"{self._target.name} has no video track; expected a video")
-        track = self._container.streams.video[0]
+        track = best_track(self._container.streams.video)
         context = track.codec_context
         if context is None:
             raise SourceError(f"{self._target.name} is in a format that this build of PyAV cannot decode; convert it")
-        self._check_size(context.width, context.height)
+        self._check_size(*shown_size(context.width, context.height, track.sample_aspect_ratio))
         # The decoder refuses much larger pictures before it makes room for them; it counts its padding too.
         context.options = {"max_pixels": str(2 * self._limits.max_pixels + (1 << 16))}
         # Threads that share out whole pictures give each of them as many pictures late as there are threads.
@@ -207,7 +213,8 @@ class VideoInput:
             return float((track.duration + (track.start_time or 0)) * track.time_base)
         # Sound may be longer than the pictures.
         if self.duration is not None and len(self._container.streams) == 1:
-            return self.duration + (self._container.start_time or 0) / self._av.time_base
+            # Of a clock that starts late, some writers (Matroska's) take the last time for the duration.
+            return self.duration + min(self._container.start_time or 0, 0) / self._av.time_base
         return None
 
     def _decode(self, check: Callable[[], None]) -> Iterator[Any]:
@@ -240,7 +247,8 @@ class VideoInput:
                 raise SourceError(f"{self._target.name} gave no picture in time")
             if packet is None:
                 return
-            if packet.stream_index != self._track.index:
+            # Its own index is 0 for the last, empty packet of each track, which brings out the pictures that wait.
+            if packet.stream.index != self._track.index:
                 continue
             try:
                 frames = packet.decode()
@@ -250,13 +258,7 @@ class VideoInput:
             yield from frames
 
     def _pixels(self, frame: Any) -> Callable[[], np.ndarray]:
-        def convert() -> np.ndarray:
-            self._check_size(frame.width, frame.height)
-            pixels = frame.to_ndarray(format="rgb24")
-            turns = round(frame.rotation / 90) % 4
-            return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
-
-        return convert
+        return lambda: shown_pixels(frame, self._track.sample_aspect_ratio, self._check_size)
 
     def _check_size(self, width: int, height: int) -> None:
         # A track that tells no size yet is checked when its pictures come.

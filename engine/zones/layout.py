@@ -70,6 +70,7 @@ class ZoneLayout:
     Attributes:
         zones: at least three corners each, by name.
         lines: start and end each, by name.
+        ignore: zones in which nobody counts, such as those of posters and statues, by name.
         alerts: thresholds for zones, by their name, or for the whole picture, as "total".
 
     Raises:
@@ -84,17 +85,21 @@ class ZoneLayout:
     zones: Mapping[str, Shape] = field(default_factory=dict)
     lines: Mapping[str, Shape] = field(default_factory=dict)
     alerts: Mapping[str, Alert] = field(default_factory=dict)
+    ignore: Mapping[str, Shape] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for part in ("zones", "lines", "alerts"):
+        for part in ("zones", "lines", "alerts", "ignore"):
             object.__setattr__(self, part, dict(getattr(self, part)))
-        if len(self.zones) + len(self.lines) > _MAX_SHAPES:
-            raise ConfigError(f"got {len(self.zones) + len(self.lines)} zones and lines; at most {_MAX_SHAPES} can be")
-        for name in (*self.zones, *self.lines):
+        names = [*self.zones, *self.ignore, *self.lines]
+        if len(names) > _MAX_SHAPES:
+            raise ConfigError(f"got {len(names)} zones and lines; at most {_MAX_SHAPES} can be")
+        for name in names:
             _check_name(name)
         if twice := self.zones.keys() & self.lines.keys():
             raise ConfigError(f"{min(twice)!r} is the name of a zone and of a line; give one of them another")
-        for name, shape in self.zones.items():
+        if twice := self.ignore.keys() & (self.zones.keys() | self.lines.keys()):
+            raise ConfigError(f"{min(twice)!r} is to be ignored, and a zone or line too; give one of them another name")
+        for name, shape in (*self.zones.items(), *self.ignore.items()):
             _check(f"zone {name!r}", shape, 3, MAX_CORNERS)
         for name, shape in self.lines.items():
             _check(f"line {name!r}", shape, 2, 2)
@@ -103,9 +108,12 @@ class ZoneLayout:
             raise ConfigError(f"there is an alert for {name!r}, but no such zone; zones: {there} (or {TOTAL!r})")
 
     @classmethod
-    def from_polygons(cls, polygons: Mapping[str, Polygon], unit: str = PIXELS) -> ZoneLayout:
-        """Zones from their corners, by name."""
-        return cls(zones={name: _zone(name, polygon, unit) for name, polygon in polygons.items()})
+    def from_polygons(
+        cls, polygons: Mapping[str, Polygon], unit: str = PIXELS, ignore: Mapping[str, Polygon] | None = None
+    ) -> ZoneLayout:
+        """Zones from their corners, by name, and those to ignore."""
+        zones = {name: _zone(name, polygon, unit) for name, polygon in polygons.items()}
+        return cls(zones=zones, ignore={name: _zone(name, polygon, unit) for name, polygon in (ignore or {}).items()})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ZoneLayout:
@@ -113,22 +121,24 @@ class ZoneLayout:
 
         Args:
             data: "unit" ("pixels", which is the default, or "fractions" of the picture's width and height);
-                "zones" and "lines": name -> corners [x, y]; "alerts": name -> {"high": people, "low": people}, where
-                "low" may be left out (80 % of "high"). All may be left out.
+                "zones", "ignore" and "lines": name -> corners [x, y]; "alerts": name -> {"high": people, "low":
+                people}, where "low" may be left out (80 % of "high"). All may be left out.
 
         Raises:
             ConfigError: something else is in it.
         """
-        _check_mapping("the layout", data, {"unit", "zones", "lines", "alerts"})
+        _check_mapping("the layout", data, {"unit", "zones", "lines", "alerts", "ignore"})
         unit = data.get("unit", PIXELS)
         _check_unit(unit)
-        zones, lines, alerts = (data.get(key, {}) for key in ("zones", "lines", "alerts"))
-        for what, part in (("zones", zones), ("lines", lines), ("alerts", alerts)):
-            _check_mapping(f'"{what}"', part)
+        parts = {key: data.get(key, {}) for key in ("zones", "lines", "alerts", "ignore")}
+        for key, part in parts.items():
+            _check_mapping(f'"{key}"', part)
+        zones, lines, alerts, ignore = parts.values()
         return cls(
             {name: _zone(name, corners, unit) for name, corners in zones.items()},
             {name: _line(name, ends, unit) for name, ends in lines.items()},
             {name: _alert(name, thresholds) for name, thresholds in alerts.items()},
+            {name: _zone(name, corners, unit) for name, corners in ignore.items()},
         )
 
     def zone_corners(self, size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -139,10 +149,9 @@ class ZoneLayout:
         """Start and end of each line in pixels, float64 [2, 2], on a picture of (width, height) = ``size``."""
         return {name: shape.to_pixels(*size) for name, shape in self.lines.items()}
 
-    def outside(self, size: tuple[int, int]) -> list[str]:
-        """Names of the zones that no point of a picture of that size can be in, going by their bounds."""
-        corners = self.zone_corners(size)
-        return [name for name, c in corners.items() if (c.max(axis=0) <= 0).any() or (c.min(axis=0) >= size).any()]
+    def ignored_corners(self, size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """Corners of each zone to ignore, as :meth:`zone_corners`."""
+        return {name: shape.to_pixels(*size) for name, shape in self.ignore.items()}
 
 
 def _alert(name: str, data: Any) -> Alert:

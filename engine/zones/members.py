@@ -97,6 +97,14 @@ def _inside(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
     return inside
 
 
+def in_any(points: np.ndarray, zones: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Whether each point float32 [N, 2] is in one of the polygons float64 [M, 2]; bool [N]."""
+    inside = np.zeros(len(points), bool)
+    for corners in zones.values():
+        inside |= _inside(points.astype(np.float64), corners)
+    return inside
+
+
 def count_sides(points: np.ndarray, lines: Mapping[str, Polygon]) -> dict[str, tuple[int, int]]:
     """People on the left and on the right of each line.
 

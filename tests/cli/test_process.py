@@ -50,7 +50,7 @@ def test_folders_are_walked_through_links_but_not_in_circles(folder, tmp_path_fa
 
 
 def test_what_a_folder_has_and_cannot_be_counted_is_a_problem(folder, monkeypatch):
-    for name in ("p.HEIC", "q.heic", "deep/r.dng"):
+    for name in ("p.JXL", "q.jxl", "deep/r.dng"):
         (folder / name).touch()
     (folder / "locked").mkdir()
     scan = os.scandir
@@ -64,7 +64,7 @@ def test_what_a_folder_has_and_cannot_be_counted_is_a_problem(folder, monkeypatc
     found = find_pictures([str(folder)])
     assert found.paths == tuple(str(folder / name) for name in ("a.jpg", "b.PNG", "deep/a.jpg"))
     assert dict(found.problems) == {
-        str(folder): "left out 2 in formats that are not read (.heic); convert them",
+        str(folder): "left out 2 in formats that are not read (.jxl); convert them",
         str(folder / "deep"): "left out 1 in formats that are not read (.dng); convert them",
         str(folder / "locked"): "Permission denied",
     }

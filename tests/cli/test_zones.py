@@ -13,7 +13,10 @@ from PIL import Image
 
 import engine
 from engine.cli import main
+from engine.errors import ConfigError
 from engine.zones.inputs import load_layout
+from engine.zones.layout import ZoneLayout
+from engine.zones.members import zone_interval
 
 PICTURE = Path(__file__).parent.parent.parent / "examples" / "pictures" / "images" / "pedestrians.jpg"
 
@@ -83,3 +86,47 @@ def test_mistakes_are_named_before_anything_is_counted(
     first = [] if "--zones" in arguments else ["--zones", str(zones)]
     assert main(["count", str(PICTURE), *first, *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_python_the_command_line_and_a_file_warn_alike_of_a_zone(tmp_path: Path, capsys) -> None:
+    corners = [(0, 0), (640, 0), (0, 480), (640, 480)]
+    with engine.CrowdCounter() as counter:
+        (warning,) = (w for w in counter.count(PICTURE, zones={"gate": corners}).warnings if "gate" in w)
+    assert warning.startswith("zone 'gate' crosses itself")
+    (tmp_path / "zones.json").write_text(json.dumps({"zones": {"gate": corners}}))
+    text = " ".join(f"{x},{y}" for x, y in corners)
+    for options in (["--zone", f"gate={text}"], ["--zones", str(tmp_path / "zones.json")]):
+        assert main(["count", str(PICTURE), *options]) == 0
+        assert f"warning: {warning}\n" in capsys.readouterr().err
+
+
+def test_nobody_in_zones_to_ignore_counts_anywhere(tmp_path: Path, capsys) -> None:
+    left = [(0, 0), (0.5, 0), (0.5, 1), (0, 1)]
+    layout = ZoneLayout.from_polygons({"all": [(0, 0), (1, 0), (1, 1), (0, 1)]}, "fractions", ignore={"poster": left})
+    with engine.CrowdCounter() as counter:
+        whole = counter.count(PICTURE)
+        result = counter.count(PICTURE, zones=layout)
+    width, height = whole.image_size
+    kept = whole.points[:, 0] >= width / 2
+    assert 0 < kept.sum() < whole.count
+    assert result.count == kept.sum() == result.zones["all"] == len(result.scores)
+    assert np.array_equal(result.points, whole.points[kept])
+    assert result.interval == zone_interval(result.count, whole.count, whole.interval)
+    assert result.density.sum() == pytest.approx(result.count, abs=1e-3)
+    cells = result.heatmap.shape[1] // 2
+    assert not result.heatmap[:, : cells - 1].any()
+    assert np.array_equal(result.heatmap[:, cells + 1 :], whole.heatmap[:, cells + 1 :])
+    (tmp_path / "zones.json").write_text(json.dumps({"unit": "fractions", "ignore": {"poster": left}}))
+    for options in (["--ignore", "poster=0%,0% 50%,0% 50%,100% 0%,100%"], ["--zones", str(tmp_path / "zones.json")]):
+        assert main(["count", str(PICTURE), *options, "--json", "--save", str(tmp_path / "o.png")]) == 0
+        assert json.loads(capsys.readouterr().out)[0]["count"] == result.count
+    drawn = np.asarray(Image.open(tmp_path / "o.png").convert("RGB")).astype(int)
+    assert (np.abs(drawn[height // 2 :, width // 2 - 1] - 160).max(axis=1) < 40).any(), "no grey outline"
+
+
+def test_an_ignored_zone_has_a_name_of_its_own() -> None:
+    square = [[0, 0], [9, 0], [9, 9]]
+    with pytest.raises(ConfigError, match="'a' is to be ignored, and a zone or line too"):
+        ZoneLayout.from_dict({"zones": {"a": square}, "ignore": {"a": square}})
+    with pytest.raises(ConfigError, match="no such zone"):
+        ZoneLayout.from_dict({"ignore": {"a": square}, "alerts": {"a": {"high": 3}}})

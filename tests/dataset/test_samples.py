@@ -175,14 +175,14 @@ def test_every_format_that_is_counted_is_read_here_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("points.json", '{"a.jpg": [], "b.heic": [[1, 2]]}'), ("points.csv", "image,x,y\nb.heic,1,2\n")]
+    ("name", "text"), [("points.json", '{"a.jpg": [], "b.jxl": [[1, 2]]}'), ("points.csv", "image,x,y\nb.jxl,1,2\n")]
 )
 def test_points_of_a_picture_that_is_not_read_are_refused(name, text, tmp_path):
     (tmp_path / "images").mkdir()
-    for picture in ("a.jpg", "b.heic"):
+    for picture in ("a.jpg", "b.jxl"):
         (tmp_path / "images" / picture).touch()
     (tmp_path / name).write_text(text)
-    with pytest.raises(ConfigError, match=r"points of b\.heic, which is not read as a picture; expected one of \.avif"):
+    with pytest.raises(ConfigError, match=r"points of b\.jxl, which is not read as a picture; expected one of \.avif"):
         find_samples(tmp_path)
 
 

@@ -52,7 +52,7 @@ def test_bad_paths_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "head",
-    [b"%!PS-Adobe-3.0 EPSF-3.0\n", b"8BPS\0\1", b"%PDF-1.7\n", b"\0\0\0\x1cftypheic", b"<svg></svg>", b"GIF", b"P7\n"],
+    [b"%!PS-Adobe-3.0 EPSF-3.0\n", b"8BPS\0\1", b"%PDF-1.7\n", b"\0\0\0\x1cftypmp42", b"<svg></svg>", b"GIF", b"P7\n"],
 )
 def test_other_formats_are_refused_by_their_first_bytes(head: bytes) -> None:
     with pytest.raises(ImageError, match=r"<bytes> is no picture of a supported kind.*JPEG, PNG, WebP"):

@@ -56,7 +56,7 @@ def test_csv() -> None:
     result = counted_frame(0, 0, [(3, 40), (4, 40), (5, 2)], layout=LAYOUT).result
     low, high = result.zone_intervals["left"]
     assert second == {
-        "index": "7", "timestamp": "0.3", "dropped": "6", "count": "3", "low": "2", "high": "5",
+        "file": "", "index": "7", "timestamp": "0.3", "time": "", "dropped": "6", "count": "3", "low": "2", "high": "5",
         "zone.left": "3", "zone.left.low": str(low), "zone.left.high": str(high),
         "zone.count": "0", "zone.count.low": "0", "zone.count.high": str(result.zone_intervals["count"][1]),
         "line.level, half.left": "1", "line.level, half.right": "2", "alert.left": "1", "alert.total": "0",
@@ -66,7 +66,7 @@ def test_csv() -> None:
 def test_csv_without_zones() -> None:
     text = io.StringIO()
     FrameCsv(text).write(counted_frame(1))
-    assert text.getvalue() == "index,timestamp,dropped,count,low,high\n1,0.1,0,2,1,4\n"
+    assert text.getvalue() == "file,index,timestamp,time,dropped,count,low,high\n,1,0.1,,0,2,1,4\n"
 
 
 def test_maps(tmp_path: Path) -> None:

@@ -119,7 +119,8 @@ def test_zones_and_steps_are_passed_on(counter, crops) -> None:
     assert same(frame.result, counter.count(crops[0], steps=2))
     assert frame.result.zones == counter.count(crops[0], steps=2, zones=zones).zones
     data = frame.to_dict()
-    assert list(data)[:4] == ["index", "timestamp", "dropped", "warm"]
+    assert list(data)[:6] == ["file", "index", "timestamp", "time", "dropped", "warm"]
+    assert data["file"] is data["time"] is None
     assert data["count"] == frame.result.count
     assert str(frame) == f"0.00 s: {frame.result}"
 

@@ -23,7 +23,7 @@ SQUARE = [(0, 0), (6, 0), (6, 6), (0, 6)]
         ({"unit": "fractions", "zones": {"a": [[0, 0], [1, 0], [0, -0.1]]}}, "from 0 to 1"),
         ({"unit": "percent", "zones": {}}, 'unit must be "pixels" or "fractions"'),
         ({"unit": ["pixels"]}, "unit must be"),
-        ({"zone": {}}, "'zone'; known are 'alerts', 'lines', 'unit', 'zones'"),
+        ({"zone": {}}, "'zone'; known are 'alerts', 'ignore', 'lines', 'unit', 'zones'"),
         ({"zones": [[0, 0], [9, 0], [9, 9]]}, '"zones" must be an object'),
         ([], "must be an object"),
         ({"zones": {"": SQUARE}}, "name must be"),
@@ -110,9 +110,3 @@ def test_other_things_than_zones_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"zones must be polygons by name.*got list"):
         as_layout([SQUARE])  # type: ignore[arg-type]
     assert as_layout(None) == ZoneLayout()
-
-
-def test_zones_outside_the_picture_are_named() -> None:
-    layout = ZoneLayout.from_polygons({"in": SQUARE, "out": [(10, 0), (20, 0), (20, 9)]})
-    assert layout.outside((10, 10)) == ["out"]
-    assert layout.outside((11, 10)) == []

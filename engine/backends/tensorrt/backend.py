@@ -114,7 +114,7 @@ class TensorRTBackend(Backend):
             on_error.pop_all()
         _LIVE.add(self)
 
-    def load(self, img: Any, color: str, stream: Any) -> Any:
+    def load(self, img: Any, color: str, stream: Any, read: Callable[..., np.ndarray] = load_image) -> Any:
         """As of the base class; an array on this device is taken where it is."""
         if isinstance(img, DeviceImage):
             return img
@@ -125,11 +125,11 @@ class TensorRTBackend(Backend):
                 return device_image(img, self._context, self._stream, color=color, caller=stream)
         if stream is not None:
             raise ConfigError(f"stream goes with a picture on the GPU, got a {type(img).__name__}; leave it out")
-        return load_image(img, color=color)
+        return read(img, color=color)
 
-    def take(self, img: Any, *, color: str) -> Any:
+    def take(self, img: Any, *, color: str, **options: Any) -> Any:
         """As of the base class; an array on this device is copied there."""
-        image = self.load(img, color, None)
+        image = self.load(img, color, None, partial(load_image, **options))
         if not isinstance(image, DeviceImage):
             return image
         try:
