@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any, NoReturn
 
-from engine.cli import bench, count, counter_options, evaluate, stream
+from engine.cli import bench, count, counter_options, evaluate, serve, stream, zone_editor
 from engine.cli.counter_options import CounterFactory
 from engine.cli.extras import needs_extra
 from engine.cli.terminal import Status, say
@@ -69,6 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     # The frames of a stream are of one size.
     counter_options.add_arguments(stream.add_arguments(_add_command(commands, "stream", *stream.TEXTS)), "latency")
     counter_options.add_arguments(evaluate.add_arguments(_add_command(commands, "eval", *evaluate.TEXTS)))
+    counter_options.add_arguments(zone_editor.add_arguments(_add_command(commands, "zones", *zone_editor.TEXTS)))
+    counter_options.add_arguments(serve.add_arguments(_add_command(commands, "serve", *serve.TEXTS)), "throughput")
     _add_command(
         commands, "export", "turn a training checkpoint into a bundle", "crowd export runs/default/model.pt my-bundle"
     )
@@ -98,8 +100,14 @@ def _run(arguments: list[str], counter_factory: CounterFactory | None) -> int:
         return doctor.run(as_json=options.json)
     if options.command == "bench":
         return bench.run(options)
-    run = {"count": count.run, "stream": stream.run, "eval": evaluate.run}[options.command]
-    return run(options, counter_factory or _crowd_counter)
+    runs = {
+        "count": count.run,
+        "stream": stream.run,
+        "eval": evaluate.run,
+        "zones": zone_editor.run,
+        "serve": serve.run,
+    }
+    return runs[options.command](options, counter_factory or _crowd_counter)
 
 
 def _crowd_counter(**options: Any) -> Any:

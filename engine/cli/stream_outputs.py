@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
+from engine.cli.extras import needs_extra
 from engine.cli.outputs import STDOUT, open_text
+from engine.cli.serve import EXTRA
 from engine.cli.terminal import Terminal, printable, say
 from engine.outputs.frames import RateMeter
-from engine.outputs.page import LivePage
 from engine.outputs.painter import FramePainter
 from engine.outputs.records import FrameCsv, JsonLines, MapFolder, TextStream
 from engine.outputs.video import VideoWriter
@@ -17,6 +19,9 @@ from engine.stream.frame import FrameResult
 from engine.system.addresses import hide_password
 from engine.zones.layout import TOTAL, ZoneLayout
 from engine.zones.occupancy import OccupancyLog
+
+if TYPE_CHECKING:
+    from engine.serve.streams import LiveStream
 
 # Of a saved video, if nobody says.
 _RATE = 25.0
@@ -47,8 +52,7 @@ class StreamOutputs:
             if options.csv is not None:
                 self._records.append(FrameCsv(stack.enter_context(_open_growing(options.csv)), layout))
             if options.show is not None:
-                self._page = stack.enter_context(LivePage(options.show, f"crowd: {hide_password(options.source)}"))
-                say(f"showing it at {self._page.url}")
+                self._page = stack.enter_context(_live_page(options))
             self._stack = stack.pop_all()
 
     def write(self, frame: FrameResult) -> None:
@@ -66,7 +70,7 @@ class StreamOutputs:
             self._video.write(self._saved.draw(frame, rate, alerts), frame.timestamp)
         if self._page:
             status = {**frame.to_dict(), "alerts": list(alerts)}
-            self._page.publish(lambda: self._shown.draw(frame, rate, alerts), status)
+            self._page.publish(lambda: self._shown.draw(frame, rate, alerts), status, frame.image)
         if self._writes_text:
             print(printable(_text(frame)), flush=True)
         warnings = frame.to_dict()["warnings"]
@@ -90,6 +94,21 @@ class StreamOutputs:
 
     def __exit__(self, *exception: Any) -> None:
         self._stack.__exit__(*exception)
+
+
+@contextlib.contextmanager
+def _live_page(options: argparse.Namespace) -> Iterator[LiveStream]:
+    """A page of this machine that shows the stream."""
+    with needs_extra(EXTRA):
+        from engine.serve.app import create_app
+        from engine.serve.server import AppServer
+        from engine.serve.settings import ServeSettings
+        from engine.serve.streams import StreamRegistry
+    settings, streams = ServeSettings(port=options.show), StreamRegistry()
+    stream = streams.add("stream", hide_password(options.source))
+    with AppServer(create_app(None, settings, streams), settings) as server:
+        say(f"showing it at {server.url}")
+        yield stream
 
 
 def _open_growing(path: str) -> contextlib.AbstractContextManager[TextStream]:

@@ -50,6 +50,7 @@ class ModelAnswer(BaseModel):
     device: str = ""
     compute_type: str = ""
     steps: int = Field(0, description="denoising steps, where a request names none")
+    samples: int = Field(0, description="noise samples, where a request names none")
     max_bytes: int = Field(description="of a request")
     max_pixels: int = Field(description="of a picture")
     max_work: int = Field(description="noise samples times steps of a request")

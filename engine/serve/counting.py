@@ -83,7 +83,7 @@ class CountService:
         return answered
 
     def _check(self, wish: CountWish) -> None:
-        steps, samples = wish.steps or self.model["steps"], wish.samples or 1
+        steps, samples = wish.steps or self.model["steps"], wish.samples or self.model["samples"]
         most = self._settings.max_work
         if steps * samples > most:
             raise ConfigError(f"steps x samples must be at most {most} here, got {steps} x {samples}")
@@ -116,4 +116,5 @@ def describe(counter: CrowdCounter) -> dict[str, Any]:
         "device": backend.device,
         "compute_type": backend.compute_type,
         "steps": counter._config.steps or counter._bundle.default_steps,
+        "samples": counter._config.samples,
     }

@@ -12,6 +12,8 @@ from engine.serve.streams import LiveStream
 # Seconds after which a viewer who does not read is dropped, and between looks at whether it is still there.
 _STALLED, _LOOK = 10.0, 1.0
 BOUNDARY = "crowd-frame"
+# Of a request's scope, where our own server runs the application: cuts the connection off.
+ABORT = "crowd.abort"
 
 
 class MotionJpeg:
@@ -24,6 +26,9 @@ class MotionJpeg:
         gone = asyncio.ensure_future(_until_gone(receive))
         try:
             await self._send_frames(send, gone)
+        except TimeoutError:
+            # Where another server runs this, it closes the connection in its own way.
+            scope.get(ABORT, lambda: None)()
         finally:
             gone.cancel()
 
@@ -40,7 +45,6 @@ class MotionJpeg:
                 continue
             head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
             part = {"type": "http.response.body", "body": head + jpeg + b"\r\n", "more_body": True}
-            # A viewer who stalls ends with this error, and its connection with it.
             await asyncio.wait_for(send(part), _STALLED)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

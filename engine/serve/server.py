@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -14,17 +16,21 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from engine.errors import EngineError
+from engine.serve.motion import ABORT
 from engine.serve.settings import ServeSettings
 
 # Seconds that the head of a request may take to come; that a connection may stay without a request; and that what runs
 # may take when the server ends.
 _HEAD, _IDLE, _END = 10.0, 15, 30
-# Connections; beyond them, 503.
-_MOST_CONNECTIONS = 1000
+# Connections; beyond them, 503. And those that wait to be accepted.
+_MOST_CONNECTIONS, _BACKLOG = 1000, 512
 
 
 class _Connection(H11Protocol):
-    """A connection whose requests' heads must come in time: uvicorn itself would wait without end."""
+    """A connection whose requests' heads must come in time: uvicorn itself would wait without end.
+
+    The application may cut it off, as ``scope[ABORT]()``.
+    """
 
     _head_timer: asyncio.TimerHandle | None = None
 
@@ -40,6 +46,8 @@ class _Connection(H11Protocol):
         super().data_received(data)
         if self.cycle is not before:
             self._stop_timer()
+            # The application begins after this. A closed connection stays as long as somebody does not read its end.
+            self.scope[ABORT] = self.transport.abort  # type: ignore[typeddict-unknown-key]
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -109,7 +117,9 @@ class AppServer:
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM, and then finish what runs."""
-        self._server.run([self._socket])
+        # Raised again by uvicorn, when all is done.
+        with contextlib.suppress(KeyboardInterrupt):
+            self._server.run([self._socket])
 
     def _run(self) -> None:
         self._server.run([self._socket])
@@ -134,11 +144,14 @@ def _listen(settings: ServeSettings) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(512)
+        with contextlib.ExitStack() as stack:
+            listening = stack.enter_context(socket.socket(family, kind, protocol))
+            # On Windows that would let another program take over the port.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name != "nt")
+            listening.bind(address)
+            listening.listen(_BACKLOG)
+            stack.pop_all()
+            return listening
     except OSError as error:
         reason = error.strerror or error
         raise EngineError(f"cannot listen on {settings.host}, port {settings.port}: {reason}; try another") from error
-    return listening
