@@ -68,7 +68,7 @@ def _view(source: str) -> tuple[str, np.ndarray, bytes | None]:
     """Title and pixels of a picture or of a first frame, and the picture's file."""
     from engine.image.load import load_image
     from engine.stream.opening import StreamOptions, open_source
-    from engine.stream.video import hide_password
+    from engine.system.addresses import hide_password
 
     if os.path.isfile(source) and os.path.splitext(source)[1].lower() in PICTURE_SUFFIXES:
         return os.path.basename(source), load_image(source), Path(source).read_bytes()

@@ -47,7 +47,7 @@ class _Connection(H11Protocol):
         if self.cycle is not before:
             self._stop_timer()
             # The application begins after this. A closed connection stays as long as somebody does not read its end.
-            self.scope[ABORT] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+            self.scope[ABORT] = self.transport.abort  # type: ignore[literal-required]
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
