@@ -96,7 +96,7 @@ def _head(annotation: dict[str, Any], names: list[str], key: str) -> tuple[float
             for name, x, y, visible in zip(names or [""], numbers[::3], numbers[1::3], numbers[2::3], strict=True)
             if visible > 0
         ]
-        if seen and (head := head_of(seen)):
+        if seen and (head := seen[0][1:] if len(names) < 2 else head_of(seen)):
             return head
     if annotation.get("bbox"):
         left, top, width, height = as_numbers(annotation["bbox"], 4, f"{key}.bbox")

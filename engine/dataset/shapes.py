@@ -28,8 +28,6 @@ def head_of(keypoints: Sequence[tuple[str, float, float]]) -> tuple[float, float
     >>> head_of([("left_ear", 4, 2), ("right_ear", 8, 2), ("left_foot", 5, 20)])
     (6.0, 2.0)
     """
-    if len(keypoints) == 1:
-        return keypoints[0][1:]
     places = {name.strip().casefold(): (x, y) for name, x, y in keypoints}
     for name in _HEAD:
         if name in places:
