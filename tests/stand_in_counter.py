@@ -25,7 +25,9 @@ class StandInResult:
         return np.full((2, 3), self.count / 6, np.float32)
 
     def to_dict(self):
-        return {"count": self.count, "interval": list(self.interval)}
+        empty = {"points": [], "scores": [], "zones": {}, "zone_intervals": {}, "lines": {}, "timings": {}}
+        sizes = {"interval": list(self.interval), "image_size": list(self.image_size)}
+        return {"count": self.count, **sizes, "warnings": list(self.warnings), **empty}
 
     def save(self, path):
         if Path(path).suffix == ".npy":
@@ -42,6 +44,10 @@ class StandInCounter:
     def __init__(self, **options):
         self.options, self.closed = options, False
         StandInCounter.last = self
+
+    @property
+    def settings(self):
+        return {**self.options, "model": "bytes"}
 
     def count(self, img, *, steps=None):
         data = img if isinstance(img, bytes) else Path(img).read_bytes()

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from engine.cli.inputs import STDIN
 from engine.cli.outputs import STDOUT, check_output_file
 from engine.dataset.formats import FORMATS
 from engine.errors import ConfigError
-
-if TYPE_CHECKING:
-    from engine.cli.outputs import Write
-    from engine.result import CountResult
 
 # Side of a head's box, in pixels, where the format wants boxes.
 _BOX = 16.0
@@ -64,15 +60,19 @@ def check(options: argparse.Namespace, pictures: Sequence[str]) -> dict[str, str
 
 
 @contextlib.contextmanager
-def writer(options: argparse.Namespace, pictures: Sequence[str]) -> Iterator[Write]:
-    """What writes the annotations of each result."""
+def writer(options: argparse.Namespace, pictures: Sequence[str]) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """What writes the annotations of each row; rows with an error have none."""
+    import numpy as np
+
     from engine.dataset.writer import annotation_writer, format_of
 
     path = Path(options.annotations)
     form = format_of(path, options.annotations_format)
     with annotation_writer(path, form, pictures, options.annotations_box) as write:
 
-        def write_result(file: str, result: CountResult) -> None:
-            write(file, result.image_size, result.points)
+        def write_row(record: dict[str, Any]) -> None:
+            if record["count"] is not None:
+                width, height = record["image_size"]
+                write(record["file"], (width, height), np.array(record["points"], np.float32).reshape(-1, 2))
 
-        yield write_result
+        yield write_row

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from engine.cli.inputs import STDIN, Pictures
 from engine.cli.terminal import Terminal, printable
@@ -19,58 +17,19 @@ from engine.system.files import whole_file
 if TYPE_CHECKING:
     from engine.outputs.records import TextStream
     from engine.result import CountResult
-    from engine.zones.layout import ZoneLayout
 
 STDOUT = "-"
-CSV_COLUMNS = ("file", "count", "low", "high", "width", "height")
-Write = Callable[[str, "CountResult"], None]
 
 
-def text_line(file: str, result: CountResult) -> str:
+def text_line(record: Mapping[str, Any]) -> str:
     """One line for people: ``photo.jpg: 123 people (110-135)``."""
-    low, high = result.interval
-    return f"{printable(file)}: {result.count} {'person' if result.count == 1 else 'people'} ({low}-{high})"
+    people, (low, high) = record["count"], record["interval"]
+    return f"{printable(record['file'])}: {people} {'person' if people == 1 else 'people'} ({low}-{high})"
 
 
 def open_text(path: str | Path) -> IO[str]:
     """A new file of UTF-8 with lines as they are written; bytes of file names that are no text are escaped."""
     return open(path, "w", encoding="utf-8", errors="backslashreplace", newline="")
-
-
-@contextlib.contextmanager
-def json_writer(path: str) -> Iterator[Write]:
-    """Write results as they come, as one JSON array of ``result.to_dict()`` with "file" in front."""
-    with open_whole(path) as stream:
-        separator = "["
-
-        def write(file: str, result: CountResult) -> None:
-            nonlocal separator
-            stream.write(f"{separator}\n{json.dumps({'file': file, **result.to_dict()})}")
-            stream.flush()
-            separator = ","
-
-        yield write
-        stream.write("[]\n" if separator == "[" else "\n]\n")
-
-
-@contextlib.contextmanager
-def csv_writer(path: str, layout: ZoneLayout | None = None) -> Iterator[Write]:
-    """Write results as they come, one row of :data:`CSV_COLUMNS` each, and what is in the zones of ``layout``."""
-    columns: list[str] = []
-    if layout is not None:
-        from engine.outputs.records import zone_columns, zone_values
-
-        columns = zone_columns(layout)
-    with open_whole(path) as stream:
-        rows = csv.writer(stream, lineterminator="\n")
-        rows.writerow([*CSV_COLUMNS, *columns])
-
-        def write(file: str, result: CountResult) -> None:
-            zones = zone_values(layout, result) if layout is not None else []
-            rows.writerow([file, result.count, *result.interval, *result.image_size, *zones])
-            stream.flush()
-
-        yield write
 
 
 @contextlib.contextmanager
@@ -139,16 +98,24 @@ def plan_targets(pictures: Sequence[str], path: str, suffix: str, many: bool) ->
 
 
 def _unused_names(pictures: Sequence[str], folder: Path, suffix: str) -> list[Path]:
+    """A file for each picture, in the folders that the pictures have below the one that is common to all."""
+    files = [os.path.abspath(picture) for picture in pictures if picture != STDIN]
+    root = os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
+    # Compared without case, as some file systems do.
     taken: set[str] = set()
+    numbers: dict[str, int] = {}
     targets = []
     for picture in pictures:
-        stem = "stdin" if picture == STDIN else Path(picture).stem
-        name, number = stem + suffix, 2
-        # Compared without case, as some file systems do.
+        path = (
+            "stdin" if picture == STDIN else os.path.splitext(os.path.abspath(picture)[len(root) :].lstrip(os.sep))[0]
+        )
+        name, number = path, numbers.get(path.lower(), 1)
         while name.lower() in taken:
-            name, number = f"{stem}-{number}{suffix}", number + 1
+            number += 1
+            name = f"{path}-{number}"
+        numbers[path.lower()] = number
         taken.add(name.lower())
-        targets.append(folder / name)
+        targets.append(folder / (name + suffix))
     return targets
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from engine.result import CountResult
     from engine.zones.layout import ZoneLayout
 
 
@@ -56,15 +55,15 @@ def read_layout(options: argparse.Namespace) -> ZoneLayout:
     )
 
 
-def zones_text(result: CountResult) -> str:
-    """People in each zone and on each side of each line, to follow a count.
+def zones_text(record: Mapping[str, Any]) -> str:
+    """People in each zone and on each side of each line of a result, to follow its count.
 
     For example ``, gate: 12 (7-19), door: 3 left, 9 right``.
     """
     zones = "".join(
-        f", {name}: {result.zones[name]} ({low}-{high})" for name, (low, high) in result.zone_intervals.items()
+        f", {name}: {record['zones'][name]} ({low}-{high})" for name, (low, high) in record["zone_intervals"].items()
     )
-    return zones + "".join(f", {name}: {left} left, {right} right" for name, (left, right) in result.lines.items())
+    return zones + "".join(f", {name}: {left} left, {right} right" for name, (left, right) in record["lines"].items())
 
 
 def _by_name(pairs: Iterable[tuple[str, Any]], read: Any) -> dict[str, Any]:

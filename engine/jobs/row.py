@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from engine.count_job import OF_ONE_PICTURE
 from engine.errors import EngineError
 
 
@@ -73,23 +74,25 @@ class Row:
 
 def count_entry(
     entry: Entry,
+    picture: Any,
     count: Callable[[Any], Any],
-    read: Callable[[], Any],
-    errors: tuple[type[Exception], ...],
     keep: Callable[[Entry, Any], None] | None = None,
+    waited: float = 0.0,
 ) -> Row:
-    """Read one picture and count it.
+    """Count one picture. What it fails with, and the next does not, is the error of its row; the rest is raised.
 
     Args:
+        picture: what ``count`` takes, or why there is none.
         count: as ``CrowdCounter.count``.
-        read: gives the picture: its path, or its bytes.
-        errors: what one picture may fail with, and the next does not: these become the row's error, others are raised.
         keep: gets the whole result, with its maps, before they are dropped.
+        waited: seconds that reading the picture took before.
     """
-    start = time.perf_counter()
+    start = time.perf_counter() - waited
     try:
-        result = count(read())
-    except errors as error:
+        if isinstance(picture, Exception):
+            raise picture
+        result = count(picture)
+    except OF_ONE_PICTURE as error:
         return Row(entry.id, entry.file, time.perf_counter() - start, error=str(error) or type(error).__name__)
     seconds = time.perf_counter() - start
     if keep is not None:

@@ -82,19 +82,30 @@ def test_json_and_csv_on_stdout(pictures, capsys):
     assert crowd("count", pictures / "a.jpg", pictures / "b.PNG", "--json") == 0
     rows = json.loads(capsys.readouterr().out)
     assert rows == [
-        {"file": str(pictures / "a.jpg"), "count": 1, "interval": [0, 3]},
-        {"file": str(pictures / "b.PNG"), "count": 2, "interval": [1, 4]},
+        {"file": str(pictures / "a.jpg"), **StandInResult(1, (0, 3)).to_dict()},
+        {"file": str(pictures / "b.PNG"), **StandInResult(2, (1, 4)).to_dict()},
     ]
+    assert crowd("count", pictures / "a.jpg", pictures / "b.PNG", "--jsonl") == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == rows
     assert crowd("count", pictures / "b.PNG", "--csv") == 0
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
-    expected = {"count": "2", "low": "1", "high": "4", "width": "64", "height": "48"}
+    expected = {"count": "2", "low": "1", "high": "4", "width": "64", "height": "48", "error": ""}
     assert row == {"file": str(pictures / "b.PNG"), **expected}
 
 
-def test_json_of_no_readable_picture_is_an_empty_list(tmp_path, capsys):
+def test_a_picture_that_cannot_be_read_is_a_row_with_its_error(tmp_path, capsys):
     (tmp_path / "x.jpg").write_bytes(b"bad")
-    assert crowd("count", tmp_path / "x.jpg", "--json") == 1
-    assert json.loads(capsys.readouterr().out) == []
+    (tmp_path / "y.jpg").write_bytes(b"1")
+    assert crowd("count", tmp_path, "--json", "--csv", tmp_path / "t.csv") == 1
+    first, second = json.loads(capsys.readouterr().out)
+    assert first == {"file": str(tmp_path / "x.jpg"), "count": None, "error": "not a picture"}
+    assert (second["count"], "error" in second) == (1, False)
+    first, second = csv.DictReader((tmp_path / "t.csv").read_text().splitlines())
+    assert {name: cell for name, cell in first.items() if cell} == {
+        "file": str(tmp_path / "x.jpg"),
+        "error": "not a picture",
+    }
+    assert (second["count"], second["error"]) == ("1", "")
 
 
 def test_result_files_are_whole_and_leave_nothing_beside_them(pictures, tmp_path, capsys):
@@ -107,14 +118,21 @@ def test_result_files_are_whole_and_leave_nothing_beside_them(pictures, tmp_path
     assert capsys.readouterr() == ("", "")
 
 
-def test_an_interrupt_keeps_the_old_file_and_has_no_traceback(pictures, tmp_path, capsys):
+def test_an_interrupt_keeps_the_finished_rows_and_has_no_traceback(pictures, tmp_path, capsys):
     (pictures / "c.jpg").write_bytes(b"stop")
     (tmp_path / "r.json").write_text("old")
-    assert crowd("count", pictures, "--json", tmp_path / "r.json") == 130
-    assert (tmp_path / "r.json").read_text() == "old"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["pictures", "r.json"]
+    assert crowd("count", pictures, "--json", tmp_path / "r.json", "--quiet") == 130
+    assert [Path(row["file"]).name for row in json.loads((tmp_path / "r.json").read_text())] == ["a.jpg", "b.PNG"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pictures", "r.json", "r.json.journal"]
     assert capsys.readouterr().err == "crowd: interrupted\n"
     assert StandInCounter.last.closed
+
+
+def test_an_interrupt_before_the_first_row_keeps_the_old_file(pictures, tmp_path):
+    (pictures / "a.jpg").write_bytes(b"stop")
+    (tmp_path / "r.json").write_text("old")
+    assert crowd("count", pictures, "--json", tmp_path / "r.json", "--quiet") == 130
+    assert (tmp_path / "r.json").read_text() == "old"
 
 
 def test_an_error_that_comes_of_an_interrupt_is_one(pictures, capsys, monkeypatch):
@@ -191,9 +209,9 @@ def test_warnings_go_to_stderr_unless_quiet(tmp_path, capsys):
 def test_overlays_and_maps_of_several_inputs_do_not_collide(pictures, tmp_path):
     out = tmp_path / "new/out"
     assert crowd("count", pictures, "--save", out, "--save-map", out) == 0
-    names = ["a-2.jpg", "a-2.npy", "a.jpg", "a.npy", "b.jpg", "b.npy"]
-    assert sorted(p.name for p in out.iterdir()) == names
-    assert (out / "a-2.jpg").read_text() == "overlay of 3"
+    names = ["a.jpg", "a.npy", "b.jpg", "b.npy", "deep/a.jpg", "deep/a.npy"]
+    assert sorted(str(p.relative_to(out)) for p in out.rglob("*.*")) == names
+    assert (out / "deep" / "a.jpg").read_text() == "overlay of 3"
     assert np.load(out / "b.npy").sum() == pytest.approx(2)
 
 
@@ -209,7 +227,7 @@ def test_an_overlay_that_cannot_be_saved_costs_no_count(error, pictures, tmp_pat
     save = StandInResult.save
 
     def fail_for_first(result, path):
-        if Path(path).name == "a.jpg":
+        if Path(path) == tmp_path / "overlays" / "a.jpg":
             raise error
         save(result, path)
 
@@ -217,7 +235,7 @@ def test_an_overlay_that_cannot_be_saved_costs_no_count(error, pictures, tmp_pat
     assert crowd("count", pictures, "--save", tmp_path / "overlays", "--csv", tmp_path / "o.csv") == 1
     rows = list(csv.DictReader((tmp_path / "o.csv").read_text().splitlines()))
     assert [Path(row["file"]).name for row in rows][:2] == ["a.jpg", "b.PNG"]
-    assert len(list((tmp_path / "overlays").iterdir())) == len(rows) - 1
+    assert len(list((tmp_path / "overlays").rglob("*.jpg"))) == len(rows) - 1
     assert capsys.readouterr().err == f"crowd: {pictures / 'a.jpg'}: {error}\n"
 
 
@@ -261,7 +279,7 @@ def test_bad_usage_touches_no_picture(arguments, pictures, capsys):
     assert {p: p.read_bytes() for p in pictures.rglob("*") if p.is_file()} == before
 
 
-@pytest.mark.parametrize("arguments", [[], ["count"], ["stroll"], ["count", "x.jpg", "--steps", "few"]])
+@pytest.mark.parametrize("arguments", [[], ["stroll"], ["count", "x.jpg", "--steps", "few"]])
 def test_what_argparse_refuses_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)

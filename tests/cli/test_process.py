@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -70,9 +71,25 @@ def test_what_a_folder_has_and_cannot_be_counted_is_a_problem(folder, monkeypatc
     }
 
 
-def test_generated_names_avoid_given_ones():
-    targets = plan_targets(["x/a.jpg", "y/A.png", "z/a-2.jpg", "-", "w/a.jpg"], "out", ".npy", many=True)
-    assert [t.name for t in targets] == ["a.npy", "A-2.npy", "a-2-2.npy", "stdin.npy", "a-3.npy"]
+def test_generated_names_keep_the_folders_below_the_common_one():
+    pictures = ["day/x/a.jpg", "day/y/A.png", "day/y/a.jpg", "day/y/a-2.jpg", "-", "day/w/z/a.jpg", "day/y/a.jpg"]
+    targets = plan_targets(pictures, "out", ".npy", many=True)
+    expected = ["x/a", "y/A", "y/a-2", "y/a-2-2", "stdin", "w/z/a", "y/a-3"]
+    assert [str(t) for t in targets] == [f"out/{name}.npy" for name in expected]
+    assert [str(t) for t in plan_targets(["day/a.jpg", "day/b.jpg"], "out", ".npy", many=True)] == [
+        "out/a.npy",
+        "out/b.npy",
+    ]
+
+
+def test_names_of_many_pictures_that_are_called_alike_take_linear_time():
+    """Twice as many took four times as long; thousands took minutes."""
+    pictures = [f"cam{i % 100:05}/snapshot.jpg" for i in range(50_000)]
+    start = time.process_time()
+    targets = plan_targets(pictures, "no-such-folder", ".jpg", many=True)
+    assert time.process_time() - start < 20
+    assert len({str(target) for target in targets}) == len(pictures)
+    assert str(targets[-1]) == "no-such-folder/cam00099/snapshot-500.jpg"
 
 
 def test_eval_without_scipy_names_the_extra(tmp_path):
@@ -183,7 +200,7 @@ class Slow:
     def close(self): pass
     def count(self, img):
         time.sleep(0.05)
-        return SimpleNamespace(count=3, interval=(2, 4), warnings=())
+        return SimpleNamespace(to_dict=lambda: {"count": 3, "interval": [2, 4], "warnings": []})
 main = cli.main
 cli.main = lambda: main(["count", sys.argv[1]], counter_factory=Slow)
 cli.run()

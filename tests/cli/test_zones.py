@@ -49,9 +49,9 @@ def test_zones_in_every_output(zones: Path, tmp_path: Path, capsys: pytest.Captu
     assert f", left: {left} ({low}-{high}), right: {others} (" in text
     assert text.endswith(f", door: {above} left, {below} right\n")
     (row,) = csv.DictReader(io.StringIO((tmp_path / "r.csv").read_text()))
-    assert list(row)[-8:] == [
+    assert list(row)[-9:] == [
         "zone.left", "zone.left.low", "zone.left.high", "zone.right", "zone.right.low", "zone.right.high",
-        "line.door.left", "line.door.right",
+        "line.door.left", "line.door.right", "error",
     ]  # fmt: skip
     assert (row["zone.left"], row["zone.left.high"], row["zone.right"]) == (str(left), str(high), str(others))
     assert (row["line.door.left"], row["line.door.right"]) == (str(above), str(below))

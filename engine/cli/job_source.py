@@ -1,0 +1,63 @@
+"""What ``crowd count`` counts: the pictures that its arguments name, or those of a manifest."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from engine.cli.inputs import Pictures, find_pictures
+from engine.errors import ConfigError
+from engine.jobs.fetch import FetchLimits
+from engine.jobs.manifest import Manifest
+from engine.jobs.row import Entry
+
+
+@dataclass(frozen=True)
+class JobSource:
+    """The pictures of a job.
+
+    Attributes:
+        pictures: what the arguments name; None for a manifest.
+        entries: those from number n on.
+        total: how many; None where that is not known.
+        digest: gives a hash of what the pictures are called: a job that counts rows goes on with the same ones alone.
+    """
+
+    pictures: Pictures | None
+    entries: Callable[[int], Iterator[Entry]]
+    total: int | None
+    digest: Callable[[], str]
+
+
+def fetch_limits(options: argparse.Namespace) -> FetchLimits:
+    """Limits for addresses, as the options have them."""
+    given = {name: getattr(options, name) for name in ("timeout", "max_bytes") if getattr(options, name) is not None}
+    return FetchLimits(**given, allow_private=options.allow_private)
+
+
+def open_source(options: argparse.Namespace) -> JobSource:
+    """The pictures that the options name.
+
+    Raises:
+        ConfigError: there are none, or arguments beside a manifest.
+    """
+    if options.manifest is None:
+        if not options.inputs:
+            raise ConfigError("nothing to count; name pictures, folders or patterns, or --manifest FILE")
+        if options.column or options.id:
+            raise ConfigError("--column and --id are of a manifest; name it with --manifest FILE")
+        pictures = find_pictures(options.inputs)
+        return JobSource(
+            pictures,
+            lambda start: (Entry(start + i, path) for i, path in enumerate(pictures.paths[start:])),
+            len(pictures.paths),
+            lambda: hashlib.sha256("\0".join(pictures.paths).encode("utf-8", "surrogateescape")).hexdigest(),
+        )
+    if options.inputs:
+        raise ConfigError("--manifest takes the place of INPUT; put the other pictures into the manifest")
+    if options.save or options.save_map or options.annotations:
+        raise ConfigError("--save, --save-map and --annotations are for pictures named as INPUT, not for a manifest")
+    manifest = Manifest(options.manifest, options.column, options.id)
+    return JobSource(None, manifest.entries, manifest.count(), manifest.digest)
