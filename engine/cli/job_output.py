@@ -124,10 +124,10 @@ class JobOutput:
 
 def job_head(settings: dict[str, Any], layout: ZoneLayout | None) -> dict[str, Any]:
     """What a job is: what its counts depend on."""
-    from engine import __version__
+    import engine
 
     zones = None if layout is None else dataclasses.asdict(layout)
-    return {"engine": __version__, **settings, "zones": zones}
+    return {"engine": engine.__version__, **settings, "zones": zones}
 
 
 def _is_file(path: str | None) -> bool:

@@ -41,6 +41,7 @@ class Book:
             for table in self._tables:
                 # What was there before is better than a part of the rows that are taken over.
                 stack.callback(table.discard)
+                table.open()
             self._catch_up()
             stack.pop_all()
 

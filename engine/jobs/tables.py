@@ -90,6 +90,11 @@ class TableFile:
         self._state = (0, 0)
         self._target = Path(path).resolve()
         self._part = self._target.with_name(f".{self._target.name}.part")
+        self._file, self._made = -1, False
+
+    def open(self) -> None:
+        """Make the hidden file; not before, so that a signal comes when :meth:`discard` is due already."""
+        self._made = True
         self._file = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
 
     @property
@@ -128,9 +133,12 @@ class TableFile:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+        if self._made:
             self._part.unlink(missing_ok=True)
+            self._made = False
 
     def __enter__(self) -> TableFile:
+        self.open()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -17,7 +17,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -38,6 +38,7 @@ class StandIn:
     """Counts nothing, at once, but gives a whole result: the moments of interest are those of reading and writing."""
 
     result: Any = None
+    settings: ClassVar[dict[str, Any]] = {"model": "none"}
 
     def __init__(self, **_: object) -> None: ...
 
@@ -80,7 +81,7 @@ def trials(name: str, folder: Path) -> Trial:
     """What is stopped."""
     data, out = folder / "data", folder / "out"
     if name == "count":
-        outputs = ("--csv", out / "counts.csv", "--json", out / "counts.json")
+        outputs = ("--csv", out / "counts.csv", "--json", out / "counts.json", "--jsonl", out / "counts.jsonl")
         return crowd("count", data, *outputs, "--save", out / "overlays", "--save-map", out / "maps")
     if name == "eval":
         # Loads SciPy, which takes longer than all the rest.

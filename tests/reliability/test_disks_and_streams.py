@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import resource
 import subprocess
@@ -28,6 +30,7 @@ from engine.cli import command
 from engine.result import CountResult
 def grid(): return np.zeros((200, 200), np.float32)
 class StandIn:
+    settings = {"model": "none"}
     def __init__(self, **_): pass
     def close(self): pass
     def count(self, img, **_):
@@ -70,15 +73,53 @@ def test_a_disk_that_fills_up(picture: Path, tmp_path: Path, words: tuple[str, s
     assert sorted(x.name for x in tmp_path.iterdir()) == sorted(["picture.png", out.name])
 
 
-@pytest.mark.parametrize("option", ["--json", "--csv"])
+@pytest.mark.parametrize("option", ["--json", "--csv", "--jsonl"])
 def test_tables_on_a_disk_that_fills_up(picture: Path, tmp_path: Path, option: str) -> None:
-    out = tmp_path / "counts"
-    done = _crowd("count", *[picture] * 80, option, out, before=_small_files)
+    """The rows that fit stand there, and the job goes on where there is room again."""
+    out, pictures = tmp_path / "counts", [picture] * 80
+    done = _crowd("count", *pictures, option, out, before=_small_files)
     assert done.returncode == 1
     assert done.stderr.startswith("crowd: ")
     assert "Traceback" not in done.stderr
-    assert not out.exists()
-    assert [x.name for x in tmp_path.iterdir()] == ["picture.png"]
+    assert 2 < _rows(out, option) < 80
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["counts", "counts.journal", "picture.png"]
+    done = _crowd("count", *pictures, option, out, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert _rows(out, option) == 80
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["counts", "picture.png"]
+
+
+def _rows(table: Path, option: str) -> int:
+    if option == "--json":
+        return len(json.loads(table.read_text()))
+    lines = table.read_text().splitlines()
+    return len(list(csv.DictReader(lines))) if option == "--csv" else len([json.loads(line) for line in lines])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_file_system_that_fills_up(picture: Path, tmp_path: Path) -> None:
+    """A real one of 256 KiB, which other files fill while the job runs."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], check=False).returncode:
+        pytest.skip("this machine does not let us mount")
+    try:
+        for option in ("--json", "--csv", "--jsonl"):
+            out = disk / "counts"
+            (disk / "other").write_bytes(bytes(170 << 10))
+            done = _crowd("count", *[picture] * 500, option, out)
+            assert done.returncode == 1
+            assert "No space left" in done.stderr
+            rows = _rows(out, option)
+            assert 2 < rows < 500
+            (disk / "other").unlink()
+            done = _crowd("count", *[picture] * (rows + 20), option, out, "--resume")
+            assert done.returncode == 0, done.stderr
+            assert _rows(out, option) >= rows + 20
+            out.unlink()
+            assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 @pytest.mark.parametrize("words", [("--json", "/dev/full"), ("--csv", "/dev/full")])

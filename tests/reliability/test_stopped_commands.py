@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from reliability.processes import describe, python, run
-from reliability.stopped import OLD, PICTURES
+from reliability.stopped import OLD, PICTURES, StandIn
+from stand_in_counter import StandInResult
 
 from engine.bundle.bundle import load_bundle
+from engine.cli import main
 from engine.errors import BundleError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are forked and signalled")
@@ -44,6 +46,8 @@ def test_ctrl_c(name: str, tmp_path: Path, long_run: bool) -> None:
         assert "Exception ignored" not in outcome["log"], outcome
         assert not any(".part" in file or "/." in f"/{file}" for file in outcome["files"]), outcome
         _assert_whole(tmp_path / f"trial-{number}")
+        if name == "count":
+            _assert_resumable(tmp_path / "data", tmp_path / f"trial-{number}")
     assert any(outcome["code"] == 130 for outcome in outcomes)
 
 
@@ -54,6 +58,8 @@ def test_kills(name: str, tmp_path: Path, long_run: bool) -> None:
     outcomes = _outcomes(name, signal.SIGKILL, trials, tmp_path)
     for number in range(trials):
         _assert_whole(tmp_path / f"trial-{number}")
+        if name == "count":
+            _assert_resumable(tmp_path / "data", tmp_path / f"trial-{number}")
     assert any(outcome["code"] == -signal.SIGKILL for outcome in outcomes)
 
 
@@ -72,6 +78,32 @@ def test_killed_additions_to_a_bundle(tmp_path: Path, long_run: bool) -> None:
         assert (bundle.versions == {"maker": "1"}) == (added == [True, True])
 
 
+def _assert_resumable(data: Path, folder: Path) -> None:
+    """No row that was there is lost, and with --resume every picture has one row in every table."""
+    StandIn.result = StandInResult(0, (0, 3))
+    journal = folder / "counts.csv.journal"
+    kept = [json.loads(line)["file"] for line in journal.read_bytes().split(b"\n")[1:-1]] if journal.exists() else []
+    for found in _tables(folder):
+        assert not kept or [row["file"] for row in found][: len(kept)] in (kept, [])
+    outputs = [word for kind in ("csv", "json", "jsonl") for word in (f"--{kind}", str(folder / f"counts.{kind}"))]
+    assert main(["count", str(data), *outputs, "--quiet", "--resume"], counter_factory=StandIn) == 0
+    pictures = sorted(str(path) for path in (data / "images").iterdir())
+    assert [sorted(row["file"] for row in found) for found in _tables(folder)] == [pictures] * 3
+    assert not journal.exists()
+    assert not list(folder.glob(".counts*"))
+
+
+def _tables(folder: Path) -> list[list[dict[str, Any]]]:
+    """Rows of each table; none of one that is old or not there."""
+    texts = [(folder / f"counts.{kind}") for kind in ("csv", "json", "jsonl")]
+    texts = [path.read_text() if path.exists() and path.read_text() != OLD else "" for path in texts]
+    return [
+        list(csv.DictReader(texts[0].splitlines())),
+        json.loads(texts[1] or "[]"),
+        [json.loads(line) for line in texts[2].splitlines()],
+    ]
+
+
 def _lines(file: Path) -> int:
     return file.read_bytes().count(b"\n")
 
@@ -82,16 +114,18 @@ def _assert_whole(folder: Path) -> None:
         hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
         if hidden or file.is_dir() or "bundle" in file.relative_to(folder).parts or file.read_bytes() == OLD.encode():
             continue
-        if file.name == "frames.csv":
-            # Grows frame by frame; the header may be all there is.
+        if file.suffix in (".journal", ".old"):
+            continue
+        if file.suffix == ".csv":
+            # Frame by frame, or picture by picture; the header may be all there is.
             assert len(list(csv.DictReader(file.read_text().splitlines()))) <= PICTURES
+        elif file.name == "counts.jsonl":
+            assert all(json.loads(line)["file"] for line in file.read_text().splitlines())
         elif file.suffix == ".jsonl":
             assert [json.loads(line)["index"] for line in file.read_text().splitlines()] == list(range(_lines(file)))
         elif file.suffix == ".mp4":
             with av.open(str(file)) as video:
                 assert 0 < sum(1 for _ in video.decode(video=0)) <= PICTURES
-        elif file.suffix == ".csv":
-            assert len(list(csv.DictReader(file.read_text().splitlines()))) == PICTURES
         elif file.suffix == ".json":
             assert len(json.loads(file.read_text())) > 0
         elif file.suffix == ".npy":
