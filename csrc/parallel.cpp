@@ -7,6 +7,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -76,9 +77,14 @@ class ThreadPool {
   }
 
  private:
+  // As many as the system allows: the caller works too, so that any number will do, even none.
   void start_threads(int count) {
-    while (!stopping_ && static_cast<int>(threads_.size()) < count) {
-      threads_.emplace_back([this] { serve(); });
+    try {
+      while (!stopping_ && static_cast<int>(threads_.size()) < count) {
+        threads_.emplace_back([this] { serve(); });
+      }
+    } catch (const std::system_error&) {
+      // Asked again at the next call.
     }
   }
 

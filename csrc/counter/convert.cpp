@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cstring>
 
 namespace crowd {
 namespace {
@@ -128,8 +129,20 @@ CountResult to_result(const py::object& result) {
   return converted;
 }
 
+std::string describe(const py::error_already_set& error) {
+  // Any class may be raised, and its __str__ may raise in turn.
+  try {
+    return to_utf8(py::str(error.value()));
+  } catch (const py::error_already_set&) {
+    return "its message cannot be shown, as its __str__ fails";
+  }
+}
+
 Error to_error(const py::error_already_set& error) {
-  return Error(to_utf8(error.type().attr("__name__")), to_utf8(py::str(error.value())));
+  // Not its __name__: a metaclass may have one of its own that raises, or that is no text.
+  const char* name = reinterpret_cast<PyTypeObject*>(error.type().ptr())->tp_name;
+  const char* dot = std::strrchr(name, '.');
+  return Error(dot == nullptr ? name : dot + 1, describe(error));
 }
 
 }  // namespace crowd

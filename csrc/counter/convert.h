@@ -31,7 +31,10 @@ pybind11::array to_array(const Image& image);
 
 CountResult to_result(const pybind11::object& result);
 
-// The class name and message of a Python exception.
+// The message of a Python exception; never throws what Python raises while it is made.
+std::string describe(const pybind11::error_already_set& error);
+
+// The class name and message of a Python exception; never throws what Python raises meanwhile.
 Error to_error(const pybind11::error_already_set& error);
 
 }  // namespace crowd

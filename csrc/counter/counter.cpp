@@ -33,7 +33,7 @@ py::module_ import_engine() {
     const py::module_ sys = py::module_::import("sys");
     throw Error("ModuleNotFoundError",
                 "crowd-engine is not installed for Python " PY_VERSION " in " +
-                    to_utf8(py::str(sys.attr("prefix"))) + " (" + to_utf8(py::str(error.value())) +
+                    to_utf8(py::str(sys.attr("prefix"))) + " (" + describe(error) +
                     "); set Options::python or VIRTUAL_ENV to an environment of that version that has it");
   }
 }

@@ -36,6 +36,36 @@ void run(const std::string& picture) {
   }).get();
 }
 
+// Whatever is raised comes as Error, also where its message and the name of its class raise in turn.
+void check_hostile_error(const std::string& picture) {
+  const crowd::Counter counter;
+  py::exec(R"(
+import engine
+
+class Names(type):
+    @property
+    def __name__(cls):
+        raise ValueError("no name")
+
+class Hostile(BaseException, metaclass=Names):
+    def __str__(self):
+        raise ValueError("no message")
+
+def refuse(*arguments, **options):
+    raise Hostile
+
+engine.CrowdCounter.count = refuse
+)");
+  try {
+    counter.count(std::filesystem::path(picture));
+  } catch (const crowd::Error& error) {
+    crowd::test::check(error.type() == "Hostile", "the error is " + error.type());
+    crowd::test::check(std::string(error.what()).find("cannot be shown") != std::string::npos, error.what());
+    return;
+  }
+  crowd::test::check(false, "no error");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -43,6 +73,7 @@ int main(int argc, char** argv) {
   try {
     start_python(argv[2]);
     run(argv[1]);
+    check_hostile_error(argv[1]);
     // Outlives the interpreter; its destructor must leave Python alone.
     const crowd::Counter late;
     py::finalize_interpreter();

@@ -16,6 +16,7 @@ from engine.errors import ConfigError, EngineError, ImageError
 from engine.jobs.networks import REFUSED, public_socket
 from engine.jobs.row import Entry
 from engine.jobs.sources import Source, open_source
+from engine.system.addresses import hide_password, hide_passwords
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 SCHEMES = ("http", "https", "s3", "gs")
@@ -138,17 +139,20 @@ class Fetcher:
         self._sources.clear()
 
     async def _read(self, scheme: str, address: str) -> bytes:
-        source = self._source(scheme)
+        source, reason = self._source(scheme), ""
         for attempt in range(self.limits.retries + 1):
             try:
                 return await asyncio.wait_for(source.read(address), self.limits.timeout)
             except EngineError:
                 raise
             except Exception as error:
-                if attempt == self.limits.retries or not _may_pass(error):
-                    raise ImageError(f"it cannot be read: {self._reason(error)}") from error
+                reason = hide_passwords(self._reason(error), [address])
+                if not _may_pass(error):
+                    break
+            if attempt < self.limits.retries:
                 await asyncio.sleep(2.0**attempt)
-        raise AssertionError("the last attempt returns or raises")
+        # Outside of the handler, and from nothing: what libraries raise holds the whole address.
+        raise ImageError(f"it cannot be read: {reason}")
 
     def _source(self, scheme: str) -> Source:
         if scheme not in self._sources:
@@ -204,10 +208,11 @@ def _refuse_scheme(scheme: str) -> bytes:
 
 
 def _local_path(address: str) -> str:
-    parts = urlsplit(address)
-    if parts.netloc not in ("", "localhost"):
-        raise ImageError(f"{address} is a file of another machine ({parts.netloc}); give a path of this one")
-    return url2pathname(parts.path)
+    # Not with urlsplit alone: it refuses some passwords, and says them.
+    place, _, _ = address.partition("://")[2].partition("/")
+    if place not in ("", "localhost"):
+        raise ImageError(f"{hide_password(address)} is a file of another machine; give a path of this one")
+    return url2pathname(urlsplit(address).path)
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

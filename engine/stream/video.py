@@ -119,6 +119,8 @@ class VideoInput:
     def __init__(self, target: Target, timeout: float, limits: ImageLimits):
         self._av = load_av()
         self._target, self._limits = target, limits
+        # Decoders refuse much larger pictures before they make room for them; they count their padding too.
+        self._most_pixels = 2 * limits.max_pixels + (1 << 16)
         self._container: Any = self._open(timeout)
         duration = self._container.duration
         self.duration = None if not duration or duration < 0 else duration / self._av.time_base
@@ -162,6 +164,9 @@ class VideoInput:
             damaged = 0
         if not found:
             problem = reason or "it is empty"
+            if not self._track.codec_context.width:
+                # No size is known either where a decoder refused the first picture while it found out what it is.
+                problem += f", or its pictures have more than {self._limits.max_pixels} pixels"
             raise SourceError(f"{self._target.name} has no picture to decode ({problem}); {_advice(self._target)}")
         if damaged:
             raise SourceError(
@@ -183,6 +188,8 @@ class VideoInput:
             return self._av.open(
                 target.address,
                 format=target.format,
+                # Of the decoders too that find out what a track is, by its first picture.
+                options={"max_pixels": str(self._most_pixels)},
                 container_options=target.options,
                 timeout=timeout,
                 metadata_errors="replace",
@@ -200,8 +207,7 @@ class VideoInput:
         if context is None:
             raise SourceError(f"{self._target.name} is in a format that this build of PyAV cannot decode; convert it")
         self._check_size(*shown_size(context.width, context.height, track.sample_aspect_ratio))
-        # The decoder refuses much larger pictures before it makes room for them; it counts its padding too.
-        context.options = {"max_pixels": str(2 * self._limits.max_pixels + (1 << 16))}
+        context.options = {"max_pixels": str(self._most_pixels)}
         # Threads that share out whole pictures give each of them as many pictures late as there are threads.
         track.thread_type = "SLICE" if self.duration is None else "AUTO"
         return track

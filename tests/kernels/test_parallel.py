@@ -46,6 +46,35 @@ for _ in range(3):
 time.sleep(0.3)
 """
 
+# The system has no room for the stacks of threads; then it has again.
+_REFUSED = """
+import os
+import resource
+import numpy as np
+from engine import _core
+
+packed = np.random.default_rng(0).standard_normal((1, 40, 50, 24)).astype(np.float32)
+q, k, v = np.split(packed, [8, 16], axis=-1)
+
+def attend(threads):
+    out = np.full(v.shape, np.nan, np.float32)
+    _core.criss_cross_attention(q, k, v, out, threads=threads)
+    return out
+
+def count_threads():
+    return len(os.listdir("/proc/self/task"))
+
+expected, before = attend(1), count_threads()
+pages = int(open("/proc/self/statm").read().split()[0])
+soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 4_000_000, hard))
+assert all(np.array_equal(attend(5), expected) for _ in range(3))
+assert count_threads() == before
+resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+assert np.array_equal(attend(5), expected)
+assert count_threads() == before + 4
+"""
+
 
 def _run(program: str) -> None:
     done = run(python("-c", program))
@@ -59,3 +88,8 @@ def test_a_forked_child_computes_the_same() -> None:
 
 def test_exit_while_kernels_run() -> None:
     _run(_EXIT)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_threads_that_the_system_refuses_are_done_without() -> None:
+    _run(_REFUSED)

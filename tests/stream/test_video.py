@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import struct
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -226,6 +227,33 @@ def test_pictures_over_the_limit_are_refused_unseen(tmp_path) -> None:
     assert len(pictures_of(path, max_pixels=64 * 48)) == 2
     with pytest.raises(SourceError, match="64x48 = 3072 pixels, more than the limit of 3071"):
         pictures_of(path, max_pixels=64 * 48 - 1)
+
+
+# Its header tells no size to the container: FFmpeg decodes the first picture to find it out.
+_PROBE = """
+import resource, sys
+from engine.config import ImageLimits
+from engine.errors import SourceError
+from engine.stream.video import VideoInput, file_target
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    list(VideoInput(file_target(sys.argv[1]), 5.0, ImageLimits(max_pixels=1_000_000)).pictures())
+except SourceError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_first_picture_over_the_limit_is_not_even_probed(tmp_path) -> None:
+    """A GIF of 50 bytes that claims 144 megapixels, of four bytes each."""
+    screen = b"GIF89a" + struct.pack("<HH", 12000, 12000) + b"\x80\0\0" + b"\0\0\0\xff\xff\xff"
+    picture = b"\x2c" + struct.pack("<HHHH", 0, 0, 1, 1) + b"\0" + b"\x02\x02\x44\x01\0"
+    (tmp_path / "a.gif").write_bytes(screen + picture + b"\x3b")
+    command = [sys.executable, "-P", "-c", _PROBE, str(tmp_path / "a.gif")]
+    message, kibibytes = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert "more than 1000000 pixels" in message
+    # Of the picture alone it would be 560,000.
+    assert int(kibibytes) < 100_000
 
 
 def test_sound_alone_is_no_video(tmp_path) -> None:

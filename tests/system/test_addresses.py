@@ -16,6 +16,7 @@ from engine.cli import main
 from engine.config import ImageLimits
 from engine.errors import EngineError, ImageError, SourceError
 from engine.image.load import load_image
+from engine.jobs.fetch import Fetcher, FetchLimits
 from engine.stream.live import LiveVideo, Patience
 from engine.stream.opening import StreamOptions, open_source
 from engine.stream.video import VideoInput, url_target
@@ -119,6 +120,16 @@ def test_errors_of_pictures(rest: str) -> None:
         with pytest.raises(ImageError, match="is a URL, which is not fetched") as caught:
             load_image(source)
         assert not [text for text in _everything(caught.value) if SECRET in text]
+
+
+@pytest.mark.parametrize("rest", HOSTILE)
+def test_errors_of_pictures_by_address(rest: str) -> None:
+    pytest.importorskip("aiohttp", reason="pictures by address need the extra cloud")
+    with Fetcher(FetchLimits(allow_private=True, retries=0, timeout=5)) as fetcher:
+        for scheme in ("http", "ftp", "file"):
+            with pytest.raises(ImageError) as caught:
+                fetcher.read(f"{scheme}://{rest.format(SECRET, SECRET)}")
+            assert not [text for text in _everything(caught.value) if SECRET in text]
 
 
 def test_targets_are_shown_without_their_address() -> None:
