@@ -58,7 +58,7 @@ def test_a_bundle_of_then_is_read(tmp_path):
     write_small_bundle(tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     # Its graphs are as narrow as they are.
-    model = MODEL | {"features": manifest["model"]["features"]}
+    model = MODEL | {name: manifest["model"][name] for name in ("features", "map_stride")}
     manifest |= {"format": 1, "model": model, "counting": {"2": RULE, "3": RULE}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     bundle = load_bundle(tmp_path)
