@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
+from typing import TYPE_CHECKING, Any
 
 from engine.cli.counter_options import CounterFactory, make_counter
 from engine.cli.extras import needs_extra
-from engine.cli.outputs import check_output_file, open_whole
-from engine.cli.terminal import Status
+from engine.cli.outputs import check_output_file
+from engine.cli.terminal import Status, say
 from engine.dataset import options as dataset
 from engine.dataset.formats import SPLITS
 from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.jobs.book import Book
 
 # What it does, and an example.
 TEXTS = ("measure the error on annotated pictures", "crowd eval ShanghaiTech --split test --steps 1 2 3")
@@ -27,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=int, metavar="N", help="the first N pictures only")
     parser.add_argument("--steps", type=int, nargs="+", metavar="S", help="denoising steps, one table row each")
     parser.add_argument("--json", metavar="FILE", help="write the count of every picture as JSON")
+    parser.add_argument("--resume", action="store_true", help="go on with a job that was stopped; without one, begin")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
@@ -34,9 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     """Count and print a table; 0."""
     with needs_extra("eval"):
-        from engine.evaluation.evaluate import evaluate
+        from engine.evaluation.evaluate import Row, evaluate
 
     check_output_file("--json", options.json)
+    if options.resume and options.json is None:
+        raise ConfigError("--resume needs what the job was writing: --json FILE")
     if options.limit is not None and options.limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {options.limit}")
     if options.performance == "throughput":
@@ -47,10 +53,30 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     samples = [s for s in samples if options.only_digit in (None, s.number % 10)][: options.limit]
     if not samples:
         raise ConfigError(f"no picture of {options.data} is left after --only-digit and --limit")
-    with contextlib.closing(make_counter(options, factory, None)) as counter:
-        evaluation = evaluate(counter, samples, options.steps or [None], not options.quiet and sys.stderr.isatty())
+    with contextlib.ExitStack() as stack:
+        counter = stack.enter_context(contextlib.closing(make_counter(options, factory, None)))
+        book = None if options.json is None else stack.enter_context(_open_book(options, counter))
+        evaluation = evaluate(
+            counter,
+            samples,
+            options.steps or [None],
+            not options.quiet and sys.stderr.isatty(),
+            [] if book is None else map(Row.from_dict, book.kept()),
+            lambda row: None if book is None else book.add(row.to_dict()),
+        )
+        if book is not None:
+            book.finish()
     print(evaluation.table())
-    if options.json is not None:
-        with open_whole(options.json) as file:
-            file.write(json.dumps(evaluation.to_dicts(), indent=1) + "\n")
     return Status.OK
+
+
+def _open_book(options: argparse.Namespace, counter: Any) -> Book:
+    """The JSON file, which has every finished row whatever ends the command."""
+    from engine.cli.job_output import job_head
+    from engine.jobs.book import Book
+    from engine.jobs.tables import JsonTable
+
+    book = Book({options.json: JsonTable()}, job_head(counter.settings, None), options.resume)
+    if book.set_aside:
+        say(f"{book.set_aside} has the rows of a job that was stopped; --resume would have gone on")
+    return book

@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     zones.add_arguments(parser, alerts=True)
     parser.add_argument("--json", nargs="?", const=STDOUT, metavar="FILE", help="a line of JSON for each frame")
     parser.add_argument("--csv", nargs="?", const=STDOUT, metavar="FILE", help="a row of CSV for each frame")
+    parser.add_argument(
+        "--append", action="store_true", help="add to the files of --json and --csv, as after a restart"
+    )
     parser.add_argument("--save", metavar="VIDEO", help="video with the heads drawn in: .mp4, .mov or .mkv")
     parser.add_argument("--save-maps", metavar="FOLDER", help="density map of each frame as .npy")
     parser.add_argument("--show", nargs="?", type=int, const=0, metavar="PORT", help="a live page for this machine")

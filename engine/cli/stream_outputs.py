@@ -11,6 +11,7 @@ from engine.cli.extras import needs_extra
 from engine.cli.outputs import STDOUT, open_text
 from engine.cli.serve import EXTRA
 from engine.cli.terminal import Terminal, printable, say
+from engine.outputs.appending import cut_last_line, has_header
 from engine.outputs.frames import RateMeter
 from engine.outputs.painter import FramePainter
 from engine.outputs.records import FrameCsv, JsonLines, MapFolder, TextStream
@@ -41,6 +42,7 @@ class StreamOutputs:
         self._maps = MapFolder(options.save_maps) if options.save_maps is not None else None
         self._video = self._page = None
         self._saved, self._shown = FramePainter(), FramePainter()
+        append = options.append
         with contextlib.ExitStack() as stack:
             # The video first: it refuses a wrong suffix before a file is made.
             if options.save is not None:
@@ -48,9 +50,10 @@ class StreamOutputs:
                 # Completed whatever ends it, such as the reader of stdout: it discards itself where writing it fails.
                 stack.callback(self._video.close)
             if options.json is not None:
-                self._records.append(JsonLines(stack.enter_context(_open_growing(options.json))))
+                self._records.append(JsonLines(stack.enter_context(_open_growing(options.json, append))))
             if options.csv is not None:
-                self._records.append(FrameCsv(stack.enter_context(_open_growing(options.csv)), layout))
+                header = append and has_header(options.csv, FrameCsv.columns(layout))
+                self._records.append(FrameCsv(stack.enter_context(_open_growing(options.csv, append)), layout, header))
             if options.show is not None:
                 self._page = stack.enter_context(_live_page(options))
             self._stack = stack.pop_all()
@@ -111,8 +114,12 @@ def _live_page(options: argparse.Namespace) -> Iterator[LiveStream]:
         yield stream
 
 
-def _open_growing(path: str) -> contextlib.AbstractContextManager[TextStream]:
-    return contextlib.nullcontext(Terminal()) if path == STDOUT else open_text(path)
+def _open_growing(path: str, append: bool) -> contextlib.AbstractContextManager[TextStream]:
+    if path == STDOUT:
+        return contextlib.nullcontext(Terminal())
+    if append:
+        cut_last_line(path)
+    return open_text(path, append)
 
 
 def _text(frame: FrameResult) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -58,6 +58,17 @@ class Row:
     matched: tuple[int, ...]
     seconds: float
     ranking: float = math.nan
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, which has no NaN: a ranking of NaN is None; ``matched`` is keyed by radius."""
+        ranking = None if math.isnan(self.ranking) else self.ranking
+        return asdict(self) | {"matched": dict(zip(map(str, RADII), self.matched, strict=True)), "ranking": ranking}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Row:
+        """What :meth:`to_dict` was made of."""
+        ranking = math.nan if data["ranking"] is None else data["ranking"]
+        return cls(**data | {"matched": tuple(data["matched"][str(radius)] for radius in RADII), "ranking": ranking})
 
 
 @dataclass(frozen=True)
@@ -114,11 +125,16 @@ class Evaluation:
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """The rows for JSON; ``matched`` is keyed by radius in pixels, and a ranking of NaN is None."""
-        return [_to_dict(row) for row in self.rows]
+        return [row.to_dict() for row in self.rows]
 
 
 def evaluate(
-    counter: Counter, samples: Sequence[Sample], steps: Sequence[int | None] = (None,), progress: bool = True
+    counter: Counter,
+    samples: Sequence[Sample],
+    steps: Sequence[int | None] = (None,),
+    progress: bool = True,
+    done: Iterable[Row] = (),
+    keep: Callable[[Row], None] = lambda row: None,
 ) -> Evaluation:
     """Count every picture once per number of ``steps`` and compare with its points.
 
@@ -127,13 +143,29 @@ def evaluate(
         samples: pictures and their points, at least one.
         steps: numbers of denoising steps; None is the model's own default.
         progress: show a bar on stderr.
+        done: rows of an earlier run, which are taken over: their pictures are not counted again.
+        keep: gets each new row, as it comes.
 
     Raises:
         ImageError: a picture cannot be read; scores over part of a set would not be comparable.
     """
+    rows = {(row.steps, row.file): row for row in done}
     todo = [(number, sample) for number in steps for sample in samples]
-    bar = tqdm(todo, desc="eval", unit="image", disable=not progress, leave=False)
-    return Evaluation(tuple(_count_one(counter, sample, number) for number, sample in bar))
+    left = [item for item in todo if (item[0], str(item[1].image)) not in rows]
+    bar = tqdm(
+        left,
+        total=len(todo),
+        desc="eval",
+        initial=len(todo) - len(left),
+        unit="image",
+        disable=not progress,
+        leave=False,
+    )
+    for number, sample in bar:
+        row = _count_one(counter, sample, number)
+        rows[number, row.file] = row
+        keep(row)
+    return Evaluation(tuple(rows[number, str(sample.image)] for number, sample in todo))
 
 
 def _count_one(counter: Counter, sample: Sample, steps: int | None) -> Row:
@@ -152,12 +184,6 @@ def _count_one(counter: Counter, sample: Sample, steps: int | None) -> Row:
         seconds=seconds,
         ranking=uncertainty_rank_correlation(result.uncertainty, sample.points, result.points, result.image_size),
     )
-
-
-def _to_dict(row: Row) -> dict[str, Any]:
-    # JSON has no NaN.
-    ranking = None if math.isnan(row.ranking) else row.ranking
-    return asdict(row) | {"matched": dict(zip(map(str, RADII), row.matched, strict=True)), "ranking": ranking}
 
 
 def _score(rows: Sequence[Row], part: str) -> GroupScores:

@@ -75,19 +75,24 @@ class FrameCsv:
     Args:
         stream: text to write to, opened with ``newline=""``; it stays open.
         layout: zones, lines and alerts that the frames are counted with.
+        has_header: the header is there, of an earlier run.
     """
 
-    def __init__(self, stream: TextStream, layout: ZoneLayout | None = None):
+    def __init__(self, stream: TextStream, layout: ZoneLayout | None = None, has_header: bool = False):
         self._stream, self._layout = stream, layout or ZoneLayout()
         self._rows = csv.writer(stream, lineterminator="\n")
-        self._rows.writerow(
-            [
-                *("file", "index", "timestamp", "time", "dropped", "count", "low", "high"),
-                *zone_columns(self._layout),
-                *(f"alert.{name}" for name in self._layout.alerts),
-            ]
-        )
-        stream.flush()
+        if not has_header:
+            self._rows.writerow(self.columns(self._layout))
+            stream.flush()
+
+    @staticmethod
+    def columns(layout: ZoneLayout) -> list[str]:
+        """Of a table of frames that are counted with ``layout``."""
+        return [
+            *("file", "index", "timestamp", "time", "dropped", "count", "low", "high"),
+            *zone_columns(layout),
+            *(f"alert.{name}" for name in layout.alerts),
+        ]
 
     def write(self, frame: CountedFrame, alerts: Collection[str] = ()) -> None:
         """Add a frame."""

@@ -55,6 +55,32 @@ def test_eval_of_a_part_of_the_pictures(options, counted, tmp_path):
     assert [row["predicted"] for row in json.loads(report.read_text())] == counted
 
 
+def test_eval_that_is_stopped_keeps_its_rows_and_goes_on(tmp_path, capsys):
+    annotate(tmp_path / "data", (10, 20, 30))
+    report = tmp_path / "rows.json"
+    command = ["eval", tmp_path / "data", "--steps", 1, 2, "--json", report, "--quiet"]
+    assert crowd(*command) == 0
+    whole, table = json.loads(report.read_text()), capsys.readouterr().out
+    picture = tmp_path / "data" / "images" / "IMG_20.jpg"
+    for content, status in ((b"stop", 130), (b"bad", 1)):
+        picture.write_bytes(content)
+        assert crowd(*command) == status
+        assert [row["file"] for row in json.loads(report.read_text())] == [row["file"] for row in whole[:1]]
+    assert (tmp_path / "rows.json.journal.old").exists()
+    assert crowd(*command, "--resume", "--seed", 1) == 2
+    picture.write_bytes(b"x" * 20)
+    capsys.readouterr()
+    assert crowd(*command, "--resume") == 0
+    rows = json.loads(report.read_text())
+    assert [row | {"seconds": 0} for row in rows] == [row | {"seconds": 0} for row in whole]
+    # Without the times, which are its last column.
+    assert [line.split()[:-1] for line in capsys.readouterr().out.splitlines()] == [
+        line.split()[:-1] for line in table.splitlines()
+    ]
+    assert not (tmp_path / "rows.json.journal").exists()
+    assert crowd("eval", tmp_path / "data", "--resume") == 2
+
+
 def test_eval_of_nothing_is_bad_usage(tmp_path, capsys):
     assert crowd("eval", tmp_path / "missing") == 2
     assert "does not exist" in capsys.readouterr().err

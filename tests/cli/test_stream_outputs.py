@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from engine.cli import main
+from engine.outputs.appending import cut_last_line
 
 av = pytest.importorskip("av", reason="videos need the extra 'video'")
 
@@ -70,3 +71,38 @@ def test_mistakes_leave_no_files(folder: Path, tmp_path: Path, capsys: pytest.Ca
     assert main(["stream", str(folder), *rest[:2], "--save", str(tmp_path / "out.avi")]) == 2
     assert "out.avi" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_stream_that_is_started_again_adds_to_its_files(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, lines = tmp_path / "day.csv", tmp_path / "day.jsonl"
+    command = ["stream", str(folder), "--csv", str(table), "--json", str(lines), "--quiet", "--append"]
+    zone = ["--zone", "all=0%,0% 100%,0% 100%,100% 0%,100%"]
+    assert main([*command, *zone]) == 0
+    first = table.read_bytes()
+    # As a process leaves them that is killed while it writes.
+    for path in (table, lines):
+        path.write_bytes(path.read_bytes() + b'{"index": 3, "ti')
+    assert main([*command, *zone]) == 0
+    header = first.index(b"\n") + 1
+    rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    assert table.read_bytes().startswith(first)
+    assert len(table.read_bytes()) == len(first) + len(first) - header
+    assert [row["index"] for row in rows] == ["0", "1", "2", "0", "1", "2"]
+    assert [json.loads(line)["index"] for line in lines.read_text().splitlines()] == [0, 1, 2, 0, 1, 2]
+    before = table.read_bytes(), lines.read_bytes()
+    assert main(command) == 2
+    assert "--append cannot add to" in capsys.readouterr().err
+    assert (table.read_bytes(), lines.read_bytes()) == before
+
+
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 200_000])
+def test_a_last_line_that_is_not_whole_is_cut(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "lines"
+    for whole in (b"", b"first\nsecond\n"):
+        path.write_bytes(whole + b"x" * size)
+        cut_last_line(path)
+        assert path.read_bytes() == whole
+    cut_last_line(tmp_path / "missing")
+    assert not (tmp_path / "missing").exists()
