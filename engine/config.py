@@ -9,14 +9,22 @@ from pathlib import Path
 
 from engine.errors import ConfigError
 
+# Encoders that can start from pre-trained weights (:mod:`engine.model.trunk`).
+TRUNKS = ("efficientnet_lite0",)
+
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Shape of the network; stored in every checkpoint and bundle.
 
     Attributes:
-        widths: channels at strides 2, 4, 8, 16 and 32.
+        trunk: "none" for plain stages, or one of :data:`TRUNKS`, which can start from weights that were
+            trained on ImageNet.
+        widths: channels of the plain stages at strides 2, 4, 8, 16 and 32.
         depths: residual blocks at those strides.
+        neck: channels at stride 16 behind a trunk.
+        neck_blocks: residual blocks at stride 16, where the trunk's strides 16 and 32 have met.
+        count_bins: heads in a 16x16 block that is not empty, as classes; none for one rate without classes.
         stem_kernel: side of the first convolution's filters, odd.
         features: channels of the condition map at stride 8.
         attention_dim: channels of queries and keys.
@@ -31,9 +39,13 @@ class ModelConfig:
         crop_size: training crop, in pixels; sets the reference length of the attention logits.
     """
 
+    trunk: str = "none"
     widths: tuple[int, int, int, int, int] = (32, 64, 128, 192, 256)
     depths: tuple[int, int, int, int, int] = (0, 1, 2, 2, 1)
     stem_kernel: int = 3
+    neck: int = 128
+    neck_blocks: int = 0
+    count_bins: tuple[float, ...] = ()
     features: int = 96
     attention_dim: int = 32
     encoder_attention_passes: int = 2
@@ -46,6 +58,12 @@ class ModelConfig:
     pixel_mean: float = 0.45
     pixel_std: float = 0.27
     crop_size: int = 256
+
+    def __post_init__(self) -> None:
+        if self.trunk not in ("none", *TRUNKS):
+            raise ConfigError(f"trunk must be one of none, {', '.join(TRUNKS)}, got {self.trunk!r}")
+        if list(self.count_bins) != sorted(set(self.count_bins)) or min(self.count_bins, default=1) < 1:
+            raise ConfigError(f"count_bins must rise and be at least 1, got {self.count_bins}")
 
     @property
     def latent_channels(self) -> int:

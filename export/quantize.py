@@ -222,7 +222,7 @@ class _Quantizer:
                 rounded = self._weights[weight]
                 kernels = self._stored[weight].sum(axis=(2, 3)), rounded.values.sum(axis=(2, 3), dtype=np.float64)
                 exact, ours = means[program][tensor]
-                lost = kernels[0] @ exact - (kernels[1] * rounded.scales[:, None]) @ ours
+                lost = mean_outputs(kernels[0], exact) - mean_outputs(kernels[1] * rounded.scales[:, None], ours)
                 self._biases[program][name] = (self._stored[bias] + lost).astype(np.float32)
 
     def sensitivities(self) -> dict[Key, float]:
@@ -271,6 +271,14 @@ class _Quantizer:
                 tensor.CopyFrom(external(tensor.name, list(tensor.dims), span, data_type, INT8_WEIGHTS_FILE))
         content: bytes = model.SerializeToString(deterministic=True)
         return content
+
+
+def mean_outputs(kernels: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Mean outputs [O] of a convolution whose kernels sum to [O, I / groups], of mean inputs [I]."""
+    outputs, inputs = kernels.shape
+    groups = len(means) // inputs
+    per_group = kernels.reshape(groups, outputs // groups, inputs)
+    return np.einsum("goi,gi->go", per_group, means.reshape(groups, inputs)).ravel()
 
 
 def _centre(image: np.ndarray, side: int) -> np.ndarray:

@@ -26,8 +26,10 @@ _TYPE_NAMES: dict[int, str] = {
 }
 REDUCED_TYPES = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 _ONE_AXIS = "one_axis"
-# What may run in float32 behind the last convolution: fused into its end, it costs no pass over memory.
-_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Relu", "Sigmoid", "Softplus", "Greater", "Where"})
+# What may run in float32 behind the last convolution: on few values, or fused into its end without a pass over memory.
+_TAIL_OPERATORS = frozenset({
+    "Add", "Sub", "Mul", "Relu", "Sigmoid", "Softplus", "Greater", "Where", "Split", "Softmax", "ReduceSum", "Resize",
+})  # fmt: skip
 # Operators whose later float inputs are settings, not data.
 _DATA_INPUTS = {"Resize": 1}
 
@@ -100,13 +102,13 @@ class _Typing:
         return copy
 
     def _float32_tail(self) -> set[str]:
-        """What element-wise nodes make between the last convolution and a float32 output."""
+        """What such nodes make between the last convolution and a float32 output."""
         producers = {output: node for node in self._segment.graph.node for output in node.output}
         tail: set[str] = set()
         ends = [name for name, element_type in self._outputs.items() if element_type == TensorProto.FLOAT]
         while ends:
             name = ends.pop()
-            if name in producers and producers[name].op_type in _ELEMENTWISE:
+            if name in producers and producers[name].op_type in _TAIL_OPERATORS:
                 tail.add(name)
                 ends.extend(producers[name].input)
         return tail

@@ -7,12 +7,14 @@ import dataclasses
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from engine.config import CountingRule
+from engine.config import PICTURE_SUFFIXES, CountingRule
 from engine.dataset import options as dataset
 from engine.dataset.samples import Sample
 from engine.errors import ConfigError, EngineError
+from engine.image.load import load_image
 from engine.model.checkpoint import load_network, save_model
 from engine.model.network import CrowdNetwork
 from engine.training.augment import AugmentConfig
@@ -47,6 +49,9 @@ def build_parser(prog: str = _PROG) -> argparse.ArgumentParser:
     dataset.add_arguments(run)
     run.add_argument(
         "--out", type=Path, default=Path("runs/default"), help="for checkpoints and the log (default: %(default)s)"
+    )
+    run.add_argument(
+        "--without-people", type=Path, metavar="FOLDER", help="pictures in which nobody is; train on them too"
     )
     run.add_argument("--recipe", type=Path, help="JSON file of settings; the options below override it")
     run.add_argument("--start", help="checkpoint, bundle or 'default' whose weights to start from, for fine-tuning")
@@ -133,6 +138,7 @@ def run(arguments: list[str], prog: str) -> None:
             resume=options.resume,
             start=options.start,
             compiled=options.compile,
+            scenes=_scenes(options) if options.without_people else (),
         )
         known = start_counting(options.start) if options.start else {}
         _calibrate(load_network(best), held_out, options.out / "model.pt", known)
@@ -156,6 +162,16 @@ def main(arguments: list[str] | None = None) -> None:
         run(sys.argv[1:] if arguments is None else arguments, _PROG)
     except EngineError as error:
         raise SystemExit(f"error: {error}") from error
+
+
+def _scenes(options: argparse.Namespace) -> list[np.ndarray]:
+    """Pictures without people, but for those of the digits that are held out."""
+    pictures = [path for path in sorted(options.without_people.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES]
+    samples = [Sample(path, np.zeros((0, 2), np.float32), "without_people") for path in pictures]
+    chosen, _ = split(samples, options.exclude, options.validate)
+    if not chosen:
+        raise ConfigError(f"there are no pictures to train on below {options.without_people}")
+    return [load_image(sample.image) for sample in chosen]
 
 
 def _check_split(options: argparse.Namespace, train_on: list[Sample], held_out: list[Sample]) -> None:

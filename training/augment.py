@@ -34,7 +34,9 @@ class AugmentConfig:
         contrast, gamma, channel_gain: smallest and largest factor.
         brightness: largest shift of pixels in [0, 1].
         grey: probability of a grey picture.
-        negatives: probability that a crop is a synthetic picture without people.
+        negatives: probability that a crop is a picture without people: a synthetic one or, where some were given, as
+            often a real one.
+        text: probability that text lies over a crop; five times as much, at most 1/2, for one without people.
         padding: probability that a crop leaves up to 31 columns and rows empty on the right and below, as whole
             pictures do, which are padded to a multiple of 32. A network that sees such strips beside empty pictures
             alone takes them for a sign that nobody is there.
@@ -51,6 +53,7 @@ class AugmentConfig:
     brightness: float = 0.15
     grey: float = 0.1
     negatives: float = 0.05
+    text: float = 0.0
     padding: float = 0.25
 
     def empty_size(self, size: int) -> int:

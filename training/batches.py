@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import torch
@@ -16,6 +17,25 @@ from engine.dataset.samples import Sample
 from engine.image.load import load_image
 from engine.training.augment import AugmentConfig, random_crop
 from engine.training.negatives import empty_picture
+from engine.training.text import text_layer
+
+
+class Sizes:
+    """Side of the crops and crops in a batch, by the batch's number."""
+
+    def __init__(self, crop: int, batch: int, late_crop: int = 0, late_from: int = 0):
+        self._first = crop, batch
+        self._late = late_crop, max(batch * crop**2 // late_crop**2, 1) if late_crop else 0
+        self._late_from = late_from
+
+    def at(self, number: int) -> tuple[int, int]:
+        """Those of batch ``number``: later batches have larger crops, and as many pixels."""
+        return self._late if self._late[0] and number >= self._late_from else self._first
+
+    @property
+    def largest(self) -> int:
+        """Side of the largest crop."""
+        return max(self._first[0], self._late[0])
 
 
 class Batches(ABC):
@@ -23,6 +43,10 @@ class Batches(ABC):
 
     Pictures are kept decoded in memory. Parts of the data set are drawn equally often, whatever
     their sizes, so that the smaller one is learned too.
+
+    Args:
+        sizes: of the crops; None for ``batch`` of the model's own size, always.
+        scenes: uint8 [H, W, 3] each, pictures without people.
     """
 
     def __init__(
@@ -32,8 +56,12 @@ class Batches(ABC):
         augment: AugmentConfig,
         batch: int,
         seed: int = 0,
+        sizes: Sizes | None = None,
+        scenes: Sequence[np.ndarray] = (),
     ):
         self.model, self.augment, self.batch, self.seed = model, augment, batch, seed
+        self.sizes = sizes or Sizes(model.crop_size, batch)
+        self.scenes = scenes
         self.images = [load_image(s.image) for s in tqdm(samples, desc="decode", unit="image", leave=False)]
         self.points = [s.points for s in samples]
         parts = sorted({s.part for s in samples})
@@ -50,6 +78,14 @@ class Batches(ABC):
         part = self._parts[rng.integers(len(self._parts))]
         return part[rng.integers(len(part))]
 
+    def draw_text(self, size: int, is_empty: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:
+        """What :func:`text_layer` gives for some of the crops, with the network's input values as colours."""
+        chance = min(5 * self.augment.text, 0.5) if is_empty else self.augment.text
+        if not chance or rng.random() >= chance:
+            return None
+        colour, opacity = text_layer(size, np.random.default_rng(rng.integers(2**63)))
+        return (colour - np.float32(self.model.pixel_mean)) / np.float32(self.model.pixel_std), opacity
+
     def iterate(self, first: int) -> Generator[tuple[Tensor, Tensor, Tensor], None, None]:
         """Batches ``first``, ``first + 1``, ... in order, each made when it is asked for."""
         yield from map(self.make, itertools.count(first))
@@ -65,15 +101,26 @@ class CrowdBatches(Batches):
     def make(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """See :meth:`Batches.make`."""
         rng = np.random.default_rng((self.seed, number))
-        crops = [self._crop(rng) for _ in range(self.batch)]
+        size, batch = self.sizes.at(number)
+        crops = [self._crop(size, rng) for _ in range(batch)]
         pixels, heads, counts = (torch.from_numpy(np.stack(x)) for x in zip(*crops, strict=True))
         return pixels.contiguous(memory_format=torch.channels_last), heads, counts
 
-    def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    def _crop(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        model = dataclasses.replace(self.model, crop_size=size)
         index = self.draw(rng)
-        if index is None:
-            # Of a generator of its own, so that the crops after it do not depend on how it was made.
-            size = self.augment.empty_size(self.model.crop_size)
-            empty = empty_picture(size, np.random.default_rng(rng.integers(2**63)))
-            return random_crop(empty, np.zeros((0, 2), np.float32), self.model, self.augment, rng)
-        return random_crop(self.images[index], self.points[index], self.model, self.augment, rng)
+        image, points = (self._empty(size, rng), _NOBODY) if index is None else (self.images[index], self.points[index])
+        pixels, heads, counts = random_crop(image, points, model, self.augment, rng)
+        if text := self.draw_text(size, index is None, rng):
+            colour, opacity = text
+            pixels = pixels + opacity * (colour - pixels)
+        return pixels, heads, counts
+
+    def _empty(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        if self.scenes and rng.random() < 0.5:
+            return self.scenes[int(rng.integers(len(self.scenes)))]
+        # Of a generator of its own, so that the crops after it do not depend on how it was made.
+        return empty_picture(self.augment.empty_size(size), np.random.default_rng(rng.integers(2**63)), discs=True)
+
+
+_NOBODY = np.zeros((0, 2), np.float32)

@@ -13,6 +13,7 @@ from engine.config import ModelConfig
 from engine.diffusion.schedule import alpha_sigma, ddim_steps
 from engine.model.decoder import Decoder
 from engine.model.network import CrowdNetwork
+from engine.model.rate import BinnedCounts
 from engine.training.augment import COUNT_STRIDE
 
 # Side in pixels of the regions whose heads are counted; crops are whole numbers of them.
@@ -28,8 +29,11 @@ class LossConfig:
     Attributes:
         map_weight: of the squared error of the head map.
         foreground: extra weight of cells near a head; a cell of height m counts 1 + foreground * m.
-        block_weight: of the Poisson likelihood of the heads in 16x16 blocks.
-        region_weight: of the same likelihood of the heads in 64x64 regions and in the whole crop.
+        block_weight: of the Poisson likelihood of the heads in 16x16 blocks; of binned counts, of the zero-inflated
+            one, and of the class of each block that is not empty.
+        region_weight: of the Poisson likelihood of the heads in 64x64 regions and in the whole crop.
+        scale_weight: of the absolute errors of the heads in squares of 16, 32 and 64 pixels (a quarter, half and all of
+            it) and of the whole crop, each summed over the crop and divided by its number of blocks.
         pure_noise: share of samples trained at t = 1, where inference starts.
         self_aligned: share of the others whose noisy map is what the sampler would have there, made of the decoder's
             own estimate at t = 1. The rest have the true map, which no sampler sees, under noise.
@@ -39,6 +43,7 @@ class LossConfig:
     foreground: float = 9.0
     block_weight: float = 1.0
     region_weight: float = 1.0
+    scale_weight: float = 0.0
     pure_noise: float = 0.5
     self_aligned: float = 0.0
 
@@ -118,20 +123,53 @@ def crowd_loss(
     """
     clean = network.fold(heads[:, None])  # [B, L, h, w]
     maps = (2 * clean - 1) * model.map_scale
-    features, density = network.encoder(pixels)
+    features, density = network.encoder(pixels, raw=True)
     x_t = noisy_maps(network.decoder, features, maps, levels, noise)
     x_0 = network.decoder(features, x_t, torch.from_numpy(levels.times).to(noise))
 
     # In units of the head map, so that the weights do not depend on its scale.
     error = (x_0 - maps) / (2 * model.map_scale)
     map_loss = ((1 + config.foreground * clean) * error.square()).mean()
-    rate = 4 * F.avg_pool2d(density, 2)[:, 0] + 1e-4  # heads per 16x16 block
-    block_loss = _poisson(rate, counts, 1)
+    if network.encoder.has_bins:
+        binned = network.encoder.rate.counts(density)
+        rate = binned.expected()[:, 0] + 1e-4  # heads per 16x16 block
+        block_loss = binned_loss(binned, counts)
+    else:
+        rate = 4 * F.avg_pool2d(density, 2)[:, 0] + 1e-4
+        block_loss = _poisson(rate, counts, 1)
     # An absolute error would pull sparse regions to their median, far below their mean: part B lost 10 % to it.
     region_loss = _poisson(rate, counts, REGION // COUNT_STRIDE) + _poisson(rate, counts, rate.shape[-1])
     total = config.map_weight * map_loss + config.block_weight * block_loss + config.region_weight * region_loss
     parts = {"map": map_loss, "block": block_loss, "region": region_loss}
+    if config.scale_weight:
+        parts["scale"] = scale_loss(rate, counts)
+        total = total + config.scale_weight * parts["scale"]
     return total, {name: value.detach() for name, value in parts.items()}
+
+
+def binned_loss(predicted: BinnedCounts, counts: Tensor) -> Tensor:
+    """Negative log likelihood of ``counts`` [B, h, w] under a zero-inflated Poisson, plus the cross-entropy of classes.
+
+    Both are means over all blocks; empty ones have no class. A count belongs to the class with the nearest centre.
+
+    Source: ZIP (2025), equations of its likelihood and of its blockwise classification.
+    """
+    gate, rate = predicted.gate[:, 0], predicted.rate()[:, 0]
+    # Either the block cannot hold heads, or it can and holds none by chance.
+    empty = -torch.logaddexp(F.logsigmoid(-gate), F.logsigmoid(gate) - rate)
+    some = -F.logsigmoid(gate) + rate - counts * rate.log()
+    likelihood = torch.where(counts > 0, some, empty).mean()
+    classes = (counts[:, None] - predicted.centres[:, None, None]).abs().argmin(dim=1)
+    entropy = F.cross_entropy(predicted.bins, classes, reduction="none")
+    return likelihood + (entropy * (counts > 0)).mean()
+
+
+def scale_loss(rate: Tensor, counts: Tensor) -> Tensor:
+    """Absolute errors of the heads in squares of several sizes (ZIP, 2025); ``rate`` and ``counts`` are [B, h, w]."""
+    error = rate - counts
+    squares = [(F.avg_pool2d(error, size) * size**2).abs().sum((1, 2)) for size in (1, 2, 4)]
+    weighted = 0.25 * squares[0] + 0.5 * squares[1] + squares[2] + error.sum((1, 2)).abs()
+    return (weighted / rate[0].numel()).mean()
 
 
 def _poisson(rate: Tensor, counts: Tensor, size: int) -> Tensor:

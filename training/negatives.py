@@ -7,10 +7,13 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+Pattern = Callable[[int, np.random.Generator], np.ndarray]
 
-def empty_picture(size: int, rng: np.random.Generator) -> np.ndarray:
-    """A random blank, noise, sky or texture picture: uint8 [size, size, 3]."""
-    pattern = _PATTERNS[rng.integers(len(_PATTERNS))](size, rng)  # [size, size, 1 or 3] in 0 .. 1
+
+def empty_picture(size: int, rng: np.random.Generator, discs: bool = False) -> np.ndarray:
+    """A random blank, noise, sky or texture picture, with ``discs`` sometimes of coins: uint8 [size, size, 3]."""
+    patterns: tuple[Pattern, ...] = (*_PATTERNS, _discs, _discs) if discs else _PATTERNS
+    pattern = patterns[rng.integers(len(patterns))](size, rng)  # [size, size, 1 or 3] in 0 .. 1
     low, high = np.sort(rng.random((2, 3)), axis=0)
     if rng.random() < 0.3:
         low, high = np.zeros(3), np.ones(3)
@@ -86,6 +89,27 @@ def _bricks(size: int, rng: np.random.Generator) -> np.ndarray:
     return wall[..., None]
 
 
+def _discs(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Coins, beads or lamps: discs of about one size, in rows or anywhere, with soft or hard edges."""
+    radius = np.exp(rng.uniform(np.log(2), np.log(40)))
+    gap = radius * rng.uniform(2.2, 5)
+    steps = np.arange(gap / 2, size, gap)
+    places = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    places = places + rng.normal(0, gap * rng.choice([0, 0.1, 0.3]), places.shape)
+    places = places[rng.random(len(places)) < rng.uniform(0.3, 1.0)]
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    picture = np.zeros((size, size), np.float32)
+    softness = max(radius * rng.uniform(0.05, 0.6), 0.7)
+    for left, top in places:
+        # Only the pixels around a disc are drawn.
+        reach = int(radius + 4 * softness) + 1
+        rows, columns = (slice(max(int(v) - reach, 0), int(v) + reach + 1) for v in (top, left))
+        distance = np.hypot(x[rows, columns] - left, y[rows, columns] - top)
+        disc = rng.uniform(0.4, 1) / (1 + np.exp(np.clip((distance - radius) / softness, -30, 30)))
+        picture[rows, columns] = np.maximum(picture[rows, columns], disc)
+    return picture[..., None]
+
+
 def _enlarge(small: np.ndarray, size: int) -> np.ndarray:
     channels = [
         np.asarray(Image.fromarray(small[..., c].astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC))
@@ -95,7 +119,7 @@ def _enlarge(small: np.ndarray, size: int) -> np.ndarray:
 
 
 # Checks, which look most like rows of heads, more often than the others.
-_PATTERNS: tuple[Callable[[int, np.random.Generator], np.ndarray], ...] = (
+_PATTERNS: tuple[Pattern, ...] = (
     _blank,
     _noise,
     _noise,

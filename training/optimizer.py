@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -23,16 +23,35 @@ class MuonAdamW:
     are scaled to the size of AdamW's (Liu et al., 2025), so one learning rate serves both.
     """
 
-    def __init__(self, network: nn.Module, learning_rate: float, weight_decay: float, muon: bool = True):
-        """With ``muon``, convolutions must be laid out channels last; without, AdamW steps them too."""
+    def __init__(
+        self,
+        network: nn.Module,
+        learning_rate: float,
+        weight_decay: float,
+        muon: bool = True,
+        slow: Collection[nn.Parameter] = (),
+        slow_factor: float = 1.0,
+    ):
+        """With ``muon``, convolutions must be laid out channels last; without, AdamW steps them too.
+
+        ``slow`` parameters, such as those that were trained before, are stepped by AdamW at ``slow_factor`` times the
+        learning rate.
+        """
+        kept = {id(p) for p in slow}
         self._parameters = list(network.parameters())
-        self._filters = [p for p in self._parameters if muon and p.ndim == 4]
+        self._filters = [p for p in self._parameters if muon and p.ndim == 4 and id(p) not in kept]
         # torch's Muon takes matrices only. Views of the same memory, or view() refuses.
         self._matrices = [p.detach().permute(0, 2, 3, 1).view(len(p), -1) for p in self._filters]
-        rest = [p for p in self._parameters if not (muon and p.ndim == 4)]
+        rest = [p for p in self._parameters if id(p) not in kept and not (muon and p.ndim == 4)]
         groups = [
-            {"params": [p for p in rest if p.ndim > 1], "weight_decay": weight_decay},
-            {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+            {
+                "params": [p for p in members if (p.ndim > 1) == decays],
+                "weight_decay": weight_decay * decays,
+                "factor": x,
+            }
+            for members, x in ((rest, 1.0), (list(slow), slow_factor))
+            for decays in (True, False)
+            if members
         ]
         self._optimizers: dict[str, torch.optim.Optimizer] = {"adamw": torch.optim.AdamW(groups, learning_rate)}
         if self._matrices:
@@ -52,7 +71,7 @@ class MuonAdamW:
             matrix.grad = None if filters.grad is None else filters.grad.permute(0, 2, 3, 1).flatten(1)
         for optimizer in self._optimizers.values():
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate * group.get("factor", 1.0)
             optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:

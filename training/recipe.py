@@ -56,8 +56,9 @@ def _value(name: str, value: Any, default: Any, where: str) -> Any:
     if kind := _PARTS.get(name):
         return _fill(kind, value, f"{where}, {name},")
     if isinstance(default, tuple):
-        if not isinstance(value, list) or len(value) != len(default) or not all(_is_number(x) for x in value):
-            raise ConfigError(f"{where}: {name} must be {len(default)} numbers, got {value!r}")
+        wanted = len(default) or "a list of"  # Without any by default, there may be any number of them.
+        if not isinstance(value, list) or (default and len(value) != len(default)) or not all(map(_is_number, value)):
+            raise ConfigError(f"{where}: {name} must be {wanted} numbers, got {value!r}")
         return tuple(value)
     if isinstance(default, str):
         if not isinstance(value, str):

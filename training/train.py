@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,21 +19,24 @@ from tqdm import tqdm
 from engine.config import ModelConfig
 from engine.dataset.samples import Sample
 from engine.errors import ConfigError
-from engine.model.checkpoint import load_state, save_whole
+from engine.model.checkpoint import load_state, read_model_config, save_whole
 from engine.model.layers import channels_last
 from engine.model.network import CrowdNetwork
 from engine.model.precision import mixed_precision
 from engine.training.augment import AugmentConfig
-from engine.training.batches import Batches, CrowdBatches
+from engine.training.batches import Batches, CrowdBatches, Sizes
 from engine.training.device_batches import DeviceBatches
 from engine.training.logit_limit import limit_logits
 from engine.training.losses import REGION, LossConfig, crowd_loss, draw_levels
 from engine.training.optimizer import MuonAdamW
+from engine.training.pretrained import load_trunk
 from engine.training.start import start_model, start_network
 from engine.training.validate import validate
 
 # Iterations from one look at the logits of attention to the next, and the crops that are looked at.
 _LIMIT_EVERY, _LIMIT_CROPS = 20, 4
+# Seconds of training from one checkpoint to the next: what is lost when the process is killed.
+_SAVE_EVERY = 120.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,13 @@ class TrainConfig:
             from random weights takes it for its own.
         optimizer: "muon" for :class:`MuonAdamW`, or "adamw" for AdamW alone.
         learning_rate, weight_decay, warmup: of the optimiser; warm-up in iterations.
+        decay: share of the run, at its end, over which the learning rate falls to zero; before that it is constant, so
+            that a run can be made longer after it was begun.
+        trunk_rate: learning rate of a pre-trained trunk, as a share of that of the other layers.
+        frozen: iterations at the start in which a pre-trained trunk stays as it is.
+        frozen_early: the same for the trunk's layers before stride 4, which cost most of the memory.
+        late_crop, late: side of the crops in the last share ``late`` of the run, in pixels, a multiple of 64; a batch
+            then has as many pixels as before. 0: no such part.
         ema: decay of the averaged weights, which are the ones that are kept.
         validate_every: minutes between validations.
     """
@@ -59,6 +70,12 @@ class TrainConfig:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     warmup: int = 300
+    decay: float = 1.0
+    trunk_rate: float = 0.3
+    frozen: int = 0
+    frozen_early: int = 0
+    late_crop: int = 0
+    late: float = 0.0
     ema: float = 0.999
     clip_norm: float = 5.0
     validate_every: float = 10.0
@@ -70,7 +87,16 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.optimizer not in ("muon", "adamw"):
             raise ConfigError(f"optimizer must be 'muon' or 'adamw', got {self.optimizer!r}")
-        for name in ("iterations", "learning_rate", "weight_decay", "warmup", "ema"):
+        for name in (
+            "iterations",
+            "learning_rate",
+            "weight_decay",
+            "warmup",
+            "ema",
+            "trunk_rate",
+            "frozen",
+            "frozen_early",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         positive = ("batch", "clip_norm", "validate_every", *(() if self.iterations else ("minutes",)))
@@ -82,6 +108,25 @@ class TrainConfig:
             raise ConfigError(f"crop must be a multiple of {REGION}, got {side}")
         if self.ema >= 1:
             raise ConfigError(f"ema must be below 1, got {self.ema}")
+        if not 0 < self.decay <= 1 or not 0 <= self.late <= 1:
+            raise ConfigError(f"decay and late must be shares of the run, got {self.decay} and {self.late}")
+        if self.late_crop % REGION or (self.late_crop and not self.iterations):
+            raise ConfigError(
+                f"late_crop must be a multiple of {REGION}, and the run's length be given in iterations, "
+                f"got {self.late_crop}"
+            )
+
+    @property
+    def sizes(self) -> Sizes:
+        """Crops of each batch."""
+        late_from = round((1 - self.late) * self.iterations)
+        return Sizes(self.crop or self.model.crop_size, self.batch, self.late_crop if self.late else 0, late_from)
+
+    def rate(self, iteration: int, progress: float) -> float:
+        """Learning rate at ``iteration``, when ``progress`` (0 .. 1) of the run is done."""
+        warm = min(1.0, (iteration + 1) / max(self.warmup, 1))
+        fallen = max(progress - (1 - self.decay), 0.0) / self.decay
+        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * fallen))
 
 
 class TrainingRun:
@@ -90,10 +135,15 @@ class TrainingRun:
     def __init__(self, config: TrainConfig, out: Path, device: str = "cpu", network: CrowdNetwork | None = None):
         self.config, self.out, self.device = config, out, torch.device(device)
         torch.manual_seed(config.seed)
-        self.network = channels_last((network or CrowdNetwork(config.model)).to(self.device))
+        self.network = channels_last((network or pretrained_network(config.model)).to(self.device))
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = make_optimizer(self.network, config)
         self.iteration, self.seconds, self.best = 0, 0.0, math.inf
+
+    @property
+    def crops(self) -> float:
+        """Crops seen, counted in crops of the first size: larger ones count as more."""
+        return self.config.batch * self.iteration
 
     @property
     def progress(self) -> float:
@@ -105,6 +155,11 @@ class TrainingRun:
     def step(self, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
         """One optimiser step; returns the parts of the loss, as :func:`crowd_loss` does."""
         config = self.config
+        self.network.train()
+        if self.network.encoder.has_trunk:
+            trunk = self.network.encoder.trunk
+            trunk.requires_grad_(self.iteration >= config.frozen)
+            trunk.early.requires_grad_(self.iteration >= max(config.frozen, config.frozen_early))
         rng = np.random.default_rng((config.seed, self.iteration, 1))
         pixels, heads, counts = (x.to(self.device, non_blocking=True) for x in batch)
         if self.iteration % _LIMIT_EVERY == 0:
@@ -115,12 +170,10 @@ class TrainingRun:
         levels = draw_levels(len(pixels), config.loss, rng)
         with mixed_precision(self.device):
             loss, parts = crowd_loss(self.network, config.model, config.loss, pixels, heads, counts, levels, noise)
-        warm = min(1.0, (self.iteration + 1) / max(config.warmup, 1))
-        rate = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.progress))
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
-        self.optimizer.step(rate)
+        self.optimizer.step(config.rate(self.iteration, self.progress))
         self.iteration += 1
         self._update_average()
         return parts
@@ -155,7 +208,7 @@ class TrainingRun:
         """
         # Not to the GPU: the optimiser's counters stay where they are loaded, and are read by the host at every step.
         state = load_state(path)
-        if ModelConfig(**state["config"]["model"]) != self.config.model:
+        if read_model_config(state["config"]["model"]) != self.config.model:
             raise ConfigError(
                 f"{path} is of a network with other settings; resume with those of its run, or start anew"
             )
@@ -175,6 +228,7 @@ def train(
     start: str | Path | None = None,
     progress: bool = True,
     compiled: bool = False,
+    scenes: Sequence[np.ndarray] = (),
 ) -> Path:
     """Train on ``samples``; keep ``last.pt`` and, by its :func:`validate` score on ``held_out``, ``best.pt``.
 
@@ -185,6 +239,7 @@ def train(
             then has their shape, not that of ``config.model``.
         compiled: run the network through ``torch.compile``: a quarter less time per step, after a minute's wait;
             needs a C++ compiler.
+        scenes: pictures without people, uint8 [H, W, 3] each.
 
     Returns:
         The path of ``best.pt``. ``log.jsonl`` beside it has one line per validation.
@@ -202,7 +257,7 @@ def train(
         config = dataclasses.replace(config, model=start_model(start))
     elif config.crop:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, crop_size=config.crop))
-    batches = make_batches(samples, config, device)
+    batches = make_batches(samples, config, device, scenes)
     run = TrainingRun(config, out, device, start_network(start, batches) if start and not resume else None)
     if resume:
         run.load(out / "last.pt")
@@ -214,18 +269,22 @@ def train(
         run.network.decoder.compile()
     bar = tqdm(total=100, unit="%", disable=not progress, desc="train")
     next_validation = run.seconds + 60 * config.validate_every
+    next_save = run.seconds + _SAVE_EVERY
     losses: list[dict[str, Tensor]] = []
     clock = time.perf_counter()
     for batch in batches.iterate(run.iteration):
-        run.network.train()
         losses.append(run.step(batch))
         now = time.perf_counter()
         run.seconds, clock = run.seconds + now - clock, now
         if run.iteration % 20 == 0:
-            speed = config.batch * run.iteration / run.seconds
+            speed = run.crops / run.seconds
             bar.n = round(100 * run.progress, 1)
             bar.set_postfix_str(f"iteration {run.iteration}, map loss {losses[-1]['map']:.5f}, {speed:.0f} crops/s")
         done = run.progress >= 1
+        if run.seconds >= next_save:
+            run.save("last.pt")
+            clock = time.perf_counter()
+            next_save = run.seconds + _SAVE_EVERY
         if done or run.seconds >= next_validation:
             _report(run, held_out, losses)
             losses, next_validation = [], run.seconds + 60 * config.validate_every
@@ -238,13 +297,28 @@ def train(
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> MuonAdamW:
     """The optimiser that ``config`` asks for."""
-    return MuonAdamW(network, config.learning_rate, config.weight_decay, muon=config.optimizer == "muon")
+    trunk: list[nn.Parameter] = []
+    if isinstance(network, CrowdNetwork) and network.encoder.has_trunk:
+        trunk = list(network.encoder.trunk.parameters())
+    muon = config.optimizer == "muon"
+    return MuonAdamW(network, config.learning_rate, config.weight_decay, muon, trunk, config.trunk_rate)
 
 
-def make_batches(samples: list[Sample], config: TrainConfig, device: str) -> Batches:
-    """Batches made where the network is: on a GPU, or by Pillow in threads beside it on a CPU."""
+def pretrained_network(model: ModelConfig) -> CrowdNetwork:
+    """A network with random weights but for its trunk, if it has one, which starts from those that its package has."""
+    network = CrowdNetwork(model)
+    if network.encoder.has_trunk:
+        load_trunk(network.encoder.trunk)
+    return network
+
+
+def make_batches(samples: list[Sample], config: TrainConfig, device: str, scenes: Sequence[np.ndarray] = ()) -> Batches:
+    """Batches made where the network is: on a GPU, or by Pillow in threads beside it on a CPU.
+
+    ``scenes`` are pictures without people, uint8 [H, W, 3] each.
+    """
     model = dataclasses.replace(config.model, crop_size=config.crop or config.model.crop_size)
-    settings = samples, model, config.augment, config.batch, config.seed
+    settings = samples, model, config.augment, config.batch, config.seed, config.sizes, scenes
     return CrowdBatches(*settings) if torch.device(device).type == "cpu" else DeviceBatches(*settings, device=device)
 
 
@@ -261,7 +335,7 @@ def _report(run: TrainingRun, held_out: list[Sample], losses: list[dict[str, Ten
     row = {
         "iteration": run.iteration,
         "minutes": round(run.seconds / 60, 2),
-        "crops_per_second": round(run.config.batch * run.iteration / run.seconds, 1),
+        "crops_per_second": round(run.crops / run.seconds, 1),
         "train": mean,
         "held_out": scores,
     }

@@ -164,8 +164,13 @@ def ones(given: Given, attributes: Attributes) -> list[Known]:
 
 
 def total(given: Given, attributes: Attributes) -> list[Known]:
-    """Of the two sides of a map, or of ones."""
-    (x,) = given
+    """Of the two sides of a map, of ones, or of the channels of a map."""
+    x, *axes = given
+    if axes:
+        require(len(_float(x).sides) == 4 and attributes["keepdims"] == 1, "its input is no map")
+        require(_constants(axes[0], INT64) == (1,) and axes[0].sides == sides(1), "it does not sum channels")
+        return [Known(x.type, (x.sides[0], fixed(1), *x.sides[2:]))]
+    require(attributes["keepdims"] == 0, "it keeps the axes that it sums")
     require(x.least is not None or x.sides == (Side("pixels", 1, 0),), "its input is neither a shape nor made of ones")
     return [Known(x.type, (), None, None if x.least is None else 2 * x.least)]
 
@@ -202,11 +207,12 @@ def quantization(given: Given, attributes: Attributes) -> list[Known]:
 
 
 def matrix_product(given: Given, attributes: Attributes) -> list[Known]:
-    x, weight, bias = given
-    require(_float(x).type == weight.type == bias.type, "its inputs have different types")
+    x, weight, *biases = given
+    require(all(_float(x).type == other.type for other in (weight, *biases)), "its inputs have different types")
     require(len(x.sides) == len(weight.sides) == 2, "its inputs are no matrices")
     outputs, inputs = (side.size for side in weight.sides)
-    require(x.sides[1].size == inputs and bias.sides == sides(outputs), "its weights do not fit its input")
+    fits = x.sides[1].size == inputs and all(bias.sides == sides(outputs) for bias in biases)
+    require(fits, "its weights do not fit its input")
     return [Known(x.type, (x.sides[0], fixed(outputs)))]
 
 

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import FEATURE_STRIDE, CountingRule, ModelConfig
+from engine.errors import ConfigError
 
 MANIFEST_FILE = "manifest.json"
 _MOST_BYTES = 4 << 20
 # No bundle comes near these; a hostile one cannot ask for a network that fills the memory, or for endless loops.
 _MOST_CHANNELS, _MOST_BLOCKS, MOST_STEPS = 1024, 16, 1000
-_BLOCKS = ("depths", "decoder_blocks", "encoder_attention_passes", "decoder_attention_passes")
-_MOST_NAMES = 256
+_BLOCKS = ("depths", "neck_blocks", "decoder_blocks", "encoder_attention_passes", "decoder_attention_passes")
+_MOST_NAMES, _MOST_BINS = 256, 64
 # Settings of the network that older bundles do not have, as they are there.
-LATER_SETTINGS: dict[str, Any] = {"stem_kernel": 3}
+LATER_SETTINGS: dict[str, Any] = {"stem_kernel": 3, "trunk": "none", "neck": 128, "neck_blocks": 0, "count_bins": []}
 
 
 def read_manifest(file: Path) -> tuple[bytes, Any]:
@@ -68,7 +69,11 @@ def as_number(value: Any, low: float, high: float) -> float:
 def as_model(settings: dict[str, Any]) -> ModelConfig:
     """The shape of the network; ``settings`` has every field of it, and no other."""
     usual = ModelConfig()
-    model = ModelConfig(**{name: _setting(name, value, getattr(usual, name)) for name, value in settings.items()})
+    values = {name: _setting(name, value, getattr(usual, name)) for name, value in settings.items()}
+    try:
+        model = ModelConfig(**values)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
     if model.stem_kernel % 2 == 0:
         raise ValueError(f"stem_kernel {model.stem_kernel} is not odd")
     if FEATURE_STRIDE % model.map_stride:
@@ -96,6 +101,10 @@ def as_rules(entries: Any) -> dict[int, CountingRule]:
 
 def _setting(name: str, value: Any, usual: Any) -> Any:
     """One field of the network's shape, of the type that it usually has."""
+    if name == "count_bins":
+        if not isinstance(value, list) or len(value) > _MOST_BINS:
+            raise ValueError(f"count_bins {_shown(value)} is no list of at most {_MOST_BINS} numbers")
+        return tuple(as_number(x, 1, 1e4) for x in value)
     if isinstance(usual, tuple):
         if not isinstance(value, list) or len(value) != len(usual):
             raise ValueError(f"{name} {_shown(value)} is no list of {len(usual)} numbers")

@@ -43,11 +43,17 @@ def load_network(path: Path) -> CrowdNetwork:
     """
     state = load_state(path)
     with _checkpoint_errors(path):
-        settings = state["config"]["model"].items()
-        fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in settings}
-        network = CrowdNetwork(ModelConfig(**fields))
+        network = CrowdNetwork(read_model_config(state["config"]["model"]))
         network.load_state_dict(state["average"])
     return network.eval()
+
+
+def read_model_config(settings: dict[str, Any]) -> ModelConfig:
+    """Settings as a checkpoint has them; lists, which JSON makes of tuples, are tuples again."""
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
+    return ModelConfig(**fields)
 
 
 def load_counting(path: Path) -> dict[int, CountingRule]:

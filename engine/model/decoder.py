@@ -33,7 +33,7 @@ class TimedBlock(nn.Module):
 
     def __init__(self, channels: int, time_channels: int):
         super().__init__()
-        self.conv = ConvNorm(channels, channels, relu=False)
+        self.conv = ConvNorm(channels, channels, activation="none")
         self.scale_shift = nn.Linear(time_channels, 2 * channels)
         nn.init.zeros_(self.scale_shift.weight)
         nn.init.zeros_(self.scale_shift.bias)

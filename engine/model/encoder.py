@@ -8,13 +8,16 @@ from torch.nn import functional as F
 from engine.config import ModelConfig
 from engine.model.attention import CrissCrossAttention
 from engine.model.layers import ConvNorm, ResidualBlock
+from engine.model.rate import BinnedRate
+from engine.model.trunk import EfficientNetLite
 
 
 def _stage(inputs: int, outputs: int, depth: int, kernel: int = 3) -> nn.Sequential:
     return nn.Sequential(ConvNorm(inputs, outputs, kernel, stride=2), *(ResidualBlock(outputs) for _ in range(depth)))
 
 
-def _up(x: Tensor, is_training: bool) -> Tensor:
+def upsample(x: Tensor, is_training: bool) -> Tensor:
+    """Each pixel of [B, C, H, W] twice in both directions: [B, C, 2 H, 2 W]."""
     if not is_training:
         return F.interpolate(x, scale_factor=2.0, mode="nearest")
     # The same as a view: of interpolate's, a compiled backward pass of PyTorch 2.13 loses the gradient, without an
@@ -29,40 +32,72 @@ class Encoder(nn.Module):
 
     Shapes: image [B, 3, H, W], normalised, with H and W multiples of 32 ->
     features [B, F, H/8, W/8] and density [B, 1, H/8, W/8], the expected heads in each 8x8 block.
+
+    The stages are plain ones, trained from random weights, or a pre-trained trunk (``config.trunk``).
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        w2, w4, w8, w16, w32 = config.widths
-        d2, d4, d8, d16, d32 = config.depths
+        self.has_trunk = config.trunk != "none"
+        if self.has_trunk:
+            self.trunk = EfficientNetLite()
+            w4, w8, w16, w32 = self.trunk.channels
+            neck = config.neck
+            self.reduce16 = nn.Conv2d(w16, neck, 1)
+        else:
+            w2, w4, w8, w16, w32 = config.widths
+            d2, d4, d8, d16, d32 = config.depths
+            self.stride2 = _stage(3, w2, d2, config.stem_kernel)
+            self.stride4 = _stage(w2, w4, d4)
+            self.stride8 = _stage(w4, w8, d8)
+            self.stride16 = _stage(w8, w16, d16)
+            self.stride32 = _stage(w16, w32, d32)
+            neck = w16
         features = config.features
-        self.stride2 = _stage(3, w2, d2, config.stem_kernel)
-        self.stride4 = _stage(w2, w4, d4)
-        self.stride8 = _stage(w4, w8, d8)
-        self.stride16 = _stage(w8, w16, d16)
-        self.stride32 = _stage(w16, w32, d32)
-        self.lateral32 = nn.Conv2d(w32, w16, 1)
-        self.attention = CrissCrossAttention(w16, config.attention_dim, config.reference_length(16))
+        self.lateral32 = nn.Conv2d(w32, neck, 1)
+        self.mix16 = nn.Sequential(*(ResidualBlock(neck) for _ in range(config.neck_blocks)))
+        self.attention = CrissCrossAttention(neck, config.attention_dim, config.reference_length(16))
         self.attention_passes = config.encoder_attention_passes
-        self.lateral16 = ConvNorm(w16, features, kernel=1)
+        self.lateral16 = ConvNorm(neck, features, kernel=1)
         self.lateral8 = nn.Conv2d(w8, features, 1)
         # Stride 4 is folded into channels instead of pooled: dense crowds live there.
         self.lateral4 = nn.Conv2d(w4, features, 2, stride=2)
         self.smooth = ConvNorm(features, features)
-        self.density_hidden = ConvNorm(features, 32, kernel=1)
-        self.density = nn.Conv2d(32, 1, 1)
-        # softplus(-3) = 0.05 heads a block: near the mean of crowd pictures, so training starts calm.
-        assert self.density.bias is not None
-        nn.init.constant_(self.density.bias, -3.0)
+        self.has_bins = bool(config.count_bins)
+        if self.has_bins:
+            self.rate = BinnedRate(features, config.count_bins)
+        else:
+            self.density_hidden = ConvNorm(features, 32, kernel=1)
+            self.density = nn.Conv2d(32, 1, 1)
+            # softplus(-3) = 0.05 heads a block: near the mean of crowd pictures, so training starts calm.
+            assert self.density.bias is not None
+            nn.init.constant_(self.density.bias, -3.0)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, raw: bool = False) -> tuple[Tensor, Tensor]:
+        """Features and density; with ``raw``, in place of a density made of binned counts their logits."""
+        features = self._features(image)
+        if not self.has_bins:
+            return features, F.softplus(self.density(self.density_hidden(features)).float())
+        logits = self.rate(features)
+        if raw:
+            return features, logits
+        # A quarter of a 16x16 block's heads in each of its cells.
+        return features, upsample(0.25 * self.rate.counts(logits).expected(), self.training)
+
+    def _features(self, image: Tensor) -> Tensor:
+        at4, at8, at16, at32 = self.trunk(image) if self.has_trunk else self._plain_stages(image)
+        if self.has_trunk:
+            at16 = self.reduce16(at16)
+        at16 = F.relu(at16 + upsample(self.lateral32(at32), self.training))
+        at16 = self.mix16(at16)
+        for _ in range(self.attention_passes):
+            at16 = self.attention(at16)
+        merged = self.lateral8(at8) + self.lateral4(at4) + upsample(self.lateral16(at16), self.training)
+        features: Tensor = self.smooth(F.relu(merged))
+        return features
+
+    def _plain_stages(self, image: Tensor) -> tuple[Tensor, ...]:
         at4 = self.stride4(self.stride2(image))
         at8 = self.stride8(at4)
         at16 = self.stride16(at8)
-        at16 = F.relu(at16 + _up(self.lateral32(self.stride32(at16)), self.training))
-        for _ in range(self.attention_passes):
-            at16 = self.attention(at16)
-        merged = self.lateral8(at8) + self.lateral4(at4) + _up(self.lateral16(at16), self.training)
-        features = self.smooth(F.relu(merged))
-        density = F.softplus(self.density(self.density_hidden(features)).float())
-        return features, density
+        return at4, at8, at16, self.stride32(at16)

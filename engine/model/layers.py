@@ -11,17 +11,58 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class ConvNorm(nn.Module):
-    """Convolution with an odd kernel, batch norm and, unless ``relu=False``, ReLU."""
+    """Convolution with an odd kernel, batch norm and an activation.
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool = True):
+    Shapes: [B, inputs, H, W] -> [B, outputs, H / stride, W / stride], for H and W that are multiples of ``stride``.
+
+    Args:
+        activation: "relu", "relu6" or "none".
+        eps: of the batch norm.
+        same: pad as TensorFlow's SAME does: at stride 2 of even sizes, one pixel less above and on the left than below
+            and on the right. PyTorch's own padding is the same on both sides.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 3,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        activation: str = "relu",
+        eps: float = 1e-5,
+        same: bool = False,
+    ):
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-        self.norm: nn.Module = nn.BatchNorm2d(outputs)
-        self.relu = relu
+        shifted = same and stride > 1
+        self.pad = ((kernel - stride) // 2, (kernel - stride + 1) // 2) * 2 if shifted else None
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, 0 if shifted else kernel // 2, groups=groups, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs, eps)
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.conv(x))
-        return F.relu(x) if self.relu else x
+        if self.pad:
+            x = F.pad(x, self.pad)
+        x = self._fixed(x) if self.has_fixed_statistics else self.norm(self.conv(x))
+        if self.activation == "none":
+            return x
+        return F.relu6(x) if self.activation == "relu6" else F.relu(x)
+
+    @property
+    def has_fixed_statistics(self) -> bool:
+        """Whether it is being trained with the norm's statistics as they are (:func:`fix_statistics`)."""
+        return self.training and isinstance(self.norm, nn.BatchNorm2d) and not self.norm.training
+
+    def _fixed(self, x: Tensor) -> Tensor:
+        # The norm goes into the filters, which are small; the output, which is not, is written once.
+        assert isinstance(self.norm, nn.BatchNorm2d)
+        assert self.norm.running_mean is not None
+        assert self.norm.running_var is not None
+        scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
+        bias = self.norm.bias - self.norm.running_mean * scale
+        weight = self.conv.weight * scale[:, None, None, None]
+        return F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding, groups=self.conv.groups)
 
 
 class ResidualBlock(nn.Module):
@@ -30,7 +71,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.first = ConvNorm(channels, channels)
-        self.second = ConvNorm(channels, channels, relu=False)
+        self.second = ConvNorm(channels, channels, activation="none")
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.second(self.first(x)))
@@ -44,6 +85,13 @@ def channels_last(module: ModuleT) -> ModuleT:
     # nn.Module.to takes memory_format, but its type hints do not say so.
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
+
+
+def fix_statistics(module: nn.Module) -> None:
+    """Let every batch norm of ``module``, which is in training mode, keep its mean and variance."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()
 
 
 def fold_norms(module: ModuleT) -> ModuleT:

@@ -123,7 +123,9 @@ def test_wrong_options(options: list[str], words: str, capsys: Any, monkeypatch:
 def test_without_the_extra(tmp_path: Path) -> None:
     for command in (["serve"], ["zones", str(PICTURE), "--out", str(tmp_path / "zones.json")]):
         program = "import sys; sys.modules['fastapi'] = None; from engine.cli import main; sys.exit(main(sys.argv[1:]))"
-        run = subprocess.run([sys.executable, "-P", "-c", program, *command], capture_output=True, text=True, check=False)
+        run = subprocess.run(
+            [sys.executable, "-P", "-c", program, *command], capture_output=True, text=True, check=False
+        )
         assert run.returncode == 1
         assert "pip install 'crowd-engine[serve]'" in run.stderr
 

@@ -14,7 +14,8 @@ from engine.diffusion.schedule import alpha_sigma, ddim_steps
 from engine.model.denoiser import TorchDenoiser
 from engine.model.layers import ConvNorm
 from engine.model.network import CrowdNetwork
-from engine.training.losses import Levels, LossConfig, crowd_loss, draw_levels, noisy_maps
+from engine.model.rate import BinnedCounts
+from engine.training.losses import Levels, LossConfig, binned_loss, crowd_loss, draw_levels, noisy_maps, scale_loss
 
 MODEL = ModelConfig(
     widths=(8, 8, 8, 16, 16), depths=(0, 0, 1, 1, 0), features=16, attention_dim=8, decoder_width=16, crop_size=64
@@ -111,3 +112,47 @@ def test_count_losses_are_the_poisson_likelihood(network):
     torch.testing.assert_close(
         loss, config.map_weight * parts["map"] + config.block_weight * parts["block"] + parts["region"]
     )
+
+
+def test_the_binned_loss_is_the_zero_inflated_likelihood_and_the_entropy_of_the_classes():
+    """Against sums written out block by block, with the probabilities themselves."""
+    rng = np.random.default_rng(0)
+    centres = np.array([1.0, 2.0, 4.0])
+    gate, bins = rng.normal(size=(2, 1, 3, 4)), rng.normal(size=(2, 3, 3, 4))
+    counts = rng.poisson(0.8, (2, 3, 4)).astype(float)
+    expected = 0.0
+    for b, y, x in np.ndindex(counts.shape):
+        present = 1 / (1 + np.exp(-gate[b, 0, y, x]))
+        classes = np.exp(bins[b, :, y, x]) / np.exp(bins[b, :, y, x]).sum()
+        rate, heads = classes @ centres, counts[b, y, x]
+        # The factorial, which depends on nothing that is learned, is left out.
+        likelihood = present * np.exp(-rate) * rate**heads + (1 - present) * (heads == 0)
+        expected -= np.log(likelihood)
+        if heads:
+            expected -= np.log(classes[np.abs(centres - heads).argmin()])
+    predicted = BinnedCounts(*(torch.from_numpy(x) for x in (gate, bins, centres)))
+    assert float(binned_loss(predicted, torch.from_numpy(counts))) == pytest.approx(expected / counts.size)
+
+
+def test_the_scale_loss_sums_absolute_errors_of_squares():
+    rate, counts = torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)
+    rate[0, 0, 0], counts[0, 3, 3] = 2.0, 1.0
+    # 16 px: 3 off; 32 px: 3; 64 px and the whole crop: 1 each.
+    assert float(scale_loss(rate, counts)) == pytest.approx((0.25 * 3 + 0.5 * 3 + 1 + 1) / 16)
+
+
+def test_a_network_with_bins_is_trained_by_all_parts_of_the_loss():
+    torch.manual_seed(0)
+    model = dataclasses.replace(MODEL, count_bins=(1, 2, 5))
+    network = CrowdNetwork(model)
+    heads, counts = torch.rand(2, 32, 32), torch.ones(2, 4, 4)
+    levels = draw_levels(2, LossConfig(), np.random.default_rng(0))
+    config = LossConfig(scale_weight=0.5)
+    loss, parts = crowd_loss(
+        network, model, config, torch.randn(2, 3, 64, 64), heads, counts, levels, torch.randn(LATENT)
+    )
+    assert parts.keys() == {"map", "block", "region", "scale"}
+    weights = {"map": config.map_weight, "block": 1.0, "region": 1.0, "scale": 0.5}
+    assert float(loss.detach()) == pytest.approx(sum(weights[name] * float(x) for name, x in parts.items()), rel=1e-5)
+    loss.backward()
+    assert network.encoder.rate.out.weight.grad.any()
