@@ -113,7 +113,7 @@ def compile_kernel(build: KernelBuild, arch: int) -> CompiledKernel:
         "entry": metadata.name,
         "arguments": [[name, build.types[name]] for name in names if name in build.types],
         "aligned": list(build.aligned),
-        "grid": list(build.grid),
+        "blocks": build.blocks,
         "num_warps": metadata.num_warps,
         "shared": metadata.shared,
         "global_scratch": metadata.global_scratch_size,

@@ -1,4 +1,4 @@
-"""What is compiled ahead of time for a model: each Triton kernel with its types, constants and grid rules."""
+"""What is compiled ahead of time for a model: each Triton kernel with its types, constants and block sizes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ class KernelBuild:
         types: of the arguments of a launch, by name.
         constants: the other arguments, fixed when compiling.
         aligned: arguments that are multiples of 16 (addresses in bytes), as wide loads and stores need.
-        grid: one rule for each axis, over arguments and what else the launch has of ``batch`` and ``height``.
         options: warps, stages and fused multiply-add, as for the launch with Triton itself.
     """
 
@@ -34,8 +33,12 @@ class KernelBuild:
     types: dict[str, str]
     constants: dict[str, int]
     aligned: tuple[str, ...]
-    grid: tuple[str, ...]
     options: dict[str, Any]
+
+    @property
+    def blocks(self) -> dict[str, int]:
+        """Those of the constants that a launch computes its grid and its buffers from."""
+        return {name: size for name, size in self.constants.items() if name.startswith("BLOCK")}
 
 
 def kernel_builds(bundle: Bundle) -> list[KernelBuild]:
@@ -80,10 +83,9 @@ def _attention(half: str, depth: int, channels: int) -> Iterable[KernelBuild]:
     constants = {"D": depth, "C": channels, "BLOCK_C": block, **source.BLOCKS}
     pointers = {**dict.fromkeys(("q", "k", "v"), f"*{half}"), **_types(p_fp32="partial level")}
     steps = _types(i32="q_step k_step v_step")
-    per_block = source.BLOCKS["BLOCK_M"]
-    for name, function, types, lines, length in (
-        ("rows", source.criss_cross_rows, _types(i32="width"), "height", "width"),
-        ("columns", source.criss_cross_columns, {"out": f"*{half}", **_types(i32="height width")}, "width", "height"),
+    for name, function, types in (
+        ("rows", source.criss_cross_rows, _types(i32="width")),
+        ("columns", source.criss_cross_columns, {"out": f"*{half}", **_types(i32="height width")}),
     ):
         types = _in_order(function, {**pointers, **types, **steps})
         yield KernelBuild(
@@ -93,7 +95,6 @@ def _attention(half: str, depth: int, channels: int) -> Iterable[KernelBuild]:
             types=types,
             constants=constants,
             aligned=tuple(x for x, kind in types.items() if kind.startswith("*") or x in steps),
-            grid=(f"batch * {lines}", f"cdiv({length}, {per_block})", str(channels // block)),
             options=source.OPTIONS,
         )
 
@@ -110,7 +111,6 @@ def _ddim_update(half: str) -> KernelBuild:
         constants=source.BLOCKS,
         # Not the coefficients: those of each step follow those of the step before, 24 bytes on.
         aligned=tuple(maps),
-        grid=(f"cdiv(size, {source.BLOCKS['BLOCK']})",),
         options=source.OPTIONS,
     )
 
@@ -126,7 +126,6 @@ def _preprocess(half: str) -> KernelBuild:
         types={"image": "*u8", "out": f"*{half}", **_types(i32=sizes, fp32="scale shift")},
         constants=source.BLOCKS,
         aligned=("out", "padded_width"),
-        grid=("padded_height", f"cdiv(padded_width, {source.BLOCKS['BLOCK']})"),
         options=source.OPTIONS,
     )
 
@@ -143,7 +142,6 @@ def _head_maps(factor: int) -> KernelBuild:
         constants={"FACTOR": factor, **source.BLOCKS},
         # Not the maps: a tile's corner may lie anywhere in them.
         aligned=("estimates", "changes"),
-        grid=("height", f"cdiv(width, {source.BLOCKS['BLOCK']})"),
         options=source.OPTIONS,
     )
 
@@ -151,7 +149,6 @@ def _head_maps(factor: int) -> KernelBuild:
 def _find_peaks() -> Iterable[KernelBuild]:
     from engine.kernels import find_peaks as source
 
-    grid = (f"cdiv(height * width, {source.BLOCKS['BLOCK']})",)
     inputs = {**_types(p_fp32="heatmap threshold", p_i32="counts", i32="height width")}
     outputs = _types(p_fp32="points scores", p_i32="total", i32="capacity")
     for name, function, types, constants in (
@@ -165,6 +162,5 @@ def _find_peaks() -> Iterable[KernelBuild]:
             types=_in_order(function, types),
             constants=constants,
             aligned=("heatmap", "counts"),
-            grid=grid,
             options=source.OPTIONS,
         )

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from backends.cuda import libcuda
 
 from engine.backends.cuda.driver import probe_library
 from engine.errors import BackendError
@@ -17,6 +18,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CROWD_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_device_afterwards() -> Iterator[None]:
+    """A simulated GPU is there for one test."""
+    yield
+    libcuda.serve(None)
 
 
 def pytest_configure() -> None:

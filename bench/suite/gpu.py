@@ -11,9 +11,8 @@ import numpy as np
 
 from engine.backends.cuda.arrays import DeviceArray, DeviceMemory, download
 from engine.backends.cuda.context import Context
-from engine.backends.cuda.driver import Driver
 from engine.backends.cuda.graphs import Graph, record
-from engine.backends.cuda.kernels import PEAK_BLOCK, Kernels, Peaks, peak_capacity
+from engine.backends.cuda.kernels import Kernels
 from engine.backends.cuda.launcher import Launcher
 from engine.backends.cuda.streams import Event, Stream
 from engine.bundle.bundle import Bundle, load_bundle
@@ -31,18 +30,17 @@ class Gpu:
     Args:
         dtype: "float16" or "bfloat16".
         bundle: with kernels for this GPU.
-        driver: None loads the machine's own.
 
     Raises:
         BackendError: there is no driver, device or cuda-bindings, or no kernel for it; the message says which.
         BundleError: the bundle has no compiled kernels.
     """
 
-    def __init__(self, dtype: str, bundle: Bundle, driver: Driver | None = None):
+    def __init__(self, dtype: str, bundle: Bundle):
         self.dtype = dtype
         self._closers = ExitStack()
         cubins = load_cubins(bundle.path)
-        self._context = self._closers.enter_context(Context(0, driver))
+        self._context = self._closers.enter_context(Context())
         with ExitStack() as on_error:
             on_error.callback(self.close)
             self.stream = Stream(self._context)
@@ -99,9 +97,9 @@ class Gpu:
         self._closers.close()
 
 
-def gpu_attention(dtype: str, q: np.ndarray, k: np.ndarray, v: np.ndarray, driver: Driver | None = None) -> Way:
+def gpu_attention(dtype: str, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> Way:
     """Criss-cross attention by the compiled kernel; q, k, v as of :func:`suite.attention.attention_group`."""
-    gpu = Gpu(dtype, load_bundle("default"), driver)
+    gpu = Gpu(dtype, load_bundle("default"))
     depth, new = q.shape[-1], gpu.memory.new
     packed = gpu.memory.upload(np.concatenate([q, k, v], axis=-1), dtype)
     views = packed[..., :depth], packed[..., depth : 2 * depth], packed[..., 2 * depth :]
@@ -111,11 +109,9 @@ def gpu_attention(dtype: str, q: np.ndarray, k: np.ndarray, v: np.ndarray, drive
     return gpu.way(lambda: gpu.kernels.criss_cross_attention(*views, partial, level, out), lambda: gpu.download(out))
 
 
-def gpu_ddim(
-    dtype: str, arrays: tuple[np.ndarray, ...], coefficients: tuple[float, ...], driver: Driver | None = None
-) -> Way:
+def gpu_ddim(dtype: str, arrays: tuple[np.ndarray, ...], coefficients: tuple[float, ...]) -> Way:
     """The DDIM update by the compiled kernel, in place; ``arrays`` are x_t, x_0, estimate and change."""
-    gpu = Gpu(dtype, load_bundle("default"), driver)
+    gpu = Gpu(dtype, load_bundle("default"))
     types = dtype, "float32", "float32", "float32"
     x_t, x_0, estimate, change = (gpu.memory.upload(x, t) for x, t in zip(arrays, types, strict=True))
     numbers = gpu.memory.upload(np.array(coefficients), "float32")
@@ -125,16 +121,12 @@ def gpu_ddim(
     )
 
 
-def gpu_peaks(heatmap: np.ndarray, driver: Driver | None = None) -> Way:
+def gpu_peaks(heatmap: np.ndarray) -> Way:
     """Peaks by the compiled kernel, of ``heatmap`` on the device."""
-    gpu = Gpu("float16", load_bundle("default"), driver)
-    new, capacity = gpu.memory.new, peak_capacity(*heatmap.shape)
+    gpu = Gpu("float16", load_bundle("default"))
     cells = gpu.memory.upload(heatmap, "float32")
     threshold = gpu.memory.upload(np.array([_THRESHOLD]), "float32")
-    blocks = -(-heatmap.size // PEAK_BLOCK)
-    peaks = Peaks(
-        new((capacity, 2), "float32"), new((capacity,), "float32"), new((1,), "int32"), new((blocks,), "int32")
-    )
+    peaks = gpu.kernels.new_peaks(gpu.memory, *heatmap.shape)
 
     def outputs() -> tuple[np.ndarray, np.ndarray]:
         total = int(gpu.download(peaks.total)[0])

@@ -14,7 +14,7 @@ from engine.errors import BundleError
 
 CUBINS_FILE = "cubins.zip"
 _INDEX = "index.json"
-_FORMAT = 1
+_FORMAT = 2
 # What a damaged archive or index makes its reader raise.
 _BROKEN = (zipfile.BadZipFile, KeyError, TypeError, ValueError, RecursionError, EOFError, OSError, NotImplementedError)
 # The earliest time that the format knows: the same kernels always give the same bytes.
@@ -31,7 +31,8 @@ class Cubins:
             of the assembler; ``file`` in the archive, its symbol ``entry``; ``arguments`` as [name, Triton type] in
             the order of the launch (the addresses of two scratch buffers follow, of ``global_scratch`` and
             ``profile_scratch`` bytes); ``aligned``, the arguments that must be multiples of 16, addresses in
-            bytes; ``grid``, a rule for each axis; ``num_warps``; and ``shared``, bytes of dynamic shared memory.
+            bytes; ``blocks``, sizes by name, of which a launch computes its grid; ``num_warps``; and ``shared``, bytes
+            of dynamic shared memory.
         compiler: versions of what compiled them.
     """
 
@@ -49,7 +50,7 @@ class Cubins:
             with zipfile.ZipFile(self.path) as archive:
                 return _member(self.path, archive, file)
         except _BROKEN as error:
-            raise BundleError(f"{self.path} cannot be read ({error}); run crowd export cubins again") from error
+            raise BundleError(f"{self.path} cannot be read ({error}); {_renew(self.path)}") from error
 
 
 def load_cubins(folder: Path) -> Cubins:
@@ -60,17 +61,15 @@ def load_cubins(folder: Path) -> Cubins:
     """
     path = folder / CUBINS_FILE
     if not path.is_file():
-        raise BundleError(
-            f"{folder}: no {CUBINS_FILE} there, so nothing to run on a GPU; run crowd export cubins on it"
-        )
+        raise BundleError(f"{folder}: no {CUBINS_FILE} there, so nothing to run on a GPU; {_renew(path)}")
     try:
         with zipfile.ZipFile(path) as archive:
             index = json.loads(_member(path, archive, _INDEX))
         if index["format"] == _FORMAT:
             return Cubins(path, tuple(dict(entry) for entry in index["kernels"]), dict(index["compiler"]))
     except _BROKEN as error:
-        raise BundleError(f"{path} cannot be understood ({error}); run crowd export cubins again") from error
-    raise BundleError(f"{path}: format {index['format']!r}, expected {_FORMAT}; run crowd export cubins again")
+        raise BundleError(f"{path} cannot be understood ({error}); {_renew(path)}") from error
+    raise BundleError(f"{path}: format {index['format']!r}, this version reads {_FORMAT}; {_renew(path)}")
 
 
 def pack_cubins(kernels: Sequence[Mapping[str, Any]], files: Mapping[str, bytes], compiler: Mapping[str, Any]) -> bytes:
@@ -83,11 +82,16 @@ def pack_cubins(kernels: Sequence[Mapping[str, Any]], files: Mapping[str, bytes]
     return packed.getvalue()
 
 
+def _renew(path: Path) -> str:
+    """What to do about an archive that cannot be used."""
+    return f"compile its kernels with: crowd export cubins {path.parent}"
+
+
 def _member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
     if name not in archive.namelist():
-        raise BundleError(f"{path} lacks {name!r}; run crowd export cubins again")
+        raise BundleError(f"{path} lacks {name!r}; {_renew(path)}")
     entry = archive.getinfo(name)
     # Packed contents could be of any size, and encrypted ones are none of ours.
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 or entry.file_size > path.stat().st_size:
-        raise BundleError(f"{path}: {name!r} is not plainly stored; run crowd export cubins again")
+        raise BundleError(f"{path}: {name!r} is not plainly stored; {_renew(path)}")
     return archive.read(name)

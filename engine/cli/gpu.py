@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from engine.backends.base import why_no_gpu
+from engine.backends.cuda.compiled import parse_kernels
 from engine.backends.cuda.driver import find_device, load_driver
-from engine.backends.cuda.launcher import check_entries, choose_arch
+from engine.backends.cuda.launcher import choose_arch
 from engine.backends.tensorrt.library import load_tensorrt
 from engine.bundle.bundle import load_bundle
 from engine.bundle.cubins import load_cubins
@@ -64,7 +65,7 @@ def _driver() -> str:
 
 def _kernels(model: str) -> str:
     kernels = load_cubins(load_bundle(model).path)
-    compiled = {entry["arch"] for entry in check_entries(kernels.entries)}
+    compiled = {kernel.arch for kernel in parse_kernels(kernels.entries)}
     have = " ".join(f"{arch // 10}.{arch % 10}" for arch in sorted(compiled))
     try:
         capability = find_device(load_driver(), 0).capability

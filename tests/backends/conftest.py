@@ -65,7 +65,6 @@ def machine(gpu_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     def make(**options: Any) -> Machine:
         made.append(Machine(gpu_bundle, tmp_path / "engines", **options))
-        monkeypatch.setattr("engine.backends.tensorrt.requirements.load_driver", lambda: made[-1].driver)
         monkeypatch.setattr("engine.backends.tensorrt.requirements.load_tensorrt", lambda: made[-1].library)
         return made[-1]
 

@@ -8,7 +8,6 @@ from typing import Any
 from backends.tensorrt.simulated_gpu import SimulatedGpu, SimulatedTensorRT
 
 import engine
-from engine.backends.cuda.driver import Driver
 from engine.backends.tensorrt.library import TensorRT
 from engine.bundle.bundle import Bundle
 
@@ -20,7 +19,7 @@ class Machine:
         self.bundle, self._cache = bundle, cache
         self.gpu = SimulatedGpu(bundle.model, **options)
         self.api = SimulatedTensorRT(self.gpu, rtx)
-        self.driver, self.library = Driver(self.gpu), TensorRT(self.api, "tensorrt_rtx" if rtx else "tensorrt")
+        self.library = TensorRT(self.api, "tensorrt_rtx" if rtx else "tensorrt")
 
     def counter(self, **arguments: Any) -> engine.CrowdCounter:
         """A counter on the GPU."""

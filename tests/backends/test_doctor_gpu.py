@@ -13,7 +13,6 @@ from engine.cli import gpu as doctor
 def report(machine, gpu_bundle, monkeypatch):
     def look(**options):
         here = machine(**options)
-        monkeypatch.setattr(doctor, "load_driver", lambda: here.driver)
         monkeypatch.setattr(doctor, "load_tensorrt", lambda: here.library)
         return doctor.check_gpu(str(gpu_bundle.path))
 

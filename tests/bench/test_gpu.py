@@ -14,7 +14,6 @@ from suite.peaks import crowd_map
 from tolerances import GPU_KERNELS, Tolerance
 
 from engine.backends.cuda.arrays import from_storage, to_storage
-from engine.backends.cuda.driver import Driver
 from engine.bundle.bundle import load_bundle
 from engine.diffusion.latent import head_maps
 from engine.errors import BackendError
@@ -24,13 +23,8 @@ from engine.kernels import reference
 
 @dataclass(frozen=True)
 class Device:
-    """What the kernels run on, and in which type.
+    """What the kernels run on, in which type."""
 
-    Attributes:
-        driver: None is the machine's own.
-    """
-
-    driver: Driver | None
     dtype: str
 
     def halves(self, values: np.ndarray) -> np.ndarray:
@@ -56,8 +50,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[simulated_gpu.SimulatedGpu]
 )
 def device(request: pytest.FixtureRequest) -> Device:
     if request.param == "simulated":
-        return Device(Driver(request.getfixturevalue("gpu")), "float16")
-    return Device(None, request.param)
+        request.getfixturevalue("gpu")
+        return Device("float16")
+    return Device(request.param)
 
 
 def _assert_close(found: np.ndarray, expected: np.ndarray, tolerance: Tolerance) -> None:
@@ -71,7 +66,7 @@ def test_attention(device, height, width) -> None:
     q, k, v = (
         device.halves(rng.standard_normal((1, height, width, n)) * f) for n, f in ((32, 1 / 8), (32, 1), (64, 1))
     )
-    way = gpu_attention(device.dtype, q, k, v, driver=device.driver)
+    way = gpu_attention(device.dtype, q, k, v)
     expected = reference.criss_cross_attention(q, k, v)
     # Plainly, then as a graph.
     for _ in range(2):
@@ -85,7 +80,7 @@ def test_ddim_update_is_one_step_when_it_is_checked(device, shape) -> None:
     rng = np.random.default_rng(1)
     arrays = (device.halves(rng.standard_normal(shape)), *(rng.standard_normal((3, *shape)).astype(np.float32)))
     coefficients = (0.5, 0.8, 0.9, 0.4, 0.25, 0.5)
-    way = gpu_ddim(device.dtype, arrays, coefficients, driver=device.driver)
+    way = gpu_ddim(device.dtype, arrays, coefficients)
     results = way.call(), reference.ddim_update(*arrays, coefficients)
     for found, expected, dtype in zip(*results, (device.dtype, "float32", "float32"), strict=True):
         _assert_close(found, expected, GPU_KERNELS["ddim_update", f"torch.{dtype}"])
@@ -95,7 +90,7 @@ def test_ddim_update_is_one_step_when_it_is_checked(device, shape) -> None:
 @pytest.mark.parametrize(("height", "width", "people"), [(20, 30, 6), (301, 77, 90)])
 def test_peaks(device, height, width, people) -> None:
     heatmap = crowd_map(height, width, people)
-    way = gpu_peaks(heatmap, driver=device.driver)
+    way = gpu_peaks(heatmap)
     points, scores = reference.find_peaks(heatmap, 0.1)
     assert len(scores) > 1
     # Plainly, then after a graph of many runs.
@@ -112,7 +107,7 @@ def test_peaks(device, height, width, people) -> None:
 def test_preprocess(device, height, width) -> None:
     model = load_bundle("default").model
     pixels = np.random.default_rng(2).integers(0, 256, (height, width, 3), np.uint8)
-    kernels = Gpu(device.dtype, load_bundle("default"), device.driver)
+    kernels = Gpu(device.dtype, load_bundle("default"))
     image = kernels.memory.upload(pixels, "uint8")
     # From the first channel on, and from the last one backwards.
     for first, step in ((0, 1), (2, -1)):
@@ -134,7 +129,7 @@ def test_head_maps(device, samples) -> None:
     estimates = rng.uniform(-1.2 * model.map_scale, 1.2 * model.map_scale, shape).astype(np.float32)
     changes = rng.uniform(0, 1, shape).astype(np.float32)
     expected = head_maps(list(estimates[:, None]), list(changes[:, None]), model)
-    kernels = Gpu(device.dtype, load_bundle("default"), device.driver)
+    kernels = Gpu(device.dtype, load_bundle("default"))
     latents = (kernels.memory.upload(x, "float32") for x in (estimates, changes))
     maps = [kernels.memory.new((height, width), "float32") for _ in range(2)]
     for array in maps:
@@ -147,7 +142,7 @@ def test_head_maps(device, samples) -> None:
 
 def test_graphs_of_many_runs_are_timed(gpu) -> None:
     arrays = tuple(np.zeros((1, 16, 1, 1), np.float32) for _ in range(4))
-    way = gpu_ddim("float16", arrays, (0.5, 0.8, 0.9, 0.4, 0.25, 0.5), driver=Driver(gpu))
+    way = gpu_ddim("float16", arrays, (0.5, 0.8, 0.9, 0.4, 0.25, 0.5))
     way.call()
     # The first call was plain; now it is a graph.
     assert "cuGraphLaunch" not in gpu.names()

@@ -184,9 +184,11 @@ def test_damaged_archives(content: bytes, message: str, tmp_path: Path) -> None:
 
 def test_other_versions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("engine.bundle.cubins._FORMAT", 2)
+        patch.setattr("engine.bundle.cubins._FORMAT", 1)
         (tmp_path / CUBINS_FILE).write_bytes(pack_cubins([], {}, {}))
-    with pytest.raises(BundleError, match="format 2, expected 1"):
+    with pytest.raises(
+        BundleError, match=f"format 1, this version reads 2; compile its kernels with: crowd export cubins {tmp_path}"
+    ):
         load_cubins(tmp_path)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from engine.backends.cuda.memory import DeviceBuffer
 from engine.backends.cuda.streams import Stream
+from engine.errors import BackendError
 
 # How the host holds each type; of bfloat16 it holds the bits.
 _STORED = {
@@ -70,10 +71,12 @@ class DeviceMemory:
 
         Raises:
             CudaOutOfMemoryError: the device has not as much memory.
-            BackendError: a graph is being recorded.
+            BackendError: a graph is being recorded, or a length is negative.
         """
+        if min(shape, default=0) < 0:
+            raise BackendError(f"an array on the device cannot have shape {shape}; expected no length below 0")
         nbytes = math.prod(shape) * np.dtype(_STORED[dtype]).itemsize
-        # Of no elements too: the driver gives no address for nothing.
+        # An array of no elements has an address too: the driver gives none for nothing.
         buffer = DeviceBuffer(self._stream.context, max(nbytes, 1), self._stream)
         self._buffers.append(buffer)
         return DeviceArray(buffer.pointer, tuple(shape), dtype, shape[-1], buffer)

@@ -111,13 +111,14 @@ class SegmentEngine:
         runtime_cache: of its contexts.
 
     Attributes:
+        name: of the segment's file.
         inputs, outputs: names in the order of the stage.
         types: type of each, such as "float16".
     """
 
     def __init__(self, library: TensorRT, engine: Any, stage: SegmentStage, runtime_cache: RuntimeCache):
         self.library, self._engine, self._runtime_cache = library, engine, runtime_cache
-        self.inputs, self.outputs = stage.inputs, stage.outputs
+        self.name, self.inputs, self.outputs = stage.graph, stage.inputs, stage.outputs
         names = [engine.get_tensor_name(x) for x in range(engine.num_io_tensors)]
         if set(names) != {*stage.inputs, *stage.outputs}:
             raise BackendError(f"{stage.graph}: the engine has inputs and outputs {names}, the bundle says otherwise")

@@ -11,7 +11,6 @@ from engine.backends.base import MAX_RECORDED_CALLS, Request
 from engine.backends.cuda.arrays import DeviceArray, DeviceMemory, to_storage
 from engine.backends.cuda.context import close_all
 from engine.backends.cuda.graphs import Graph, record
-from engine.backends.cuda.kernels import PEAK_BLOCK, Peaks, peak_capacity
 from engine.backends.cuda.memory import PinnedBuffer
 from engine.backends.cuda.streams import Event
 from engine.backends.tensorrt.network import Network, Runtime
@@ -187,14 +186,8 @@ class Inference:
         self._heatmap, self._spread = new((height, width), "float32"), new((height, width), "float32")
         results = {"heatmap": self._heatmap, "spread": self._spread}
         if key.has_peaks:
-            capacity = peak_capacity(height, width)
             self._limit = new((1,), "float32")
-            self._peaks = Peaks(
-                new((capacity, 2), "float32"),
-                new((capacity,), "float32"),
-                new((1,), "int32"),
-                new((-(-height * width // PEAK_BLOCK),), "int32"),
-            )
+            self._peaks = self._runtime.kernels.new_peaks(self._memory, height, width)
             results |= {"points": self._peaks.points, "scores": self._peaks.scores, "total": self._peaks.total}
         self._results = results
         self._host = {name: self._pinned(x.shape, x.dtype) for name, x in results.items()}

@@ -113,21 +113,26 @@ class Network:
 
 
 class _Attention:
-    """The kernel as a stage of a program; for each of its places one output, that of the first call."""
+    """The kernel as a stage of a program; for each of its places one output, that of the first call.
+
+    What the arrays' shapes must have in common, the program has checked.
+    """
 
     def __init__(self, kernels: Kernels, memory: DeviceMemory):
         self._kernels, self._memory = kernels, memory
-        self._outputs: dict[int, DeviceArray] = {}
+        # By the addresses and shapes of q, k and v: a place of the program is known by all of them together.
+        self._outputs: dict[tuple[tuple[int, tuple[int, ...]], ...], DeviceArray] = {}
         # Shared by all places of one shape, as they run one after the other.
         self._scratch: dict[tuple[int, ...], tuple[DeviceArray, DeviceArray]] = {}
 
     def __call__(self, arrays: Sequence[DeviceArray]) -> list[DeviceArray]:
         q, k, v = arrays
-        if q.pointer not in self._outputs:
-            self._outputs[q.pointer] = self._memory.new(v.shape, v.dtype)
+        place = tuple((x.pointer, x.shape) for x in arrays)
+        if place not in self._outputs:
+            self._outputs[place] = self._memory.new(v.shape, v.dtype)
         if v.shape not in self._scratch:
             partial, level = (self._memory.new(shape, "float32") for shape in (v.shape, v.shape[:3]))
             self._scratch[v.shape] = partial, level
-        out = self._outputs[q.pointer]
+        out = self._outputs[place]
         self._kernels.criss_cross_attention(q, k, v, *self._scratch[v.shape], out)
         return [out]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.backends.cuda.compiled import parse_kernels
 from engine.backends.cuda.driver import Device, Driver, check_pools, find_device, load_driver
-from engine.backends.cuda.launcher import check_entries, choose_arch
+from engine.backends.cuda.launcher import choose_arch
 from engine.backends.tensorrt.engines import segments, typed_graph
 from engine.backends.tensorrt.library import TensorRT, load_tensorrt
 from engine.bundle.bundle import Bundle
@@ -67,7 +68,7 @@ def check_requirements(bundle: Bundle, ordinal: int, compute_type: str) -> Requi
     check_pools(device)
     library = load_tensorrt()
     cubins = load_cubins(bundle.path)
-    arch = choose_arch({entry["arch"] for entry in check_entries(cubins.entries)}, device.capability)
+    arch = choose_arch({kernel.arch for kernel in parse_kernels(cubins.entries)}, device.capability)
     _check_assembler(cubins, arch, device)
     for stage in segments(bundle):
         typed_graph(bundle, stage, compute_type)

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from engine.backends.tensorrt.engines import SegmentEngine
+from engine.bundle.array_check import check_axes
 from engine.errors import BackendError
 
 
@@ -116,6 +117,7 @@ class SegmentRunner:
 
         Raises:
             BackendError: inputs of another type or shape than the first ones, or TensorRT refuses.
+            BundleError: an output has a shape that no memory can be reserved for.
         """
         self._check(arrays)
         with self._stream.context.current():
@@ -159,9 +161,11 @@ class SegmentRunner:
         self._demand(not missing, f"tell the shapes of {missing}")
         self._workspace.reserve(context.update_device_memory_size_for_shapes())
         types = self._engine.types
-        self._outputs = [
-            self._new_array(tuple(context.get_tensor_shape(name)), types[name]) for name in self._engine.outputs
-        ]
+        shapes = {name: tuple(context.get_tensor_shape(name)) for name in self._engine.outputs}
+        for name, shape in shapes.items():
+            # TensorRT calls a length that it does not know -1.
+            check_axes(self._engine.name, name, shape)
+        self._outputs = [self._new_array(shape, types[name]) for name, shape in shapes.items()]
         self._shapes = [tuple(x.shape) for x in arrays]
         self._context = context
 

@@ -7,14 +7,13 @@ import gc
 
 import numpy as np
 import pytest
+from backends.cuda.fake_driver import FakeDriver
 from backends.cuda.foreign_arrays import KINDS, Capsule, Interface
-from backends.cuda.recording_driver import RecordingDriver
 from backends.cuda.simulated_device import PRIMARY, Queue
 
 from engine.backends.cuda import dlpack
 from engine.backends.cuda.context import Context
 from engine.backends.cuda.device_arrays import DeviceImage, device_image, is_device_array, stream_handle
-from engine.backends.cuda.driver import Driver
 from engine.backends.cuda.streams import Stream
 from engine.config import ImageLimits
 from engine.errors import BackendError, ImageError
@@ -24,8 +23,8 @@ CALLERS_STREAM = 0x5000
 
 
 @pytest.fixture
-def driver() -> RecordingDriver:
-    driver = RecordingDriver()
+def driver() -> FakeDriver:
+    driver = FakeDriver()
     driver.callers_streams[CALLERS_STREAM] = PRIMARY
     driver.streams[CALLERS_STREAM] = Queue(eager=False)
     return driver
@@ -33,7 +32,7 @@ def driver() -> RecordingDriver:
 
 @pytest.fixture
 def stream(driver):
-    with Context(0, Driver(driver)) as context:
+    with Context() as context:
         yield Stream(context)
     driver.assert_clean()
 

@@ -6,10 +6,10 @@ import threading
 
 import numpy as np
 import pytest
-from backends.cuda.recording_driver import RecordingDriver
+from backends.cuda.fake_driver import FakeDriver
 
 from engine.backends.cuda.context import Context
-from engine.backends.cuda.driver import CudaError, CudaOutOfMemoryError, Driver
+from engine.backends.cuda.driver import CudaError, CudaOutOfMemoryError
 from engine.backends.cuda.graphs import GraphCache, record
 from engine.backends.cuda.kernel import Module
 from engine.backends.cuda.memory import DeviceBuffer, PinnedBuffer
@@ -46,8 +46,8 @@ def _replay(context: Context) -> None:
 
 
 def test_a_graph_replays_what_was_recorded() -> None:
-    driver = RecordingDriver()
-    _replay(Context(0, Driver(driver)))
+    driver = FakeDriver()
+    _replay(Context())
     driver.assert_clean()
 
 
@@ -58,8 +58,8 @@ def test_a_graph_replays_on_the_device() -> None:
 
 @pytest.mark.parametrize("action", ["allocate device memory", "allocate pinned memory", "load a module"])
 def test_recording_refuses_what_a_graph_cannot_hold(action) -> None:
-    driver = RecordingDriver()
-    with Context(0, Driver(driver)) as context:
+    driver = FakeDriver()
+    with Context() as context:
         stream = Stream(context)
         actions = {
             "allocate device memory": lambda: DeviceBuffer(context, 8, stream),
@@ -77,8 +77,8 @@ def test_recording_refuses_what_a_graph_cannot_hold(action) -> None:
 
 
 def test_waiting_while_recording_is_the_driver_s_error_and_the_stream_survives() -> None:
-    driver = RecordingDriver()
-    with Context(0, Driver(driver)) as context:
+    driver = FakeDriver()
+    with Context() as context:
         stream = Stream(context)
         with pytest.raises(CudaError, match="cuStreamSynchronize failed with CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"):
             record(stream, stream.synchronize)

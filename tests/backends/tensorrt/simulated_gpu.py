@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 import openvino as ov
-from backends.cuda.recording_driver import RecordingDriver
+from backends.cuda.fake_driver import FakeDriver
 from backends.tensorrt.stand_in import DataType, StandIn
 
 from engine.diffusion.latent import head_maps
@@ -27,8 +27,8 @@ _POINTER, _INT, _FLOAT = ctypes.c_uint64, ctypes.c_int32, ctypes.c_float
 _TYPES = {onnx.TensorProto.FLOAT: (DataType.FLOAT, np.float32), onnx.TensorProto.FLOAT16: (DataType.HALF, np.float16)}
 
 
-class SimulatedGpu(RecordingDriver):
-    """The driver's stand-in with the model's kernels, for float16."""
+class SimulatedGpu(FakeDriver):
+    """The fake driver with the model's kernels, for float16."""
 
     def __init__(self, model: Any, **options: Any):
         super().__init__(**options)
@@ -43,7 +43,7 @@ class SimulatedGpu(RecordingDriver):
             ("criss_cross_columns", [*[_POINTER] * 6, *[_INT] * 5], self._attend),
             ("ddim_step", [*[_POINTER] * 5, _INT], self._ddim_update),
             ("unfold_heads", [*[_POINTER] * 4, *[_INT] * 7, _FLOAT], self._head_maps),
-            ("count_peaks", [*[_POINTER] * 3, *[_INT] * 2], lambda *_: None),
+            ("count_peaks", [*[_POINTER] * 3, *[_INT] * 2], self._count_peaks),
             ("write_peaks", [*[_POINTER] * 6, *[_INT] * 3], self._find_peaks),
         ):
             self.kernels[name] = ([*types, *scratch], run)
@@ -53,11 +53,6 @@ class SimulatedGpu(RecordingDriver):
         # failed this may not be helped.
         assert not self.engines or self._failing is not None, "engines outlive their context"
         super().do_cuMemPoolDestroy(pool)
-
-    def do_cuModuleLoadData(self, image: bytes) -> Any:  # noqa: N802
-        # Real code, which only a real device could refuse.
-        assert image.startswith(b"\x7fELF")
-        return self._new("module")
 
     def view(self, pointer: int, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...] | None = None) -> Any:
         """Device memory as an array; strides in bytes."""
@@ -77,7 +72,7 @@ class SimulatedGpu(RecordingDriver):
         return super()._range(pointer, nbytes)
 
     def _preprocess(
-        self, image, out, height, width, row, column, channel, padded_height, padded_width, scale, shift, *_
+        self, grid, image, out, height, width, row, column, channel, padded_height, padded_width, scale, shift, *_
     ) -> None:
         pixels = self.view(image, np.uint8, (height, width, 3), (row, column, channel))
         padded = self.view(out, np.float16, (3, padded_height, padded_width))
@@ -85,7 +80,7 @@ class SimulatedGpu(RecordingDriver):
         values = pixels.transpose(2, 0, 1) * np.float32(scale) - np.float32(shift)
         padded[:, :height, :width] = values
 
-    def _attend(self, q, k, v, partial, level, out, height, width, q_step, k_step, v_step, *_) -> None:
+    def _attend(self, grid, q, k, v, partial, level, out, height, width, q_step, k_step, v_step, *_) -> None:
         def half(pointer: int, step: int, channels: int) -> np.ndarray:
             return self.view(pointer, np.float16, (1, height, width, channels), (0, 2 * width * step, 2 * step, 2))
 
@@ -97,7 +92,7 @@ class SimulatedGpu(RecordingDriver):
         )
         self.view(out, np.float16, (1, height, width, CHANNELS))[:] = attended
 
-    def _ddim_update(self, x_t, x_0, estimate, change, coefficients, size, *_) -> None:
+    def _ddim_update(self, grid, x_t, x_0, estimate, change, coefficients, size, *_) -> None:
         noisy, new, old, moved = (
             self.view(x, kind, (size,))
             for x, kind in ((x_t, np.float16), (x_0, np.float32), (estimate, np.float32), (change, np.float32))
@@ -106,20 +101,28 @@ class SimulatedGpu(RecordingDriver):
             noisy, new, old, moved, self.view(coefficients, np.float32, (6,))
         )
 
-    def _head_maps(self, estimates, changes, heatmap, spread, samples, h, w, top, left, width, step, scale, *_) -> None:
+    def _head_maps(
+        self, grid, estimates, changes, heatmap, spread, samples, h, w, top, left, width, step, scale, *_
+    ) -> None:
         assert (top, left, step) == (0, 0, width)
         factor = 8 // self.model.map_stride
         latents = [self.view(x, np.float32, (samples, 1, factor**2, h, w)) for x in (estimates, changes)]
-        # The number of rows is not an argument, but the grid's and the memory's.
-        rows = len(self._memories[heatmap]) // (4 * width)
+        # The number of rows is not an argument, but the grid's.
+        rows = grid[0]
         maps = head_maps(list(latents[0]), list(latents[1]), self.model)
         for pointer, values in zip((heatmap, spread), maps, strict=True):
             self.view(pointer, np.float32, (rows, width))[:] = values[:rows, :width]
 
-    def _find_peaks(self, heatmap, threshold, counts, points, scores, total, height, width, capacity, *_) -> None:
+    def _count_peaks(self, grid, heatmap, threshold, counts, *_) -> None:
+        # How many each program found does not matter here: the second launch looks for itself.
+        self.view(counts, np.int32, grid[:1])[:] = 0
+
+    def _find_peaks(self, grid, heatmap, threshold, counts, points, scores, total, height, width, capacity, *_) -> None:
         limit = self.view(threshold, np.float32, (1,))[0]
         found, heights = reference.find_peaks(self.view(heatmap, np.float32, (height, width)), limit)
         assert len(heights) <= capacity
+        # What every program of the first launch has written.
+        assert (self.view(counts, np.int32, grid[:1]) == 0).all()
         if len(heights):
             self.view(points, np.float32, found.shape)[:] = found
             self.view(scores, np.float32, heights.shape)[:] = heights

@@ -263,7 +263,7 @@ from backends.tensorrt.blobs import picture
 from engine.backends.tensorrt import requirements
 from engine.bundle.bundle import load_bundle
 here = Machine(load_bundle(sys.argv[2]), Path(sys.argv[3]))
-requirements.load_driver, requirements.load_tensorrt = lambda: here.driver, lambda: here.library
+requirements.load_tensorrt = lambda: here.library
 with here.counter() as counter:
     for _ in range(2):
         assert counter.count(picture(64, 64)).count > 0

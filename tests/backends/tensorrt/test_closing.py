@@ -122,7 +122,7 @@ from engine.backends.tensorrt import requirements
 from engine.bundle.bundle import load_bundle
 from engine.system.stopwatch import Stopwatch
 here = Machine(load_bundle(sys.argv[2]), Path(sys.argv[3]))
-requirements.load_driver, requirements.load_tensorrt = lambda: here.driver, lambda: here.library
+requirements.load_tensorrt = lambda: here.library
 counter = here.counter()
 expected = counter.count(picture(64, 64))
 request = Request(1, 1, 0, None)

@@ -13,6 +13,7 @@ from backends.cuda.foreign_arrays import KINDS, Capsule
 from backends.cuda.simulated_device import PRIMARY, Queue
 from backends.tensorrt.blobs import picture, same
 
+from engine.backends.cuda.driver import load_driver
 from engine.errors import EngineError
 
 PICTURES = [picture(64, 64, seed=seed) for seed in range(5)]
@@ -75,7 +76,7 @@ def test_pixels_that_the_producer_s_thread_has_queued_are_waited_for(machine) ->
     here.gpu.pictures.append(buffer)
     thread = threading.local()
     events = itertools.count(1 << 40)
-    call = here.driver.call
+    call = load_driver().call
 
     class Tensor(Capsule):
         def __dlpack__(self, *, stream=None, **versions):

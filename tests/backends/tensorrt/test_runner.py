@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
-from backends.cuda.recording_driver import RecordingDriver
-from backends.tensorrt.stand_in import FakeArray, FakeStream, StandIn, Strategy
+from backends.cuda.fake_driver import FakeDriver
+from backends.tensorrt.stand_in import TENSORS, DataType, FakeArray, FakeStream, StandIn, Strategy
 
 from engine.backends.compiled_cache import CompiledCache
+from engine.backends.cuda.arrays import DeviceMemory
 from engine.backends.cuda.context import Context
-from engine.backends.cuda.driver import Driver
 from engine.backends.cuda.graphs import record
+from engine.backends.cuda.kernels import Kernels
 from engine.backends.cuda.memory import DeviceBuffer
 from engine.backends.cuda.streams import Stream
 from engine.backends.tensorrt.engines import SegmentEngine
 from engine.backends.tensorrt.library import TensorRT
+from engine.backends.tensorrt.network import _Attention
 from engine.backends.tensorrt.runner import SegmentRunner, Workspace
 from engine.backends.tensorrt.runtime_cache import RuntimeCache
 from engine.bundle.bundle import SegmentStage
-from engine.errors import BackendError
+from engine.errors import BackendError, BundleError
 
 STAGE = SegmentStage("x.onnx", ("x", "t"), ("packed", "density"))
 RTX = pytest.mark.parametrize("rtx", [False, True], ids=["tensorrt", "tensorrt_rtx"])
@@ -132,6 +136,40 @@ def test_other_inputs_are_refused() -> None:
     assert rig.api.calls == []
 
 
+def test_lengths_that_nobody_knows_reserve_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT calls them -1; a program of -1 elements would have been given one byte."""
+    monkeypatch.setitem(TENSORS, "density", (False, DataType.FLOAT, (-1, -1, -1, -1)))
+    rig = _Rig()
+    with pytest.raises(BundleError, match=r"x\.onnx is refused.*it makes density of shape \[2, -1, 5, 7\]"):
+        rig.runner(rig.inputs)
+    assert rig.api.named("execute") == rig.api.named("address") == []
+    driver = FakeDriver()
+    with Context() as context:
+        memory = DeviceMemory(Stream(context))
+        with pytest.raises(BackendError, match=r"cannot have shape \(2, -1\)"):
+            memory.new((2, -1), "float32")
+    driver.assert_clean()
+
+
+def test_attentions_that_share_queries_have_outputs_of_their_own() -> None:
+    """Else the second would overwrite what the first gave, or write as much as the first had room for."""
+    driver, launches = FakeDriver(), []
+    kernels = cast(Kernels, SimpleNamespace(criss_cross_attention=lambda *arrays: launches.append(arrays)))
+    with Context() as context:
+        memory = DeviceMemory(Stream(context))
+        attention = _Attention(kernels, memory)
+        q, k, v, other, wider = (memory.new((1, 3, 4, n), "float16") for n in (16, 16, 32, 32, 64))
+        places = [(q, k, v), (q, k, other), (q, k, wider), (q, q, v)]
+        first = [attention(place)[0] for place in places]
+        assert len({x.pointer for x in first}) == 4
+        assert [x.shape for x in first] == [place[2].shape for place in places]
+        assert [attention(place)[0] for place in places] == first
+        for *_, partial, level, out in launches:
+            assert (partial.shape, level.shape) == (out.shape, out.shape[:3])
+        memory.close()
+    driver.assert_clean()
+
+
 @pytest.mark.parametrize("refused", ["context", "input_shape", "infer_shapes", "address", "execute"])
 def test_failures_carry_the_message_and_can_be_repeated(refused: str) -> None:
     rig = _Rig()
@@ -169,8 +207,8 @@ def test_closed_runners_start_anew() -> None:
 
 def test_recorded_through_the_cuda_layer() -> None:
     """As a backend does it: two segments in a row, a plain pass, a recording, a replay; nothing is left behind."""
-    api, driver = StandIn(rtx=True), RecordingDriver()
-    with Context(0, Driver(driver)) as context:
+    api, driver = StandIn(rtx=True), FakeDriver()
+    with Context() as context:
         stream = Stream(context)
         workspace = Workspace(lambda nbytes: DeviceBuffer(context, nbytes, stream))
         library = TensorRT(api, "tensorrt_rtx")

@@ -1,17 +1,20 @@
-"""What the wrappers launch is what export compiles: types, constants, alignment, grid and options."""
+"""What the wrappers launch is what export compiles and the engine launches: types, constants, alignment, grids."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from triton.runtime.jit import KernelInterface
 
-from engine.backends.cuda.launcher import evaluate
+from engine.backends.cuda.arrays import DeviceArray, DeviceMemory
+from engine.backends.cuda.kernels import Kernels
+from engine.backends.cuda.launcher import Launcher
+from engine.backends.cuda.streams import Stream
 from engine.bundle.bundle import KernelStage, ProgramSpec, SplitStage
 from engine.config import ModelConfig
 from engine.export.gpu_kernels import KernelBuild, kernel_builds
@@ -52,7 +55,56 @@ def _heads() -> None:
     head_maps(latents, latents, 2.0, (1, 3, HEIGHT, 377))
 
 
+def _array(*shape: int, dtype: str = "float32") -> DeviceArray:
+    return DeviceArray(0, shape, dtype, shape[-1], None)  # type: ignore[arg-type]
+
+
+def _our_attention(kernels: Kernels, half: str, depth: int, channels: int) -> None:
+    pixels = BATCH, HEIGHT, WIDTH
+    q, v = _array(*pixels, depth, dtype=half), _array(*pixels, channels, dtype=half)
+    kernels.criss_cross_attention(q, q, v, _array(*pixels, channels), _array(*pixels), v)
+
+
+def _our_ddim(kernels: Kernels, half: str) -> None:
+    kernels.ddim_update(_array(3000, dtype=half), *[_array(3000)] * 3, _array(6))
+
+
+def _our_pixels(kernels: Kernels, half: str) -> None:
+    image = SimpleNamespace(pointer=0, height=41, width=300, strides=(900, 3, 1))
+    kernels.preprocess(image, _array(1, 3, 64, 320, dtype=half))
+
+
+def _our_heads(kernels: Kernels, half: str) -> None:
+    latents, cells = _array(3, 16, 2, 100), _array(HEIGHT, 377)
+    kernels.head_maps(latents, latents, cells, cells)
+
+
+def _our_peaks(kernels: Kernels, half: str) -> None:
+    memory = SimpleNamespace(new=lambda shape, dtype: _array(*shape, dtype=dtype))
+    peaks = kernels.new_peaks(cast(DeviceMemory, memory), 41, 55)
+    kernels.find_peaks(_array(41, 55), _array(1), peaks)
+
+
 Launch = tuple[str, tuple[int, ...], tuple[Any, ...], dict[str, Any]]
+OURS: dict[str, Callable[..., None]] = {
+    "criss_cross_attention.rows": _our_attention, "ddim_update": _our_ddim, "preprocess": _our_pixels,
+    "head_maps": _our_heads, "find_peaks.count": _our_peaks,
+}  # fmt: skip
+
+
+class _Launcher:
+    """Has what export would compile, and notes the grids that the engine launches it with."""
+
+    def __init__(self, builds: list[KernelBuild]):
+        self._builds = {(x.kernel, *sorted(x.variant.items())): x for x in builds}
+        self.grids: list[tuple[int, int, int]] = []
+
+    def find(self, name: str, variant: dict[str, Any]) -> KernelBuild:
+        return self._builds[name, *sorted(variant.items())]
+
+    def launch(self, kernel: KernelBuild, grid: tuple[int, int, int], arguments: dict[str, Any], stream: None) -> None:
+        assert set(arguments) == set(kernel.types)
+        self.grids.append(grid)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +112,7 @@ Launch = tuple[str, tuple[int, ...], tuple[Any, ...], dict[str, Any]]
     [
         (("criss_cross_attention.rows", "criss_cross_attention.columns"), {"dtype": half, "D": depth, "C": channels},
          lambda half=half, depth=depth, channels=channels: _attention(_dtype(half), depth, channels))
-        for half in ("fp16", "bf16") for depth, channels in ((32, 64), (16, 48), (32, 192))
+        for half in ("fp16", "bf16") for depth, channels in ((32, 64), (16, 48), (32, 128), (32, 192))
     ]
     + [(("ddim_update",), {"dtype": half}, lambda half=half: _ddim(_dtype(half))) for half in ("fp16", "bf16")]
     + [
@@ -86,16 +138,21 @@ def test_wrappers_launch_what_is_compiled(
     sizes = (variant.get("D", 32), variant.get("C", 64))
     builds = [x for x in kernel_builds(_bundle(*sizes)) if x.kernel in kernels and x.variant == variant]
     assert tuple(x.kernel for x in builds) == kernels
-    for build, launch in zip(builds, launches, strict=True):
-        _assert_compiled(build, launch)
+    half = {"fp16": "float16", "bf16": "bfloat16"}[variant.get("dtype", "fp16")]
+    launcher = _Launcher(builds)
+    ours = Kernels(cast(Launcher, launcher), cast(Stream, None), ModelConfig(), half)
+    OURS[kernels[0]](ours, half, *(variant[x] for x in ("D", "C") if x in variant))
+    for build, launch, grid in zip(builds, launches, launcher.grids, strict=True):
+        _assert_compiled(build, launch, grid)
 
 
 def _dtype(half: str) -> torch.dtype:
     return {"fp16": torch.float16, "bf16": torch.bfloat16}[half]
 
 
-def _assert_compiled(build: KernelBuild, launch: Launch) -> None:
+def _assert_compiled(build: KernelBuild, launch: Launch, ours: tuple[int, int, int]) -> None:
     name, grid, values, named = launch
+    assert ours == (*grid, 1, 1)[:3]
     assert build.function.__name__ == name
     arguments = dict(zip(build.types, values, strict=True))
     kinds = {
@@ -106,5 +163,3 @@ def _assert_compiled(build: KernelBuild, launch: Launch) -> None:
     for x in build.aligned:
         value = arguments[x]
         assert (value.data_ptr() if isinstance(value, torch.Tensor) else value) % 16 == 0, x
-    numbers = {"batch": BATCH, "height": HEIGHT} | {k: v for k, v in arguments.items() if isinstance(v, int)}
-    assert tuple(evaluate(rule, numbers) for rule in build.grid) == grid

@@ -1,0 +1,54 @@
+"""Whichever call of the driver fails, and whichever argument is wrong: the one leaks nothing, the other is noticed."""
+
+from __future__ import annotations
+
+import pytest
+from backends.cuda.everything import fake_driver, use_everything
+from backends.cuda.fake_driver import FakeDriver
+
+from engine.backends.cuda.driver import CudaError
+from engine.errors import BackendError
+
+# Calls of probe_library().
+_PROBE = 2
+
+
+@pytest.mark.parametrize("eager", [(), (True,), (True, True)], ids=str)
+def test_everything_is_freed(eager) -> None:
+    driver = fake_driver(eager=eager)
+    use_everything(driver)
+    driver.assert_clean()
+    # The last of them was queued when the context was closed.
+    assert [(name, shape, values[1:]) for name, shape, values in driver.launches] == [
+        ("add", (2, 1, 1, 128, 1, 1, 65536), (5, 2.5, -7, 0.5))
+    ] * 2
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_nothing_leaks_whichever_call_fails(code) -> None:
+    driver = fake_driver()
+    use_everything(driver)
+    calls = len(driver.calls)
+    assert calls > 150
+    for number in range(calls):
+        _assert_clean_after_failure(fake_driver(fail_at=number, code=code), number)
+
+
+def _assert_clean_after_failure(driver: FakeDriver, number: int) -> None:
+    with pytest.raises(BackendError) as caught:
+        use_everything(driver)
+    # The first error may be followed by others on the way out.
+    errors = [caught.value]
+    while errors[-1].__context__ is not None:
+        errors.append(errors[-1].__context__)
+    failed = driver.calls[number][0]
+    if number < _PROBE:
+        # The first look at the driver, which goes by the library itself.
+        assert "driver is installed but reports CUDA_ERROR" in str(caught.value)
+        return
+    assert failed in [error.call for error in errors if isinstance(error, CudaError)], number
+    if (driver.calls[number - 1][0], failed) == ("cuThreadExchangeStreamCaptureMode", "cuCtxPushCurrent"):
+        # Nothing can be freed without the context; the driver does it with the last reference to the context.
+        driver.live.clear()
+        driver._memories.clear()
+    driver.assert_clean()
