@@ -175,10 +175,64 @@ class P2PNet(nn.Module):
         return torch.cat([self.points(merged) * 100, self.scores(merged)], dim=1)
 
 
+class ZIPNano(nn.Module):
+    """ZIP-N (2025): MobileNetV4-conv-small, doubled to stride 16, one 3x3 convolution and two heads of blocks' counts.
+
+    The trunk is that of its paper (ECCV 2024, table of MNv4-Conv-S). Of what lies behind it, the sizes are published,
+    3.36 M parameters and 24.7 GMAC for a picture of 1920x1080; 240 channels give these.
+    """
+
+    def __init__(self, bins: int = 5) -> None:
+        super().__init__()
+        stem = [_conv_norm(3, 32, 3, 2), _conv_norm(32, 32, 3, 2), _conv_norm(32, 32, 1), _conv_norm(32, 96, 3, 2)]
+        stem.append(_conv_norm(96, 64, 1))
+        layers = [layer for conv in stem for layer in (*conv, nn.ReLU(inplace=True))]
+        inputs = 64
+        for start, kernel, stride, expansion, outputs in self._BLOCKS:
+            layers.append(_UniversalBottleneck(inputs, outputs, start, kernel, stride, expansion))
+            inputs = outputs
+        self.trunk = nn.Sequential(*layers, *_conv_norm(inputs, 960, 1), nn.ReLU(inplace=True))
+        decoder = [*_conv_norm(960, 240, 3), nn.ReLU(inplace=True), *_conv_norm(240, 96, 1), nn.ReLU(inplace=True)]
+        self.decoder = nn.Sequential(*decoder)
+        self.empty, self.classes = nn.Conv2d(96, 2, 1), nn.Conv2d(96, bins, 1)
+        self.register_buffer("centres", torch.arange(1.0, bins + 1)[:, None, None])
+
+    # Kernel of the depthwise convolution before the expansion and of the one within (0: none), stride, expansion,
+    # channels.
+    _BLOCKS = (
+        (5, 5, 2, 3, 96), *[(0, 3, 1, 2, 96)] * 4, (3, 0, 1, 4, 96),
+        (3, 3, 2, 6, 128), (5, 5, 1, 4, 128), (0, 5, 1, 4, 128), (0, 5, 1, 3, 128), *[(0, 3, 1, 4, 128)] * 2,
+    )  # fmt: skip
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.decoder(F.interpolate(self.trunk(image), scale_factor=2.0, mode="bilinear"))
+        rate = (self.classes(features).softmax(1) * self.centres).sum(1, keepdim=True)
+        return self.empty(features).softmax(1)[:, 1:] * rate
+
+
+class _UniversalBottleneck(nn.Module):
+    """MobileNetV4's block: an inverted bottleneck with depthwise convolutions before the expansion, within, or both."""
+
+    def __init__(self, inputs: int, outputs: int, start: int, kernel: int, stride: int, expansion: int):
+        super().__init__()
+        hidden = inputs * expansion
+        # Where there are both, the inner one strides.
+        layers = _conv_norm(inputs, inputs, start, 1 if kernel else stride, inputs) if start else []
+        layers += [*_conv_norm(inputs, hidden, 1), nn.ReLU(inplace=True)]
+        if kernel:
+            layers += [*_conv_norm(hidden, hidden, kernel, stride, hidden), nn.ReLU(inplace=True)]
+        self.body = nn.Sequential(*layers, *_conv_norm(hidden, outputs, 1))
+        self.has_shortcut = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x) if self.has_shortcut else self.body(x)
+
+
 NETWORKS = {
     "CSRNet": csrnet,
     "DM-Count": DMCount,
     "MCNN": MCNN,
     "MobileCount x2": MobileCount,
     "P2PNet": P2PNet,
+    "ZIP-N": ZIPNano,
 }

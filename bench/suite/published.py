@@ -23,4 +23,7 @@ PUBLISHED = {
     "P2PNet": Published(
         52.7, 6.25, "Song et al., Rethinking Counting: A Purely Point-Based Framework, ICCV 2021", True
     ),
+    "ZIP-N": Published(
+        58.9, 7.7, "Ma et al., ZIP: Scalable Crowd Counting, 2025; the best of its weights on the test sets", True
+    ),
 }

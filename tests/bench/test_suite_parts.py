@@ -48,20 +48,31 @@ def test_a_label_has_the_limits_of_its_type(dtype):
 
 def test_csrnet_has_the_published_cost():
     """206 GMAC at 576 x 864 (ZIP, 2025, table of costs)."""
+    assert _gmac(networks.csrnet, 576, 864) == pytest.approx(206, rel=0.01)
+
+
+def test_zip_n_does_as_much_arithmetic_as_it_is_known_to():
+    """3.36 M parameters, and 24.73 GMAC for a picture of 1920 x 1080 (its repository's table)."""
+    # 1088 is the next multiple of 32.
+    assert _gmac(networks.ZIPNano, 1088, 1920) == pytest.approx(24.73, rel=0.01)
+    assert sum(x.numel() for x in networks.ZIPNano().parameters()) == pytest.approx(3.36e6, rel=0.002)
+
+
+def _gmac(build, height: int, width: int) -> float:
     with torch.device("meta"):
-        network, image = networks.csrnet().eval(), torch.zeros(1, 3, 576, 864)
+        network, image = build().eval(), torch.zeros(1, 3, height, width)
     # Not at the top: it imports Triton, which other tests first tell to interpret kernels.
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(image)
-    assert counter.get_total_flops() / 2e9 == pytest.approx(206, rel=0.01)
+    return counter.get_total_flops() / 2e9
 
 
 @pytest.mark.parametrize(
     ("name", "shape"),
     [("MCNN", (1, 16, 24)), ("CSRNet", (1, 8, 12)), ("DM-Count", (1, 8, 12)), ("P2PNet", (16, 8, 12)),
-     ("MobileCount x2", (1, 64, 96))],
+     ("MobileCount x2", (1, 64, 96)), ("ZIP-N", (1, 4, 6))],
 )  # fmt: skip
 @torch.inference_mode()
 def test_networks_have_the_published_strides(name, shape):
