@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import IO, Any
@@ -17,7 +18,7 @@ from engine.errors import ConfigError, ImageError
 from engine.serve.problems import BodyError, ClientGoneError
 from engine.serve.settings import ServeSettings
 from engine.zones.inputs import parse_layout, parse_shape
-from engine.zones.layout import ZoneLayout
+from engine.zones.layout import Shape, ZoneLayout
 
 # A body of up to so many bytes stays in memory, as Starlette does with the files of a form; larger ones wait on disk.
 _IN_MEMORY = 1 << 20
@@ -34,7 +35,7 @@ class CountWish:
 
     Attributes:
         zones: a layout as JSON, as a file of ``--zones`` has it.
-        zone, line: shapes of the command line.
+        zone, line, ignore: shapes of the command line.
         include: what else is answered: "maps", "picture".
     """
 
@@ -43,6 +44,7 @@ class CountWish:
     zones: str | None = None
     zone: tuple[str, ...] = ()
     line: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
 
     def layout(self) -> ZoneLayout:
@@ -52,10 +54,20 @@ class CountWish:
             ConfigError: they are not valid, or one is there twice.
         """
         read = ZoneLayout() if self.zones is None else parse_layout(self.zones.encode(), "the zones")
-        zones, lines = dict(map(parse_shape, self.zone)), dict(map(parse_shape, self.line))
-        if len(zones) < len(self.zone) or len(lines) < len(self.line) or {*zones, *lines} & {*read.zones, *read.lines}:
-            raise ConfigError("a zone or line is given twice; give one of them another name")
-        return ZoneLayout({**read.zones, **zones}, {**read.lines, **lines}, read.alerts)
+        zones, lines, ignore = (
+            _with_shapes(known, texts)
+            for known, texts in ((read.zones, self.zone), (read.lines, self.line), (read.ignore, self.ignore))
+        )
+        return ZoneLayout(zones, lines, read.alerts, ignore)
+
+
+def _with_shapes(known: Mapping[str, Shape], texts: Iterable[str]) -> dict[str, Shape]:
+    shapes = dict(known)
+    for name, shape in map(parse_shape, texts):
+        if name in shapes:
+            raise ConfigError(f"{name!r} is given twice; give one of them another name")
+        shapes[name] = shape
+    return shapes
 
 
 async def read_body(request: Request, wish: CountWish, settings: ServeSettings) -> tuple[IO[bytes], CountWish]:
@@ -123,7 +135,7 @@ def _with_fields(wish: CountWish, form: FormData) -> CountWish:
     fields: dict[str, Any] = {}
     for name in set(form) - {"image"}:
         values = [str(value) for value in form.getlist(name)]
-        if name in ("zone", "line", "include"):
+        if name in ("zone", "line", "ignore", "include"):
             fields[name] = tuple(values)
         elif name not in ("zones", "steps", "samples") or len(values) > 1:
             raise ConfigError(

@@ -26,7 +26,7 @@ _FORM = {
     "properties": {
         "image": _BINARY,
         "zones": {"type": "string"},
-        **dict.fromkeys(("zone", "line", "include"), _TEXTS),
+        **dict.fromkeys(("zone", "line", "ignore", "include"), _TEXTS),
         **dict.fromkeys(("steps", "samples"), _WHOLE),
     },
 }
@@ -53,6 +53,7 @@ _Whole = Annotated[int | None, Query(ge=1, le=1000)]
 _Zones = Annotated[str | None, Query(description="zones and lines as JSON, as a file of --zones has them")]
 _Zone = Annotated[list[str], Query(description="NAME=x,y x,y x,y ... in pixels, or NAME=x%,y% ...")]
 _Line = Annotated[list[str], Query(description="NAME=x,y x,y: people on each side of it")]
+_Ignore = Annotated[list[str], Query(description="as zone: nobody counts there")]
 _Include = Annotated[list[str], Query(description="maps, picture")]
 
 
@@ -73,6 +74,7 @@ def add_count(app: FastAPI, service: CountService | None, metrics: Metrics) -> N
         zones: _Zones = None,
         zone: _Zone = [],  # noqa: B006
         line: _Line = [],  # noqa: B006
+        ignore: _Ignore = [],  # noqa: B006
         include: _Include = [],  # noqa: B006
     ) -> Response:
         """The body is the picture itself, or a form with the picture as its file "image" and the parameters as fields.
@@ -82,7 +84,7 @@ def add_count(app: FastAPI, service: CountService | None, metrics: Metrics) -> N
         """
         if service is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "this server shows streams and counts no pictures")
-        wish = CountWish(steps, samples, zones, tuple(zone), tuple(line), tuple(include))
+        wish = CountWish(steps, samples, zones, tuple(zone), tuple(line), tuple(ignore), tuple(include))
         answered = await service.answer(request, wish, metrics)
         return Response(answered.body, media_type=answered.kind, headers={"Vary": "Accept"})
 

@@ -21,7 +21,7 @@ from engine.serve.settings import ServeSettings
 COOKIE = "crowd_session"
 _SESSION_SECONDS = 30 * 24 * 3600
 # What says nothing of pictures, or is needed to sign in.
-_OPEN_PATHS = {"/healthz", "/readyz", "/signin", "/page/style.css", "/page/signin.html", "/page/icon.svg"}
+_OPEN_PATHS = {"/healthz", "/readyz", "/signin", "/page/style.css", "/page/icon.svg", "/favicon.ico"}
 _MOST_FORM, _FORM_SECONDS = 4096, 10.0
 _HEADERS = {
     "Content-Security-Policy": (
@@ -31,7 +31,8 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-    "Referrer-Policy": "no-referrer",
+    # With no referrer at all, browsers would send forms without their origin.
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
 

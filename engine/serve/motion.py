@@ -36,6 +36,9 @@ class MotionJpeg:
         kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}".encode()
         headers = [(b"content-type", kind), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+        # Browsers show a picture when they have the head of the next: it goes out with it, and cannot tell a length.
+        next_head = f"\r\n--{BOUNDARY}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
+        await send({"type": "http.response.body", "body": next_head.lstrip(), "more_body": True})
         version = 0
         while not self._stream.closed and not gone.done():
             if await self._stream.newer(version, _LOOK) == version or self._stream.closed:
@@ -43,8 +46,7 @@ class MotionJpeg:
             version, jpeg = await run_in_threadpool(self._stream.jpeg)
             if not jpeg:
                 continue
-            head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
-            part = {"type": "http.response.body", "body": head + jpeg + b"\r\n", "more_body": True}
+            part = {"type": "http.response.body", "body": jpeg + next_head, "more_body": True}
             await asyncio.wait_for(send(part), _STALLED)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -51,6 +51,9 @@ def test_forms_and_parameters(shared: Asker, counter: CrowdCounter, picture: byt
     # As on the command line, and in the address.
     shapes = [("zone", "left=0%,0% 50%,0% 50%,100% 0%,100%"), ("line", "door=0%,50% 100%,50%")]
     assert same(shared.form(picture, [*shapes, ("steps", "1"), ("samples", "2")]).json(), expected)
+    # Nobody counts in a zone to ignore.
+    right = ("ignore", "right=50%,0% 100%,0% 100%,100% 50%,100%")
+    assert shared.form(picture, [right, ("steps", "1"), ("samples", "2")]).json()["count"] == expected["zones"]["left"]
     zone, line = "left=0%25,0%25+50%25,0%25+50%25,100%25+0%25,100%25", "door=0%25,50%25+100%25,50%25"
     assert same(shared.count(picture, f"?steps=1&samples=2&zone={zone}&line={line}").json(), expected)
 
@@ -107,7 +110,7 @@ def test_the_document_describes_what_is_answered(shared: Asker) -> None:
     assert set(operation["requestBody"]["content"]) == {"image/*", "application/octet-stream", "multipart/form-data"}
     assert set(operation["responses"]["200"]["content"]) == {"application/json", "image/png", "text/csv"}
     assert {parameter["name"] for parameter in operation["parameters"]} == {
-        "steps", "samples", "zones", "zone", "line", "include",
+        "steps", "samples", "zones", "zone", "line", "ignore", "include",
     }  # fmt: skip
     asked = [path for path, operations in document["paths"].items() if "get" in operations and "{" not in path]
     # There is no file of zones here.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.zones.ignore import leave_out
 from engine.zones.members import count_sides, count_zones, zone_interval
 
 FILE = Path(__file__).parent / "member_vectors.json"
@@ -58,6 +59,17 @@ def test_lines(vector: dict[str, Any]) -> None:
     }
 
 
+@pytest.mark.parametrize("vector", VECTORS["ignored"], ids=lambda vector: vector["name"])
+def test_zones_to_ignore(vector: dict[str, Any]) -> None:
+    points, ignored = vector["points"], vector["ignored"]
+    kept = [not any(is_inside(point, corners, None) for corners in ignored) for point in points]
+    assert sum(kept) == vector["kept"]
+    zones = {str(number): np.array(corners, np.float64) for number, corners in enumerate(ignored)}
+    got, interval = leave_out(np.array(points, np.float32), tuple(vector["interval"]), zones)
+    assert got.tolist() == kept
+    assert list(interval) == vector["expected"]
+
+
 def test_intervals() -> None:
     for vector in VECTORS["intervals"]:
         got = zone_interval(vector["people"], vector["count"], tuple(vector["interval"]))
@@ -70,13 +82,14 @@ def test_intervals() -> None:
 
 SCRIPT = """
 import { readFileSync } from "node:fs";
-import { countSides, countZone, exactPoints, membersOf, zoneInterval } from "PAGE/members.js";
+import { countSides, countZone, exactPoints, leaveOut, membersOf, zoneInterval } from "PAGE/members.js";
 const vectors = JSON.parse(readFileSync("FILE", "utf8"));
 const zones = vectors.zones.map(({ points, corners, size }) => [
   membersOf(exactPoints(points), corners, size).map(Number), countZone(exactPoints(points), corners, size)]);
 const lines = vectors.lines.map(({ points, ends }) => countSides(exactPoints(points), ends));
 const intervals = vectors.intervals.map(({ people, count, interval }) => zoneInterval(people, count, interval));
-console.log(JSON.stringify({ zones, lines, intervals }));
+const ignored = vectors.ignored.map((one) => leaveOut(exactPoints(one.points), one.interval, one.ignored));
+console.log(JSON.stringify({ zones, lines, intervals, ignored: ignored.map((one) => [one.count, one.interval]) }));
 """
 
 
@@ -91,4 +104,5 @@ def test_the_page_counts_the_same(tmp_path: Path) -> None:
     assert [zone[0] for zone in got["zones"]] == [vector["inside"] for vector in VECTORS["zones"]]
     assert [zone[1] for zone in got["zones"]] == [sum(vector["inside"]) for vector in VECTORS["zones"]]
     assert got["lines"] == [vector["sides"] for vector in VECTORS["lines"]]
+    assert got["ignored"] == [[vector["kept"], vector["expected"]] for vector in VECTORS["ignored"]]
     assert got["intervals"] == [vector["expected"] for vector in VECTORS["intervals"]]

@@ -6,15 +6,17 @@ import { setUpDownloads } from "./downloads.js";
 import { Editor } from "./editor.js";
 import { Layout } from "./layout.js";
 import { Live } from "./live.js";
-import { exactPoints } from "./members.js";
+import { exactPoints, leaveOut } from "./members.js";
 import { Panel } from "./panel.js";
 import { Stage } from "./stage.js";
 
 const byId = (id) => document.getElementById(id);
 
-const state = { model: null, blob: null, name: "picture", result: null, request: null, zoneFile: null };
+const state = { model: null, blob: null, name: "picture", answer: null, result: null, request: null, zoneFile: null };
 const layout = new Layout();
 let stage = null;
+// Before the panel and the editor, which show what this says.
+layout.onChange(recount);
 const panel = new Panel(byId("shapes"), layout, () => state.result);
 const editor = new Editor(byId("drawing"), layout, {
   textOf: (shape) => panel.text(shape),
@@ -33,9 +35,10 @@ function fail(error) {
 async function open(blob, name) {
   state.request?.abort();
   const request = (state.request = new AbortController());
-  Object.assign(state, { blob, name: name.replace(/\.[^.]*$/, "") || "picture", result: null });
+  Object.assign(state, { blob, name: name.replace(/\.[^.]*$/, "") || "picture", answer: null });
   fail("");
-  showResult();
+  stage.setMaps(null);
+  layout.changed();
   const isShown = await stage.show(blob);
   if (isShown) editor.show(stage.size, []);
   showTools();
@@ -56,29 +59,45 @@ async function open(blob, name) {
   }
 }
 
+// Shows what was counted.
 async function take(answer) {
   if (answer.picture) await stage.show(dataUrl("image/jpeg", answer.picture));
   stage.setSize(answer.image_size);
-  state.result = { ...answer, points: exactPoints(answer.points), size: answer.image_size, answer };
+  state.answer = { ...answer, points: exactPoints(answer.points), size: answer.image_size };
   await stage.setMaps(answer.maps);
-  editor.show(stage.size, state.result.points);
+  editor.show(stage.size, state.answer.points);
+  layout.changed();
+}
+
+// What is left of the answer when nobody counts in the zones to ignore.
+function recount() {
+  const { answer } = state;
+  const ignored = layout.shapes.filter((shape) => shape.kind === "ignore");
+  state.result = answer && ignored.length
+    ? { ...answer, ...leaveOut(answer.points, answer.interval, ignored.map((shape) => layout.pixels(shape, answer.size))) }
+    : answer;
+  editor.points = state.result?.points ?? [];
   showResult();
 }
 
 const dataUrl = (kind, text) => `data:${kind};base64,${text}`;
 
+const text = (number) => number.toLocaleString("en");
+
 function showResult() {
   const { result } = state;
-  const count = byId("count");
-  count.classList.toggle("nothing", !result);
-  count.textContent = result ? result.count.toLocaleString("en") : "–";
-  if (result) count.append(Object.assign(document.createElement("small"), { textContent: result.count === 1 ? "person" : "people" }));
   const waiting = state.model?.counts === false ? "" : "counting…";
-  byId("interval").textContent = result ? `between ${result.interval[0].toLocaleString("en")} and ${result.interval[1].toLocaleString("en")}` : state.blob ? waiting : "no picture yet";
-  const warnings = (result?.warnings ?? []).map((text) => Object.assign(document.createElement("li"), { textContent: text }));
+  const count = result ? text(result.count) : "–";
+  const interval = result ? `between ${result.interval.map(text).join(" and ")}` : state.blob ? waiting : "no picture yet";
+  // What is the same is not read out again.
+  if (byId("count").dataset.shown !== count) {
+    byId("count").dataset.shown = byId("count").textContent = count;
+    if (result) byId("count").append(Object.assign(document.createElement("small"), { textContent: result.count === 1 ? "person" : "people" }));
+    byId("count").classList.toggle("nothing", !result);
+  }
+  if (byId("interval").textContent !== interval) byId("interval").textContent = interval;
+  const warnings = (result?.warnings ?? []).map((words) => Object.assign(document.createElement("li"), { textContent: words }));
   byId("warnings").replaceChildren(...warnings);
-  if (!result) stage.setMaps(null);
-  layout.changed();
   showTools();
 }
 
@@ -114,7 +133,7 @@ async function editFrame(name) {
     showTab("count");
     state.request?.abort();
     const blob = bytes(picture);
-    Object.assign(state, { blob, name: title, result: null });
+    Object.assign(state, { blob, name: title, answer: null });
     fail("");
     await stage.show(blob);
     await take({ ...status, maps: null });
@@ -200,7 +219,6 @@ function setUpTools() {
       stage.showMap(event.target.checked ? id : null);
     });
   }
-  layout.onChange(showTools);
   document.addEventListener("keydown", shortcut);
   for (const name of ["count", "live"]) byId(`tab-${name}`).addEventListener("click", () => showTab(name));
   document.querySelector("nav").addEventListener("keydown", (event) => {

@@ -1,6 +1,6 @@
 // Draws heads, zones and lines over the picture, as SVG in the picture's own pixels.
 
-import { DARK, LINE, PALETTE } from "./colours.js";
+import { DARK, IGNORED, LINE, PALETTE } from "./colours.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 // Sizes on the screen, in CSS pixels.
@@ -17,9 +17,10 @@ export function element(name, attributes, ...children) {
 
 const path = (corners) => corners.map((corner) => corner.join(",")).join(" ");
 
-// Colour of each shape: zones take turns, lines are white.
+// Colour of each shape: zones take turns, lines are white, what is ignored is grey.
 export function colourOf(shapes, shape) {
   if (shape.kind === "line") return LINE;
+  if (shape.kind === "ignore") return IGNORED;
   return PALETTE[shapes.filter((other) => other.kind === "zone").indexOf(shape) % PALETTE.length];
 }
 
@@ -47,10 +48,10 @@ export function shapeMarks(layout, shape, size, scale) {
   const selected = layout.selected === shape;
   const colour = colourOf(layout.shapes, shape);
   const group = element("g", { class: selected ? "selected" : "", "data-shape": layout.shapes.indexOf(shape) });
-  if (shape.kind === "zone") {
+  if (shape.kind !== "line") {
     group.append(
       element("polygon", { class: "rim", points: path(corners) }),
-      element("polygon", { class: "outline", points: path(corners), stroke: colour, fill: colour }),
+      element("polygon", { class: `outline ${shape.kind}`, points: path(corners), stroke: colour, fill: colour }),
     );
   } else {
     group.append(
@@ -77,7 +78,7 @@ export function handleMarks(layout, shape, size, scale) {
     made.push(element("circle", { class: "touch", cx: x, cy: y, r: TOUCH / scale, ...data }));
     made.push(square(kind, [x, y], radius / scale, { ...data, ...extra }));
   };
-  if (shape.kind === "zone") {
+  if (shape.kind !== "line") {
     corners.forEach(([x, y], number) => {
       const [nextX, nextY] = corners[(number + 1) % corners.length];
       const far = Math.hypot(nextX - x, nextY - y) * scale > 4 * TOUCH;

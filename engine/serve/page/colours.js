@@ -2,6 +2,7 @@
 
 export const PALETTE = ["#56b4e9", "#cc79a7", "#f0e442", "#e69f00"];
 export const LINE = "#ffffff";
+export const IGNORED = "#b9b5c6";
 export const DARK = "#181425";
 
 const VIRIDIS = [

@@ -127,7 +127,7 @@ export class Editor {
   tell() {
     if (!this.draft) {
       const { shapes, selected } = this.layout;
-      if (selected) this.say(`Drag ${selected.kind === "zone" ? "the zone, its corners, or a small square for a new corner" : "the line or its ends"}.`);
+      if (selected) this.say(`Drag ${selected.kind !== "line" ? "the zone, its corners, or a small square for a new corner" : "the line or its ends"}.`);
       else this.say(shapes.length ? "Choose a zone or line to change it." : "Draw a zone or a line to see how many people are there.");
       return;
     }
@@ -297,12 +297,12 @@ export class Editor {
       const step = this.stride(event);
       const moved = [0, 1].map((axis) => corners[corner][axis] + step * arrow[axis]);
       shape.corners[corner] = layout.corner(moved, size);
-    } else if (event.key === "Insert" && shape.kind === "zone") {
+    } else if (event.key === "Insert" && shape.kind !== "line") {
       layout.remember();
       const next = corners[(corner + 1) % corners.length];
       const middle = [0, 1].map((axis) => (corners[corner][axis] + next[axis]) / 2);
       shape.corners.splice(corner + 1, 0, layout.corner(middle, size));
-    } else if ((event.key === "Delete" || event.key === "Backspace") && shape.kind === "zone" && corners.length > 3) {
+    } else if ((event.key === "Delete" || event.key === "Backspace") && shape.kind !== "line" && corners.length > 3) {
       layout.remember();
       shape.corners.splice(corner, 1);
     } else return;

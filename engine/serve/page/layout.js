@@ -5,7 +5,7 @@ const MOST_NAME = 100;
 const DIGITS = 5;
 
 export class Layout {
-  // shapes: {kind: "zone" | "line", name, corners: [[x, y], ...] in the unit, alert: {high, low} | null}
+  // shapes: {kind: "zone" | "line" | "ignore", name, corners: [[x, y], ...] in the unit, alert: {high, low} | null}
   constructor() {
     this.unit = "fractions";
     this.shapes = [];
@@ -91,7 +91,8 @@ export class Layout {
 
   freeName(kind) {
     for (let number = 1; ; number += 1) {
-      if (!this.whyNot(`${kind} ${number}`, null)) return `${kind} ${number}`;
+      const name = `${kind} ${number}`;
+      if (!this.whyNot(name, null)) return name;
     }
   }
 
@@ -100,10 +101,12 @@ export class Layout {
       this.shapes.filter((shape) => shape.kind === kind).map(({ name, corners }) => [name, corners]),
     );
     const alerts = Object.fromEntries(
-      this.shapes.filter((shape) => shape.alert).map(({ name, alert }) => [name, alert]),
+      this.shapes.filter((shape) => shape.kind === "zone" && shape.alert).map(({ name, alert }) => [name, alert]),
     );
     if (this.totalAlert) alerts.total = this.totalAlert;
     const data = { unit: this.unit, zones: part("zone"), lines: part("line") };
+    const ignore = part("ignore");
+    if (Object.keys(ignore).length) data.ignore = ignore;
     return JSON.stringify(Object.keys(alerts).length ? { ...data, alerts } : data, null, 1);
   }
 
@@ -113,10 +116,10 @@ export class Layout {
     const unit = data?.unit ?? "pixels";
     if (!isObject(data) || !["pixels", "fractions"].includes(unit)) throw new Error("this is no file of zones");
     const shapes = [];
-    for (const [kind, key, least] of [["zone", "zones", 3], ["line", "lines", 2]]) {
+    for (const [kind, key, least] of [["zone", "zones", 3], ["ignore", "ignore", 3], ["line", "lines", 2]]) {
       if (!isObject(data[key] ?? {})) throw new Error(`“${key}” must be an object`);
       for (const [name, corners] of Object.entries(data[key] ?? {})) {
-        const good = Array.isArray(corners) && corners.length >= least && (kind === "zone" || corners.length === 2)
+        const good = Array.isArray(corners) && corners.length >= least && (kind !== "line" || corners.length === 2)
           && corners.every((corner) => Array.isArray(corner) && corner.length === 2 && corner.every(Number.isFinite));
         if (!good) throw new Error(`${kind} “${name}” has no corners [x, y] as they should be`);
         shapes.push({ kind, name, corners, alert: alertOf(data.alerts, name) });

@@ -46,6 +46,13 @@ export function countSides(points, [[x0, y0], [x1, y1]]) {
   return [points.length - right, right];
 }
 
+// Who counts, if nobody does in some zones, and the interval of their number: engine/zones/ignore.py.
+export function leaveOut(points, interval, ignored) {
+  const out = ignored.map((corners) => membersOf(points, corners, null));
+  const kept = points.filter((_, number) => !out.some((inside) => inside[number]));
+  return { points: kept, count: kept.length, interval: zoneInterval(kept.length, points.length, interval) };
+}
+
 // [low, high] of the people in a zone, from the interval of the whole picture.
 export function zoneInterval(people, count, [low, high]) {
   const apart = count ? SHARE_DEVIATIONS * Math.sqrt(people * (1 - people / count)) : 0;

@@ -27,6 +27,7 @@ export class Panel {
       const [left, right] = countSides(result.points, corners);
       return { short: `${left} | ${right}`, long: `${left} left`, rest: ` ${right} right` };
     }
+    if (shape.kind === "ignore") return { short: "ignored", long: "ignored", rest: " nobody counts here" };
     const inside = countZone(result.points, corners, result.size);
     const [low, high] = zoneInterval(inside, result.count, result.interval);
     return { short: `${inside}`, long: people(inside), rest: ` ${low} to ${high}` };
@@ -64,6 +65,7 @@ export class Panel {
     });
     item.addEventListener("click", () => this.select(shape));
     if (shape.kind === "line") acts.append(this.button("turn it round", "M7 4 3 8l4 4M3 8h14M17 12l4 4-4 4M21 16H7", () => this.turn(shape)));
+    else acts.append(this.button("nobody counts here", "M4 4l16 16M9.500 9.500a3.500 3.500 0 0 0 5 5M6.500 6.800C4.500 8.200 3 10 2.500 12c1.500 4 5 6.500 9.500 6.500 1.500 0 3-.3 4.200-.9M10 5.700c.7-.1 1.300-.2 2-.2 4.500 0 8 2.500 9.500 6.500-.4 1.200-1.100 2.300-2 3.200", () => this.ignore(shape)));
     acts.append(this.button("delete", "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13", () => this.layout.remove(shape)));
     item.append(swatch, name, count, acts);
     this.list.append(item);
@@ -92,6 +94,7 @@ export class Panel {
     const rest = Object.assign(document.createElement("span"), { textContent: found?.rest ?? "" });
     count.replaceChildren(found?.long ?? "", rest);
     for (const button of acts.children) button.setAttribute("aria-label", `${button.title}: ${shape.name}`);
+    if (shape.kind !== "line") acts.firstChild.setAttribute("aria-pressed", String(shape.kind === "ignore"));
   }
 
   select(shape) {
@@ -108,6 +111,12 @@ export class Panel {
     // One step back for all letters of a name.
     if (shape.name === input.dataset.old) this.layout.remember();
     shape.name = input.value;
+    this.layout.changed();
+  }
+
+  ignore(shape) {
+    this.layout.remember();
+    shape.kind = shape.kind === "ignore" ? "zone" : "ignore";
     this.layout.changed();
   }
 

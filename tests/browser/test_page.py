@@ -1,0 +1,324 @@
+"""What a user does on the page, and that its numbers are the engine's."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from browsing import at, count_of, load, wait
+from PIL import Image
+from serving import PICTURE
+
+from engine import CountResult, CrowdCounter
+from engine.serve.settings import ServeSettings
+from engine.serve.streams import StreamRegistry
+from engine.serve.zone_file import ZoneFile
+from engine.zones.inputs import load_layout
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+VECTORS = Path(__file__).parents[1] / "zones" / "member_vectors.json"
+QUAD = ((0.1, 0.2), (0.5, 0.15), (0.55, 0.8), (0.08, 0.9))
+
+
+def draw(page: Page, kind: str, places: Any) -> None:
+    page.click(f"#draw-{kind}")
+    for place in places:
+        page.mouse.click(*at(page, *place))
+    if kind == "zone":
+        page.keyboard.press("Enter")
+
+
+def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    page.mouse.move(*at(page, *start))
+    page.mouse.down()
+    page.mouse.move(*at(page, *end), steps=5)
+    page.mouse.up()
+
+
+def rows(page: Page) -> list[str]:
+    """What the list says of each zone and line."""
+    return [text.strip() for text in page.locator("#shapes .people").all_inner_texts()]
+
+
+def expected_rows(result: CountResult) -> list[str]:
+    def zone(name: str, people: int) -> str:
+        low, high = result.zone_intervals[name]
+        return f"{people} {'person' if people == 1 else 'people'} {low} to {high}"
+
+    zones = [zone(name, people) for name, people in result.zones.items()]
+    return zones + [f"{left} left {right} right" for left, right in result.lines.values()]
+
+
+def download(page: Page, button: str, folder: Path) -> Path:
+    with page.expect_download() as info:
+        page.click(button)
+    path = folder / info.value.suggested_filename
+    info.value.save_as(path)
+    return path
+
+
+def test_drop_draw_drag_download_and_load(
+    serve: Any, open_page: Any, counter: CrowdCounter, result: CountResult, tmp_path: Path
+) -> None:
+    page = open_page(serve(counter).url)
+    page.wait_for_selector("body[data-ready]")
+    drop = """data => {
+      const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([bytes], "street.jpg", { type: "image/jpeg" }));
+      document.getElementById("stage").dispatchEvent(
+        new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+    }"""
+    page.evaluate(drop, base64.b64encode(PICTURE.read_bytes()).decode())
+    assert count_of(page) == result.count
+    assert page.inner_text("#interval") == f"between {result.interval[0]} and {result.interval[1]}"
+    draw(page, "zone", QUAD)
+    page.click("#draw-zone")
+    drag(page, (0.62, 0.25), (0.9, 0.7))
+    draw(page, "line", ((0.3, 0.95), (0.95, 0.2)))
+    before = rows(page)
+    counted = counter.count(PICTURE, zones=load_layout(download(page, "#download-zones", tmp_path)))
+    assert before == expected_rows(counted)
+    # Drag the first zone's corner over others.
+    page.locator("#shapes li").first.click()
+    drag(page, QUAD[1], (0.75, 0.1))
+    zones = download(page, "#download-zones", tmp_path)
+    counted = counter.count(PICTURE, zones=load_layout(zones))
+    assert rows(page) == expected_rows(counted) != before
+    assert counted.zones["zone 1"] > 0
+    label = page.locator("#drawing text").first.text_content()
+    assert label == f"zone 1: {counted.zones['zone 1']}"
+    after = rows(page)
+    # And the same again on a fresh page.
+    page.reload()
+    load(page)
+    page.set_input_files("#zones-input", zones)
+    page.wait_for_selector("#shapes li")
+    assert rows(page) == after
+    # The engine's own files, with these zones.
+    answer = json.loads(download(page, "#download-json", tmp_path).read_text())
+    assert answer["zones"] == counted.zones
+    assert download(page, "#download-csv", tmp_path).read_text().startswith("x,y,score\n")
+    picture = Image.open(download(page, "#download-png", tmp_path))
+    np.testing.assert_array_equal(np.asarray(picture), np.asarray(counted.plot()))
+
+
+def test_names_undo_and_zones_to_ignore(
+    serve: Any, open_page: Any, counter: CrowdCounter, result: CountResult, tmp_path: Path
+) -> None:
+    page = open_page(serve(counter).url)
+    load(page)
+    draw(page, "zone", QUAD)
+    name = page.locator("#shapes input")
+    name.fill("total")
+    assert name.evaluate("node => node.validationMessage") == "“total” stands for the whole picture"
+    name.fill("Eingang <Süd>")
+    assert page.locator("#drawing text").first.text_content().startswith("Eingang <Süd>: ")
+    page.click("#shapes .acts button:first-child")
+    counted = counter.count(PICTURE, zones=load_layout(download(page, "#download-zones", tmp_path)))
+    assert count_of(page) == counted.count < result.count
+    assert page.inner_text("#interval") == f"between {counted.interval[0]} and {counted.interval[1]}"
+    page.keyboard.press("Control+z")
+    assert count_of(page) == result.count
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    assert rows(page) == []
+    for _ in range(3):
+        page.click("#redo")
+    assert count_of(page) == counted.count
+
+
+def test_drawing_by_keyboard_alone(
+    serve: Any, open_page: Any, counter: CrowdCounter, result: CountResult, tmp_path: Path
+) -> None:
+    page = open_page(serve(counter).url)
+    load(page)
+    press = page.keyboard.press
+    press("z")
+    # From the middle, a square up and to the left.
+    for key, times in (("", 0), ("ArrowLeft", 40), ("ArrowUp", 30), ("ArrowRight", 40)):
+        for _ in range(times):
+            press(key)
+        press("Space")
+    press("Enter")
+    layout = load_layout(download(page, "#download-zones", tmp_path))
+    (corners,) = layout.zone_corners(result.image_size).values()
+    width, height = result.image_size
+    # A stride is a hundredth of the longer side, in whole pixels.
+    step = round(width / 100)
+    left, top = width / 2 - 40 * step, height / 2 - 30 * step
+    square = [(width / 2, height / 2), (left, height / 2), (left, top), (width / 2, top)]
+    np.testing.assert_allclose(corners, np.clip(square, 0, None), atol=0.05)
+    assert rows(page) == expected_rows(counter.count(PICTURE, zones=layout))
+    # Tab reaches its corners, arrows move them, Insert and Delete add and remove.
+    page.locator("#drawing .corner").first.focus()
+    press("Tab")
+    press("Shift+ArrowDown")
+    moved = load_layout(download(page, "#download-zones", tmp_path)).zone_corners(result.image_size)["zone 1"]
+    np.testing.assert_allclose(moved[1] - corners[1], [0, 1], atol=0.01)
+    page.locator("#drawing .corner").nth(1).focus()
+    press("Insert")
+    wait(page, "document.querySelectorAll('#drawing .corner').length === 5")
+    press("Delete")
+    wait(page, "document.querySelectorAll('#drawing .corner').length === 4")
+    assert page.evaluate("document.activeElement.dataset.corner") == "1"
+
+
+def test_layers_are_drawn(serve: Any, open_page: Any, counter: CrowdCounter, result: CountResult) -> None:
+    page = open_page(serve(counter).url)
+    load(page)
+    dots = page.locator("#drawing .dots").last.get_attribute("d")
+    assert dots.count("M") == result.count
+    page.uncheck("#show-heads")
+    wait(page, "document.querySelectorAll('#drawing .dots').length === 0")
+    sums = []
+    for layer in ("heat", "uncertainty"):
+        page.check(f"#show-{layer}")
+        opacity = "() => { const c = document.getElementById('heat'); return Array.from(c.getContext('2d')"
+        opacity += (
+            ".getImageData(0, 0, c.width, c.height).data).filter((_, i) => i % 4 === 3).reduce((a, b) => a + b) }"
+        )
+        sums.append(page.evaluate(opacity))
+    assert min(sums) > 0
+    assert sums[0] != sums[1]
+    assert not page.is_checked("#show-heat")
+    page.uncheck("#show-uncertainty")
+    assert page.is_hidden("#heat")
+
+
+def test_pictures_that_the_browser_cannot_show(
+    serve: Any, open_page: Any, counter: CrowdCounter, result: CountResult, tmp_path: Path
+) -> None:
+    Image.open(PICTURE).save(tmp_path / "street.tiff")
+    page = open_page(serve(counter).url)
+    assert load(page, tmp_path / "street.tiff") == result.count
+    assert page.locator("#picture").evaluate("node => node.naturalWidth") == result.image_size[0]
+    (tmp_path / "broken.jpg").write_bytes(PICTURE.read_bytes()[:5000])
+    open_page.forgive = "422"
+    page.set_input_files("#file", tmp_path / "broken.jpg")
+    page.wait_for_selector("#error:not([hidden])")
+    assert "damaged or cut short" in page.inner_text("#error")
+
+
+def test_the_camera(serve: Any, open_page: Any, counter: CrowdCounter) -> None:
+    page = open_page(serve(counter).url.replace("127.0.0.1", "localhost"), permissions=["camera"])
+    page.wait_for_selector("body[data-ready]")
+    page.click("#camera")
+    wait(page, "document.getElementById('video').videoWidth > 0")
+    page.click("#take")
+    count_of(page)
+    assert page.locator("#picture").evaluate("node => node.naturalWidth") > 100
+    assert page.locator("#video").evaluate("node => node.srcObject") is None
+
+
+def test_the_vectors(serve: Any, open_page: Any) -> None:
+    page = open_page(serve(None).url)
+    vectors = json.loads(VECTORS.read_text())
+    script = """async vectors => {
+      const { countSides, exactPoints, leaveOut, membersOf, zoneInterval } = await import("./page/members.js");
+      return {
+        zones: vectors.zones.map(v => membersOf(exactPoints(v.points), v.corners, v.size).map(Number)),
+        lines: vectors.lines.map(v => countSides(exactPoints(v.points), v.ends)),
+        ignored: vectors.ignored.map(v => leaveOut(exactPoints(v.points), v.interval, v.ignored).count),
+        intervals: vectors.intervals.map(v => zoneInterval(v.people, v.count, v.interval)),
+      };
+    }"""
+    assert page.evaluate(script, vectors) == {
+        "zones": [vector["inside"] for vector in vectors["zones"]],
+        "lines": [vector["sides"] for vector in vectors["lines"]],
+        "ignored": [vector["kept"] for vector in vectors["ignored"]],
+        "intervals": [vector["expected"] for vector in vectors["intervals"]],
+    }
+
+
+def test_a_phone(serve: Any, open_page: Any, counter: CrowdCounter, tmp_path: Path) -> None:
+    phone = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
+    page = open_page(serve(counter).url, **phone)
+    load(page)
+    page.tap("#draw-zone")
+    for place in QUAD:
+        page.touchscreen.tap(*at(page, *place))
+    page.tap("#done")
+    counted = counter.count(PICTURE, zones=load_layout(download(page, "#download-zones", tmp_path)))
+    assert rows(page) == expected_rows(counted)
+    # Nothing is wider than the screen; the count is on the first one.
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.evaluate("window.scrollTo(0, 0)")
+    assert page.locator("#count").bounding_box()["y"] < 844
+
+
+def test_light_and_dark(serve: Any, open_page: Any) -> None:
+    url = serve(None).url
+    grounds = []
+    for scheme in ("light", "dark"):
+        page = open_page(url, color_scheme=scheme)
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        grounds.append(sum(int(part) for part in ground.removeprefix("rgb(").removesuffix(")").split(",")))
+    assert grounds[0] > 600
+    assert grounds[1] < 120
+
+
+def test_signing_in(serve: Any, open_page: Any, counter: CrowdCounter) -> None:
+    token = "a token of enough letters"
+    ask = serve(counter, ServeSettings(host="0.0.0.0", port=0, token=token))
+    page = open_page(f"http://127.0.0.1:{ask.port}/")
+    assert page.url.endswith("/signin")
+    for text in ("wrong", token):
+        page.fill("input[name=token]", text)
+        page.click("button")
+        if text == "wrong":
+            page.wait_for_selector("#wrong", state="visible")
+    load(page)
+    assert token not in page.evaluate("document.cookie")
+
+
+def test_running_streams(serve: Any, open_page: Any, result: CountResult) -> None:
+    streams = StreamRegistry()
+    stream = streams.add("gate", "Gate <north>")
+    page = open_page(serve(None, streams=streams).url)
+    page.wait_for_selector("body[data-ready]")
+    status = {**result.to_dict(), "alerts": ["left"], "zones": {"left": 4}}
+    stream.publish(lambda: np.asarray(result.plot()), status, result._image)
+    wait(page, "document.querySelector('.stream .number')?.textContent.startsWith('10 people')")
+    assert page.inner_text(".stream h3") == "Gate <north>"
+    assert page.inner_text(".stream .alert") == "Alert: left"
+    assert page.inner_text(".stream li") == "left: 4"
+    wait(page, "document.querySelector('.stream img').naturalWidth === 768")
+    page.click(".stream button")
+    assert count_of(page) == result.count
+    draw(page, "zone", QUAD)
+    assert rows(page)[0].split()[0] != "0"
+
+
+def test_the_file_of_crowd_zones(serve: Any, open_page: Any, counter: CrowdCounter, tmp_path: Path) -> None:
+    path = tmp_path / "gate.json"
+    pixels = np.asarray(Image.open(PICTURE))
+    layout = {
+        "zones": {"old": [[0, 0], [90, 0], [90, 90]]},
+        "alerts": {"old": {"high": 5, "low": 2}, "total": {"high": 9}},
+    }
+    path.write_text(json.dumps(layout))
+    page = open_page(serve(counter, zone_file=ZoneFile(path, "a.jpg", pixels, PICTURE.read_bytes())).url)
+    count_of(page)
+    draw(page, "zone", QUAD)
+    page.locator("#shapes input").last.fill("new")
+    page.click("#save-file")
+    wait(page, "document.getElementById('hint').textContent === 'gate.json is saved.'")
+    saved = load_layout(path)
+    assert list(saved.zones) == ["old", "new"]
+    # What the page does not show is kept.
+    assert json.loads(path.read_text())["alerts"] == layout["alerts"]
+    np.testing.assert_array_equal(saved.zone_corners((768, 576))["old"], layout["zones"]["old"])
+    assert rows(page) == expected_rows(counter.count(PICTURE, zones=saved))
+
+
+def test_the_docs_page(serve: Any, open_page: Any) -> None:
+    page = open_page(serve(None).url)
+    page.click("header a[href=docs]")
+    page.wait_for_selector("#operations h3")
+    assert "POST/v1/count" in page.inner_text("#operations").replace("\n", "").replace(" ", "")
