@@ -6,24 +6,37 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from engine.backends.base import Backend, Work, create_backend
+from engine.backends.base import Backend, Work
+from engine.backends.registry import create_backend
 from engine.bundle.bundle import load_bundle
 from engine.config import CounterConfig, check_choice, check_range
-from engine.count_job import CountJob, CountPlan, Taken, attempt
+from engine.counting.heads import choose_rule
+from engine.counting.stitching import CountJob, CountPlan
 from engine.errors import CLOSED, ConfigError, EngineError
-from engine.image.load import is_many_pictures
-from engine.result import CountResult
+from engine.image.load import is_many_pictures, load_image
+from engine.result import CountResult, make_result
 from engine.stream.live import Patience
 from engine.stream.opening import StreamOptions, open_source
 from engine.stream.pipeline import CountStream, FrameReader, count_frames
 from engine.stream.warm_start import plan_warm_start
-from engine.system.ordered_map import ordered_map
-from engine.system.processes import COUNTING
+from engine.system.forks import COUNTING, abandon_after_fork, never_free
+from engine.system.ordered_map import attempt, ordered_map
 from engine.system.stopwatch import Stopwatch
 from engine.zones.inputs import Zones, as_layout
+from engine.zones.layout import NO_ZONES, ZoneLayout
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """What a backend's ``snapshot`` gave, and what there was to say when the picture was read."""
+
+    pixels: Any
+    notes: tuple[str, ...]
 
 
 class CrowdCounter:
@@ -82,6 +95,7 @@ class CrowdCounter:
         self._config = config
         self._bundle = load_bundle(config.model)
         self._backend: Backend | None = create_backend(self._bundle, config)
+        abandon_after_fork(self)
 
     def count(
         self,
@@ -126,8 +140,8 @@ class CrowdCounter:
             NotFiniteError: the network gave numbers that are not finite (a BackendError).
             EngineError: the counter is closed.
         """
-        plan = self._plan(steps, samples, zones, page, exif_orientation)
-        (result,) = self._count_all([(img, color)], plan, stream)
+        plan = self._plan(steps, samples, page, exif_orientation)
+        result = self._count_one(img, color, plan, _layout(zones), stream)
         return result if maps else result.without_maps()
 
     @overload
@@ -172,16 +186,15 @@ class CrowdCounter:
                 f"images must be an iterable of pictures, got {type(images).__name__}; put a single picture into a list"
             )
         check_choice("on_error", on_error, ("raise", "keep"))
-        plan = self._plan(steps, samples, zones, page, exif_orientation)
+        plan, layout = self._plan(steps, samples, page, exif_orientation), _layout(zones)
         pictures: Iterable[Any] = ((img, color) for img in images)
         if on_error == "raise":
-            results: Iterable[Any] = self._count_many(
-                self._taken(pictures, plan) if self.parallel > 1 else pictures, plan, stream
-            )
+            own = (self._snapshot(*x, plan) for x in pictures) if self.parallel > 1 else pictures
+            results: Iterable[Any] = self._count_many(own, plan, layout, stream)
         else:
-            count = attempt(lambda picture: next(self._count_all([picture], plan, stream)))
+            count = attempt(lambda picture: self._count_one(*picture, plan, layout, stream))
             if self.parallel > 1:
-                taken = map(attempt(lambda picture: next(self._taken([picture], plan))), pictures)
+                taken = map(attempt(lambda picture: self._snapshot(*picture, plan)), pictures)
                 results = ordered_map(count, taken, self.parallel)
             else:
                 results = map(count, pictures)
@@ -217,7 +230,7 @@ class CrowdCounter:
                 smoothly, unless the scene has changed. None: see :data:`engine.stream.warm_start.WARM_START`.
             color, steps, samples, zones: as of :meth:`count`.
             timeout, give_up: seconds that connecting or a live frame may take, and for which a lost source is tried
-                (``math.inf``: for ever).
+                (``math.inf``: without end).
             every: seconds from one frame to the next, in place of ``fps``. An address of a single picture is asked for
                 it so often; None: every second.
 
@@ -235,20 +248,20 @@ class CrowdCounter:
             ImageError: a picture of an iterable cannot be read; that ends the stream. What an iterable itself raises
                 comes through as it is.
         """
-        plan, backend = self._plan(steps, samples, zones), self._open_backend()
-        warm = plan_warm_start(warm_start, plan, backend)
+        plan, layout, backend = self._plan(steps, samples), _layout(zones), self._open_backend()
+        warm = plan_warm_start(warm_start, plan, backend, partial(choose_rule, self._bundle.counting))
         options = StreamOptions(fps, live, color, Patience(timeout, give_up), every)
-        reader = FrameReader(open_source(source, options, backend.take))
-        # Frames that are counted one by one keep nobody else busy.
+        reader = FrameReader(open_source(source, options, backend.snapshot))
+        # Frames that are counted one by one leave nothing for a second thread.
         count = self._count_all if warm or reader.is_live else self._count_many
-        return CountStream(reader, count_frames(reader, plan, warm, count))
+        return CountStream(reader, count_frames(reader, plan, warm, partial(count, layout=layout)))
 
     @property
     def settings(self) -> dict[str, Any]:
         """What its counts depend on, as JSON has it; "model" is the hash of the bundle, and of every file in it."""
         backend, config = self._open_backend(), self._config
         names = {"model": self._bundle.digest, "backend": backend.name, "compute_type": backend.compute_type}
-        plan = self._plan(None, None, None)
+        plan = self._plan(None, None)
         return names | {
             "device": backend.device,
             "performance": config.performance,
@@ -263,71 +276,86 @@ class CrowdCounter:
         return self._open_backend().parallel
 
     def _plan(
-        self,
-        steps: int | None,
-        samples: int | None,
-        zones: Zones,
-        page: int | None = None,
-        exif_orientation: bool = True,
+        self, steps: int | None, samples: int | None, page: int | None = None, exif_orientation: bool = True
     ) -> CountPlan:
         check_range("steps", steps, 1, 1000, optional=True)
         check_range("samples", samples, 1, 1000, optional=True)
         check_range("page", page, 0, 2**31 - 1, optional=True)
         steps = steps or self._config.steps or self._bundle.default_steps
         samples = samples or self._config.samples
+        rule = choose_rule(self._bundle.counting, steps)
         reading = {"page": page, "exif_orientation": exif_orientation}
-        return CountPlan(self._bundle, steps, samples, self._config.seed, as_layout(zones), reading=reading)
+        return CountPlan(self._bundle.model, rule, steps, samples, self._config.seed, reading=reading)
 
-    def _taken(self, images: Iterable[tuple[Any, str]], plan: CountPlan) -> Iterator[tuple[Any, str]]:
-        """Pictures of their own, but for files: whoever makes them may reuse their memory, or close them."""
-        for img, color in images:
-            if isinstance(img, str | bytes | os.PathLike):
-                yield img, color
-            else:
-                notes: list[str] = []
-                image = self._open_backend().take(img, color=color, **plan.reading, warn=notes.append)
-                yield Taken(image, tuple(notes)), "rgb"
+    def _snapshot(self, img: Any, color: str, plan: CountPlan) -> tuple[Any, str]:
+        """A picture in memory of its own, or the file: the caller may overwrite or close what it gave."""
+        if isinstance(img, str | bytes | os.PathLike):
+            return img, color
+        notes: list[str] = []
+        pixels = self._open_backend().snapshot(img, color=color, **plan.reading, warn=notes.append)
+        return _Snapshot(pixels, tuple(notes)), "rgb"
 
-    def _count_many(
-        self, images: Iterable[tuple[Any, str]], plan: CountPlan, stream: Any = None
-    ) -> Iterator[CountResult]:
-        if self.parallel == 1:
-            return self._count_all(images, plan, stream)
-        return ordered_map(lambda picture: next(self._count_all([picture], plan, stream)), images, self.parallel)
+    def _load(self, img: Any, color: str, plan: CountPlan, cuda_stream: Any) -> CountJob:
+        backend, clock = self._open_backend(), Stopwatch()
+        notes: list[str] = []
+        if isinstance(img, _Snapshot):
+            picture, notes = backend.load(img.pixels, color, cuda_stream), [*img.notes]
+        else:
+            read = partial(load_image, **plan.reading, warn=notes.append)
+            picture = backend.load(img, color, cuda_stream, read)
+        clock.lap("load")
+        return CountJob(picture, plan, clock, tuple(notes))
+
+    def _count_one(self, img: Any, color: str, plan: CountPlan, layout: ZoneLayout, cuda_stream: Any) -> CountResult:
+        backend = self._open_backend()
+        with closing(self._load(img, color, plan, cuda_stream)) as job:
+            # Of each tile: prepare, encode once, denoise in a few steps; see engine.diffusion.sampler.infer.
+            for maps in backend.infer_all(job.work()):
+                job.stitch(maps)
+            # The peaks of the stitched maps are the heads; see engine.counting.heads.count_heads.
+            return make_result(job, backend.find_peaks, layout)
 
     def _count_all(
-        self, images: Iterable[tuple[Any, str]], plan: CountPlan, stream: Any = None
+        self, pictures: Iterable[tuple[Any, str]], plan: CountPlan, layout: ZoneLayout, cuda_stream: Any = None
     ) -> Iterator[CountResult]:
+        """As :meth:`_count_one` of each; the backend may read the next picture before it gives the maps of this one."""
         backend = self._open_backend()
         jobs: deque[CountJob] = deque()
 
         def work() -> Iterator[Work]:
-            for img, color in images:
-                # A stream may outlive its counter.
-                self._open_backend()
-                clock = Stopwatch()
-                taken = Taken.load(backend, img, color, stream, plan)
-                job = CountJob(taken.image, plan, clock, taken.notes)
-                jobs.append(job)
-                clock.lap("load")
-                yield from job.work()
+            for img, color in pictures:
+                jobs.append(self._load(img, color, plan, cuda_stream))
+                yield from jobs[-1].work()
 
         try:
-            # The backend may take the next picture before it gives the maps of this one.
             with closing(backend.infer_all(work())) as results:
                 for maps in results:
-                    if jobs[0].paste(maps):
-                        yield jobs[0].finish(backend)
+                    if jobs[0].stitch(maps):
+                        yield make_result(jobs[0], backend.find_peaks, layout)
                         jobs.popleft().close()
         finally:
             for job in jobs:
                 job.close()
+
+    def _count_many(
+        self, pictures: Iterable[tuple[Any, str]], plan: CountPlan, layout: ZoneLayout, cuda_stream: Any = None
+    ) -> Iterator[CountResult]:
+        """As :meth:`_count_all`, of as many pictures at once as the backend computes."""
+        if self.parallel == 1:
+            return self._count_all(pictures, plan, layout, cuda_stream)
+        count = partial(self._count_one, plan=plan, layout=layout, cuda_stream=cuda_stream)
+        return ordered_map(lambda picture: count(*picture), pictures, self.parallel)
 
     def close(self) -> None:
         """Free the backend; the counter cannot count afterwards. Closing twice is harmless."""
         backend, self._backend = self._backend, None
         if backend is not None:
             backend.close()
+
+    def abandon(self) -> None:
+        """Called in a forked process: leave the backend as it is."""
+        never_free(self._backend)
+        self._backend = None
 
     def __enter__(self) -> CrowdCounter:
         return self
@@ -341,6 +369,11 @@ class CrowdCounter:
 
     def _open_backend(self) -> Backend:
         if self._backend is None:
+            # Or in another process, which was forked.
+            COUNTING.check()
             raise EngineError(CLOSED)
-        COUNTING.check()
         return self._backend
+
+
+def _layout(zones: Zones) -> ZoneLayout:
+    return NO_ZONES if zones is None else as_layout(zones)

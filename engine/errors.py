@@ -26,6 +26,10 @@ class BackendError(EngineError, RuntimeError):
     """The requested backend or device is not available, or failed while running."""
 
 
+class OutOfMemoryError(BackendError):
+    """The device has not as much memory as a picture needs; a smaller picture may do."""
+
+
 class NotFiniteError(BackendError):
     """The network gave numbers that are not finite; there is no count."""
 
@@ -36,6 +40,10 @@ class MapsNotKeptError(EngineError, AttributeError):
 
 class SourceError(EngineError):
     """A video, folder or camera cannot be opened, read or reached."""
+
+
+# What one picture may fail with while the next, or a smaller one, does not.
+ONE_PICTURE = (ImageError, OSError, NotFiniteError, OutOfMemoryError)
 
 
 def is_interrupt(error: BaseException | None) -> bool:

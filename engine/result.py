@@ -6,20 +6,24 @@ import copy
 import io
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from engine.counting.heads import FindPeaks, density_map
+from engine.counting.stitching import CountJob
 from engine.drawing.overlay import count_texts, crowding, draw_overlay, heat_of_heads
 from engine.drawing.zones import line_marks, zone_marks
 from engine.errors import ConfigError, EngineError, MapsNotKeptError
 from engine.image.load import load_image
 from engine.system.files import write_whole
-from engine.zones.layout import ZoneLayout
-from engine.zones.members import zone_interval
+from engine.zones.doubts import doubts
+from engine.zones.ignore import blank, leave_out
+from engine.zones.layout import NO_ZONES, ZoneLayout
+from engine.zones.members import count_sides, count_zones, zone_interval
 
 if TYPE_CHECKING:
     import supervision
@@ -78,7 +82,7 @@ class CountResult:
     warnings: tuple[str, ...] = ()
     _image: np.ndarray | None = field(default=None, repr=False)
     lines: dict[str, tuple[int, int]] = field(default_factory=dict)
-    _layout: ZoneLayout = field(default_factory=ZoneLayout, repr=False)
+    _layout: ZoneLayout = field(default=NO_ZONES, repr=False)
 
     def __post_init__(self) -> None:
         assert self.points.shape == (len(self.scores), 2)
@@ -245,6 +249,52 @@ class CountResult:
             kinds = ", ".join([*_PICTURES, ".json", ".csv", ".npy"])
             raise ConfigError(f"cannot tell from {path.name!r} what to save; end it in one of {kinds}")
         return file.getvalue()
+
+
+def make_result(job: CountJob, find_peaks: FindPeaks, layout: ZoneLayout) -> CountResult:
+    """Count the heads of a picture whose maps are stitched.
+
+    Args:
+        find_peaks: of the backend.
+        layout: zones and lines whose people are counted too.
+
+    Raises:
+        NotFiniteError: the maps have numbers that are not finite.
+    """
+    maps, counted = job.count(find_peaks)
+    height, width = job.picture.shape[:2]
+    size = (width, height)
+    stride = job.plan.model.map_stride
+    points = np.minimum(counted.points * np.float32(stride), np.array(size, np.float32))
+    if ignored := layout.ignored_corners(size):
+        kept, interval = leave_out(points, counted.interval, ignored)
+        counted = replace(counted, points=counted.points[kept], scores=counted.scores[kept], interval=interval)
+        points = points[kept]
+        heatmap, spread = (blank(cells, ignored, stride) for cells in (maps.heatmap, maps.spread))
+        maps = replace(maps, heatmap=heatmap, spread=spread)
+    density = density_map(counted.points, *maps.heatmap.shape)
+    job.clock.lap("peaks")
+    warnings = job.warnings(counted.in_distribution)
+    zones: dict[str, Any] = {}
+    if layout is not NO_ZONES:
+        zones["zones"] = count_zones(points, layout.zone_corners(size), size)
+        zones["lines"] = count_sides(points, layout.line_ends(size))
+        warnings += doubts(layout, size)
+    return CountResult(
+        count=len(points),
+        points=points,
+        scores=counted.scores,
+        heatmap=maps.heatmap,
+        density=density,
+        uncertainty=maps.spread,
+        interval=counted.interval,
+        image_size=size,
+        timings=job.clock.timings(),
+        warnings=tuple(warnings),
+        _layout=layout,
+        _image=job.picture.pixels,
+        **zones,
+    )
 
 
 def _shortest(values: np.ndarray) -> list[Any]:

@@ -10,7 +10,7 @@ import onnxruntime
 
 from engine import _core
 from engine.bundle.bundle import Bundle
-from engine.counting.heads import HeadMaps, count_heads
+from engine.counting.heads import HeadMaps, choose_rule, count_heads
 from engine.diffusion.latent import head_maps
 from engine.diffusion.sampler import Latents, denoise, initial_noise
 from engine.errors import BundleError
@@ -92,7 +92,7 @@ class GraphRunner:
         denoise(self, made["features"], latents, steps, model.map_scale)
         heatmap, spread = head_maps([latents.estimate], [latents.change], model)
         maps = HeadMaps(heatmap, spread, float(made["density"].sum()), has_spread=False)
-        return len(count_heads(maps, self._bundle.rule(steps), _core.find_peaks).points)
+        return len(count_heads(maps, choose_rule(self._bundle.counting, steps), _core.find_peaks).points)
 
     def decode(self, features: np.ndarray, x_t: np.ndarray, t: float) -> np.ndarray:
         """One denoising step, as :func:`engine.diffusion.sampler.denoise` calls it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,9 +11,10 @@ import numpy as np
 import onnxruntime
 import torch
 
-from engine.backends.base import create_backend
+from engine.backends.registry import create_backend
 from engine.bundle.bundle import Bundle, load_bundle
 from engine.config import FEATURE_STRIDE, CounterConfig
+from engine.counting.heads import choose_rule
 from engine.diffusion.sampler import Latents, denoise, initial_noise
 from engine.image.tiles import to_input
 from engine.kernels import reference
@@ -20,7 +22,7 @@ from engine.model.bundle_network import load_bundle_network
 
 
 class Runner(Protocol):
-    """What is compared; every backend is one. Arrays are its own."""
+    """What is compared; every :class:`engine.diffusion.sampler.Network` is one. Arrays are its own."""
 
     def upload(self, array: np.ndarray) -> Any:
         """A writable array of the runner."""
@@ -130,8 +132,8 @@ def verify_bundle(
     for name, compute_type in backends:
         config = CounterConfig(model=bundle.path, backend=name, compute_type=compute_type)
         backend = create_backend(bundle, config)
-        rows += comparison.rows(f"{name} {backend.compute_type}", backend, TOLERANCES[backend.compute_type])
-        backend.close()
+        with closing(backend), backend.network() as network:
+            rows += comparison.rows(f"{name} {backend.compute_type}", network, TOLERANCES[backend.compute_type])
     return Report(bundle.name, tuple(rows))
 
 
@@ -246,7 +248,7 @@ class _Comparison:
         return [*rows, _compare(name, "peaks", counts[0], counts[1], tolerance.peaks)]
 
     def _peaks(self, heatmap: np.ndarray) -> np.ndarray:
-        return reference.find_peaks(heatmap, self._bundle.rule(self._steps).low)[0]
+        return reference.find_peaks(heatmap, choose_rule(self._bundle.counting, self._steps).low)[0]
 
 
 def _compare(runner: str, quantity: str, ours: np.ndarray, theirs: np.ndarray, limit: float) -> Row:

@@ -212,8 +212,10 @@ def test_any_size_is_counted(counter, size: tuple[int, int]) -> None:
 
 def test_large_pictures_are_tiled(counter, rgb, monkeypatch) -> None:
     whole = counter.count(rgb)
-    plan = engine.count_job.plan_tiles
-    monkeypatch.setattr("engine.count_job.plan_tiles", lambda h, w: plan(h, w, max_pixels=500 * 500, side=500, halo=96))
+    plan = engine.counting.stitching.plan_tiles
+    monkeypatch.setattr(
+        "engine.counting.stitching.plan_tiles", lambda h, w: plan(h, w, max_pixels=500 * 500, side=500, halo=96)
+    )
     tiled = counter.count(rgb)
     assert "tiles" in tiled.warnings[0]
     # Tiles see other rows and columns, and other noise: nearly the same heads, not the same bits.

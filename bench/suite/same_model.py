@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
 from engine import _core
-from engine.backends.base import Backend, Request, Work
+from engine.backends.base import Backend, Work
 from engine.bundle.bundle import Bundle, load_bundle
-from engine.config import FEATURE_STRIDE, CounterConfig
+from engine.config import FEATURE_STRIDE
 from engine.counter import CrowdCounter
 from engine.diffusion.latent import TileMaps, head_maps
-from engine.diffusion.sampler import Latents, denoise, initial_noise
-from engine.image.tiles import to_input
+from engine.diffusion.sampler import Latents, Network, Request, denoise, infer, initial_noise
+from engine.image.load import load_host_picture
+from engine.image.tiles import HostPicture, to_input
+from engine.system.stopwatch import Stopwatch
 
 
-class PlainBackend(Backend):
-    """The whole graphs ``encoder.onnx`` and ``decoder.onnx`` of a bundle in some runtime, on NumPy's arrays.
-
-    Pictures of one size that are counted together run as one batch.
-    """
-
-    device = "cpu"
+class WholeGraphs(ABC):
+    """The graphs ``encoder.onnx`` and ``decoder.onnx`` of a bundle in some runtime: a Network on NumPy's arrays."""
 
     def __init__(self, bundle: Bundle):
         self.model = bundle.model
+
+    def prepare(self, tile: np.ndarray) -> np.ndarray:
+        return to_input(tile, self.model)
 
     def upload(self, array: np.ndarray) -> np.ndarray:
         return np.array(array, np.float32, order="C")
@@ -37,8 +38,8 @@ class PlainBackend(Backend):
         return array
 
     def encode(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        features, density = self.run("encoder", {"image": image})
-        return features, density
+        features, rate = self.run("encoder", {"image": image})
+        return features, rate
 
     def decode(self, features: np.ndarray, x_t: np.ndarray, t: float) -> np.ndarray:
         times = np.full(len(x_t), t, np.float32)
@@ -49,9 +50,6 @@ class PlainBackend(Backend):
     def run(self, program: str, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
         """The outputs of one of the graphs."""
 
-    def infer_all(self, work: Iterable[Work]) -> Generator[TileMaps, None, None]:
-        yield from infer_as_batch(self, list(work))
-
     def ddim_update(self, x_t: Any, x_0: Any, estimate: Any, change: Any, coefficients: tuple[float, ...]) -> None:
         alpha, sigma, alpha_next, sigma_next, limit, weight = (np.float32(x) for x in coefficients)
         new = np.clip(x_0, -limit, limit)
@@ -59,17 +57,9 @@ class PlainBackend(Backend):
         change += weight * np.abs(new - estimate)
         estimate[...] = new
 
-    def find_peaks(self, heatmap: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-        return _core.find_peaks(heatmap, threshold)
 
-    def close(self) -> None:
-        """Nothing is held beside memory."""
-
-
-class OnnxRuntimeBackend(PlainBackend):
+class OnnxRuntimeGraphs(WholeGraphs):
     """ONNX Runtime's CPU provider."""
-
-    name, compute_type = "onnxruntime", "float32"
 
     def __init__(self, bundle: Bundle, threads: int):
         import onnxruntime
@@ -87,10 +77,8 @@ class OnnxRuntimeBackend(PlainBackend):
         return self._sessions[program].run(None, inputs)
 
 
-class PlainOpenVINOBackend(PlainBackend):
+class OpenVINOGraphs(WholeGraphs):
     """OpenVINO without our kernels: the attention is its function body, written into the graph."""
-
-    name = "openvino"
 
     def __init__(self, bundle: Bundle, compute_type: str, threads: int):
         import onnx
@@ -98,7 +86,6 @@ class PlainOpenVINOBackend(PlainBackend):
         from onnx.inliner import inline_local_functions
 
         super().__init__(bundle)
-        self.compute_type = compute_type
         precision = {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16}[compute_type]
         options = {
             "INFERENCE_PRECISION_HINT": precision,
@@ -116,63 +103,88 @@ class PlainOpenVINOBackend(PlainBackend):
         return [results[output] for output in self._models[program].outputs]
 
 
-def batched_torch(bundle: Bundle, compute_type: str, compile_network: bool = False) -> Backend:
-    """The reference backend, running pictures that are counted together as one batch.
+def torch_network(bundle: Bundle, compute_type: str, compile_network: bool = False) -> Network:
+    """The reference backend's network.
 
     Args:
         compile_network: put both halves of the network through ``torch.compile``, for one shape each.
     """
     import torch
 
-    from engine.backends.torch.backend import TorchBackend
+    from engine.backends.torch.network import TorchNetwork
 
-    class BatchedTorchBackend(TorchBackend):
-        def infer_all(self, work: Iterable[Work]) -> Generator[TileMaps, None, None]:
-            yield from infer_as_batch(self, list(work))
-
-    backend = BatchedTorchBackend(bundle, CounterConfig(backend="torch", device="cpu", compute_type=compute_type))
+    made = TorchNetwork(bundle, "cpu", compute_type)
     if compile_network:
-        network = backend._denoiser.network
+        network = made._denoiser.network
         network.encoder = torch.compile(network.encoder, dynamic=False)
         network.decoder = torch.compile(network.decoder, dynamic=False)
-    return backend
+    return made
 
 
-def counter_on(make: Callable[[Bundle], Backend]) -> CrowdCounter:
-    """A counter with the shipped model on a backend that the registry does not know."""
-    with mock.patch("engine.counter.create_backend", lambda bundle, *_, **__: make(bundle)):
+class BatchBackend(Backend):
+    """Any network on the host's memory as a backend that runs pictures counted together as one batch."""
+
+    name, device, compute_type = "batch", "cpu", ""
+
+    def __init__(self, network: Network):
+        self.model, self._network = network.model, network
+
+    def load(self, img: Any, color: str, cuda_stream: Any) -> HostPicture:
+        return load_host_picture(img, color, cuda_stream, self.name)
+
+    def snapshot(self, img: Any, *, color: str) -> np.ndarray:
+        return self.load(img, color, None).pixels
+
+    def infer(self, tile: np.ndarray, request: Request, clock: Stopwatch) -> TileMaps:
+        return infer(self._network, tile, request, clock)
+
+    def infer_all(self, work: Iterable[Work]) -> Generator[TileMaps, None, None]:
+        yield from infer_as_batch(self._network, list(work))
+
+    def find_peaks(self, heatmap: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+        return _core.find_peaks(heatmap, threshold)
+
+    def network(self) -> AbstractContextManager[Network]:
+        return nullcontext(self._network)
+
+    def close(self) -> None:
+        """Nothing is held beside memory."""
+
+
+def counter_on(make: Callable[[Bundle], Network]) -> CrowdCounter:
+    """A counter with the shipped model in a runtime that the registry does not know."""
+    with mock.patch("engine.counter.create_backend", lambda bundle, *_, **__: BatchBackend(make(bundle))):
         return CrowdCounter()
 
 
-def infer_as_batch(backend: Backend, work: Sequence[Work]) -> list[TileMaps]:
-    """What :meth:`engine.backends.base.Backend.infer` computes, of tiles of one size in one batch, one sample each."""
-    request, model = work[0][1], backend.model
+def infer_as_batch(network: Network, work: Sequence[Work]) -> list[TileMaps]:
+    """What :func:`engine.diffusion.sampler.infer` computes, of tiles of one size in one batch, one sample each."""
+    request, model = work[0][1], network.model
     assert request.samples == 1
     shapes = {image.shape for image, _, _ in work}
     if len(shapes) > 1:
-        return [maps for one in work for maps in infer_as_batch(backend, [one])]
+        return [maps for one in work for maps in infer_as_batch(network, [one])]
     pixels = np.concatenate([to_input(image, model) for image, _, _ in work])  # [B, 3, H, W]
     for _, _, clock in work:
         clock.lap("preprocess")
-    features, density = backend.encode(backend.upload(pixels))
+    features, rate = network.encode(network.upload(pixels))
     for _, _, clock in work:
         clock.lap("encode")
-    latents = _start(backend, request, len(work), pixels.shape)
-    denoise(backend, features, latents, request.steps, model.map_scale)
-    estimates, changes, densities = (backend.download(x) for x in (latents.estimate, latents.change, density))
+    latents = _start(network, request, len(work), pixels.shape)
+    denoise(network, features, latents, request.steps, model.map_scale)
+    estimates, changes, rates = (network.download(x) for x in (latents.estimate, latents.change, rate))
     for _, _, clock in work:
         clock.lap("denoise")
     return [
-        TileMaps(*head_maps([estimates[i : i + 1]], [changes[i : i + 1]], model), densities[i, 0])
-        for i in range(len(work))
+        TileMaps(*head_maps([estimates[i : i + 1]], [changes[i : i + 1]], model), rates[i, 0]) for i in range(len(work))
     ]
 
 
-def _start(backend: Backend, request: Request, batch: int, shape: tuple[int, ...]) -> Latents:
+def _start(network: Network, request: Request, batch: int, shape: tuple[int, ...]) -> Latents:
     side = shape[2] // FEATURE_STRIDE, shape[3] // FEATURE_STRIDE
     # The same noise for each picture, as if it were counted alone.
-    noise = np.repeat(initial_noise(request.seed, (1, backend.model.latent_channels, *side), 0), batch, axis=0)
-    return Latents(*(backend.upload(x) for x in (noise, np.zeros_like(noise), np.zeros_like(noise))))
+    noise = np.repeat(initial_noise(request.seed, (1, network.model.latent_channels, *side), 0), batch, axis=0)
+    return Latents(*(network.upload(x) for x in (noise, np.zeros_like(noise), np.zeros_like(noise))))
 
 
 def others(threads: int) -> dict[str, Callable[[], CrowdCounter]]:
@@ -182,20 +194,20 @@ def others(threads: int) -> dict[str, Callable[[], CrowdCounter]]:
         threads: that each computes with.
     """
     return {
-        "ONNX Runtime float32": lambda: counter_on(lambda bundle: OnnxRuntimeBackend(bundle, threads)),
-        "plain OpenVINO float32": lambda: counter_on(lambda bundle: PlainOpenVINOBackend(bundle, "float32", threads)),
-        "plain OpenVINO bfloat16": lambda: counter_on(lambda bundle: PlainOpenVINOBackend(bundle, "bfloat16", threads)),
+        "ONNX Runtime float32": lambda: counter_on(lambda bundle: OnnxRuntimeGraphs(bundle, threads)),
+        "plain OpenVINO float32": lambda: counter_on(lambda bundle: OpenVINOGraphs(bundle, "float32", threads)),
+        "plain OpenVINO bfloat16": lambda: counter_on(lambda bundle: OpenVINOGraphs(bundle, "bfloat16", threads)),
     }
 
 
 def compiled(compute_type: str) -> CrowdCounter:
     """A counter whose network went through ``torch.compile``; it compiles at its first count of each size."""
-    return counter_on(lambda bundle: batched_torch(bundle, compute_type, compile_network=True))
+    return counter_on(lambda bundle: torch_network(bundle, compute_type, compile_network=True))
 
 
 def eager_batch(compute_type: str) -> CrowdCounter:
     """A counter in eager PyTorch that runs pictures counted together as one batch."""
-    return counter_on(lambda bundle: batched_torch(bundle, compute_type))
+    return counter_on(lambda bundle: torch_network(bundle, compute_type))
 
 
 def default_steps() -> int:

@@ -97,7 +97,7 @@ class Record:
 
     def watching(self) -> Any:
         """A context in which segments report to this record."""
-        from engine.backends.openvino.network import _SizedSegment
+        from engine.backends.openvino.worker import _SizedSegment
 
         run: Callable[..., list[np.ndarray]] = _SizedSegment.__call__
 

@@ -87,10 +87,6 @@ class Bundle:
     versions: dict[str, str]
     digest: str
 
-    def rule(self, steps: int) -> CountingRule:
-        """The rule of the calibrated number of steps nearest to ``steps``; of two, the smaller."""
-        return self.counting[min(self.counting, key=lambda known: (abs(known - steps), known))]
-
 
 def load_bundle(path: str | Path) -> Bundle:
     """Read a bundle and check every file of it.

@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from engine.backends.base import Request, create_backend
+from engine.backends.registry import create_backend
 from engine.bundle.bundle import load_bundle
 from engine.cli.gpu import Gpu, check_gpu
 from engine.cli.machine import PACKAGES, Cpu, Cuda, probe_cuda, read_cpu, read_versions
 from engine.config import CounterConfig
-from engine.counting.heads import candidate_threshold
+from engine.counting.heads import candidate_threshold, choose_rule
+from engine.diffusion.sampler import Request
 from engine.errors import EngineError
 from engine.system.addresses import hide_passwords
 from engine.system.stopwatch import Stopwatch
@@ -133,7 +134,7 @@ def _try_count(backend: str) -> str:
     # All of an inference, with its peaks: each kernel is loaded at its first use, and a graph may fail to be recorded.
     bundle = load_bundle("default")
     steps = bundle.default_steps
-    request = Request(steps, 1, 0, candidate_threshold(bundle.rule(steps)))
+    request = Request(steps, 1, 0, candidate_threshold(choose_rule(bundle.counting, steps)))
     runner = create_backend(bundle, CounterConfig(backend=backend))
     try:
         runner.infer(np.zeros((64, 64, 3), np.uint8), request, Stopwatch())

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from engine.backends.base import why_no_gpu
 from engine.backends.cuda.compiled import parse_kernels
 from engine.backends.cuda.driver import find_device, load_driver
 from engine.backends.cuda.launcher import choose_arch
+from engine.backends.registry import why_no_gpu
 from engine.backends.tensorrt.library import load_tensorrt
 from engine.bundle.bundle import load_bundle
 from engine.bundle.cubins import load_cubins

@@ -61,7 +61,7 @@ def all_variants(devices: Iterable[str]) -> Iterator[Variant]:
     for device in devices:
         for backend in BACKENDS:
             for compute_type in COMPUTE_TYPES:
-                # Two that are there in name alone: see engine.backends.base.resolve_backend.
+                # Two that are there in name alone: see engine.backends.registry.resolve_backend.
                 if (backend == "tensorrt") != (device != "cpu") and backend != "torch":
                     continue
                 for performance in PERFORMANCES if backend == "openvino" else PERFORMANCES[:1]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,13 +41,19 @@ class HeadMaps:
 
 @dataclass(frozen=True)
 class Counted:
-    """Heads found: points float32 [N, 2] (x, y) in cells, scores float32 [N], the count's interval, and whether
-    the map looks as it does in pictures like the training ones."""
+    """Heads found.
+
+    Attributes:
+        points: float32 [N, 2], (x, y) in cells.
+        scores: float32 [N].
+        interval: of the count.
+        in_distribution: whether the map looks as it does in pictures like those of the calibration.
+    """
 
     points: np.ndarray
     scores: np.ndarray
     interval: tuple[int, int]
-    familiar: bool
+    in_distribution: bool
 
 
 def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Counted:
@@ -82,8 +88,13 @@ def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Co
         certain, possible = int((scores - spread >= threshold).sum()), int((scores + spread >= threshold).sum())
     low, high = (scale_count(count, ratio) for ratio in (rule.least, rule.most))
     interval = min(certain, count, math.floor(low)), max(possible, count, math.ceil(high))
-    familiar = not count or (haze(maps.heatmap) <= rule.most_haze and weak_ratio(scores, rule, count) <= rule.most_weak)
-    return Counted(points[kept], scores[kept], interval, familiar)
+    is_clear = not count or (haze(maps.heatmap) <= rule.most_haze and weak_ratio(scores, rule, count) <= rule.most_weak)
+    return Counted(points[kept], scores[kept], interval, in_distribution=is_clear)
+
+
+def choose_rule(rules: Mapping[int, CountingRule], steps: int) -> CountingRule:
+    """The rule of the calibrated number of steps nearest to ``steps``; of two, the smaller."""
+    return rules[min(rules, key=lambda known: (abs(known - steps), known))]
 
 
 def haze(heatmap: np.ndarray) -> float:

@@ -1,13 +1,129 @@
-"""Lays the maps of a picture's tiles together."""
+"""One picture on its way from its tiles to its heads: the tiles' maps are stitched together, and counted once."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
 import numpy as np
 
-from engine.config import FEATURE_STRIDE, ModelConfig
-from engine.counting.heads import HeadMaps
+from engine.config import FEATURE_STRIDE, CountingRule, ModelConfig
+from engine.counting.heads import Counted, FindPeaks, HeadMaps, candidate_threshold, count_heads
 from engine.diffusion.latent import TileMaps
-from engine.image.tiles import Tile
+from engine.diffusion.sampler import Request, Start
+from engine.image.pixels import is_dark
+from engine.image.tiles import Picture, Tile, plan_tiles
+from engine.system.stopwatch import Stopwatch
+
+# Pictures with a side below this many pixels are counted with a warning.
+_SMALL_SIDE = 64
+
+
+@dataclass(frozen=True)
+class CountPlan:
+    """What is counted in every picture of a call.
+
+    Attributes:
+        model: shape of the network.
+        rule: how peaks become a count.
+        steps, samples, seed: of the sampler.
+        start: map of the whole picture to start the denoising from; None for noise.
+        expect: what the rule is to expect, from the number of heads that the encoder expects.
+        reading: options of :func:`engine.image.load.load_image`, for pictures that are read for the call.
+    """
+
+    model: ModelConfig
+    rule: CountingRule
+    steps: int
+    samples: int
+    seed: int
+    start: Start | None = None
+    expect: Callable[[float], float] = float
+    reading: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether the maps have a spread; one step of one sample, from whatever start, has nothing to differ from."""
+        return self.steps > 1 or self.samples > 1
+
+
+class CountJob:
+    """One picture on its way to its heads, tile by tile.
+
+    Args:
+        picture: as a backend has loaded it.
+        plan: of the call.
+        clock: of the picture.
+        notes: what there was to say when the picture was read.
+
+    Attributes:
+        picture, plan, clock: as given.
+        tiles: of the picture, in the order in which their maps are stitched.
+    """
+
+    def __init__(self, picture: Picture, plan: CountPlan, clock: Stopwatch, notes: tuple[str, ...] = ()):
+        self._notes = notes
+        self.picture, self.plan, self.clock = picture, plan, clock
+        height, width = picture.shape[:2]
+        self.tiles = plan_tiles(height, width)
+        self._missing = deque(self.tiles)
+        self._canvas = Canvas(height, width, plan.model)
+
+    def work(self) -> Iterator[tuple[object, Request, Stopwatch]]:
+        """What a backend is to infer: each tile with its request, and the clock of the picture."""
+        plan = self.plan
+        # Of several tiles, the peaks are those of the stitched maps.
+        threshold = candidate_threshold(plan.rule) if len(self.tiles) == 1 else None
+        request = Request(plan.steps, plan.samples, plan.seed, threshold)
+        return ((self.picture.crop(x), replace(request, start=self._start(x)), self.clock) for x in self.tiles)
+
+    def stitch(self, maps: TileMaps) -> bool:
+        """Add the maps of the next tile; true if it was the last one."""
+        self._canvas.paste(self._missing.popleft(), maps)
+        return not self._missing
+
+    def count(self, find_peaks: FindPeaks) -> tuple[HeadMaps, Counted]:
+        """The stitched maps and their heads, once the last tile is there.
+
+        Args:
+            find_peaks: of the backend, for a picture of several tiles.
+
+        Raises:
+            NotFiniteError: the maps have numbers that are not finite.
+        """
+        plan, canvas = self.plan, self._canvas
+        found = canvas.peaks
+        maps = canvas.maps(plan.has_spread)
+        maps = replace(maps, expected=plan.expect(maps.expected))
+        return maps, count_heads(maps, plan.rule, find_peaks if found is None else lambda *_: found)
+
+    def warnings(self, in_distribution: bool) -> list[str]:
+        """What the user should know of the picture before the count is relied on."""
+        height, width = self.picture.shape[:2]
+        warnings = list(self._notes)
+        if min(width, height) < _SMALL_SIDE:
+            warnings.append(f"the picture is only {width} x {height} pixels; heads of under 4 pixels are missed")
+        if self.picture.pixels is not None and is_dark(self.picture.pixels):
+            warnings.append("the picture is very dark; people whom one can hardly see are missed")
+        if len(self.tiles) > 1:
+            number, pixels = len(self.tiles), width * height
+            warnings.append(f"the picture was counted in {number} overlapping tiles, as it has {pixels} pixels")
+        if not in_distribution:
+            warnings.append("the picture is unlike those that the model was calibrated on; its count may be far off")
+        return warnings
+
+    def close(self) -> None:
+        """Give the picture back to its owner."""
+        self.picture.close()
+
+    def _start(self, tile: Tile) -> Start | None:
+        start, stride = self.plan.start, self.plan.model.map_stride
+        if start is None:
+            return None
+        rows, columns = _cells(tile.top, tile.bottom, stride), _cells(tile.left, tile.right, stride)
+        return replace(start, heatmap=start.heatmap[rows, columns])
 
 
 class Canvas:
@@ -38,7 +154,7 @@ class Canvas:
         self._spread[rows, columns] = maps.spread[core]
         # A backend looks for peaks only where one tile is the whole picture.
         self.peaks = maps.peaks
-        self._expected += float(maps.density[_core(tile, FEATURE_STRIDE)].sum(dtype=np.float64))
+        self._expected += float(maps.rate[_core(tile, FEATURE_STRIDE)].sum(dtype=np.float64))
 
     def maps(self, has_spread: bool) -> HeadMaps:
         """The maps of all tiles pasted so far."""

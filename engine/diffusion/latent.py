@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.config import FEATURE_STRIDE, ModelConfig
+from engine.image.tiles import padded_shape
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class TileMaps:
     Attributes:
         heatmap: float32 [H / map_stride, W / map_stride] in [0, 1].
         spread: the same, how far the heat map moved between steps or differs between samples.
-        density: float32 [H / 8, W / 8], expected heads in each 8x8 block.
+        rate: float32 [H / 8, W / 8], heads that the encoder expects in each 8x8 block.
         peaks: points [N, 2] in cells and scores [N] of the heat map's peaks, where the backend has looked for them.
 
     The first two may end where the picture ends.
@@ -25,8 +26,18 @@ class TileMaps:
 
     heatmap: np.ndarray
     spread: np.ndarray
-    density: np.ndarray
+    rate: np.ndarray
     peaks: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def latent_shape(height: int, width: int, model: ModelConfig) -> tuple[int, int, int, int]:
+    """Shape [1, L, H' / 8, W' / 8] of the latent of a tile of ``height`` x ``width`` pixels, which is padded.
+
+    >>> latent_shape(768, 1001, ModelConfig())
+    (1, 16, 96, 128)
+    """
+    rows, columns = (side // FEATURE_STRIDE for side in padded_shape(height, width)[2:])
+    return 1, model.latent_channels, rows, columns
 
 
 def head_maps(

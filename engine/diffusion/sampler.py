@@ -1,4 +1,4 @@
-"""The denoising loop: from noise to a head map, one decoder call and one DDIM update a step."""
+"""The network's whole work on one tile: encode once, denoise from noise to a head map."""
 
 from __future__ import annotations
 
@@ -8,17 +8,83 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from engine.config import ModelConfig
+from engine.diffusion.latent import TileMaps, fold_map, head_maps, latent_shape
 from engine.diffusion.schedule import alpha_sigma, ddim_steps
+from engine.system.stopwatch import Stopwatch
 
 
 class Denoiser(Protocol):
-    """What the loop needs of a backend; arrays are the backend's own."""
+    """What the denoising loop needs of a network; arrays are the network's own."""
 
     def decode(self, features: Any, x_t: Any, t: float) -> Any:
-        """Estimate of the clean latent."""
+        """Features [1, F, H/8, W/8], noisy latent [1, L, H/8, W/8] and time -> estimate x_0 of the clean latent."""
 
     def ddim_update(self, x_t: Any, x_0: Any, estimate: Any, change: Any, coefficients: tuple[float, ...]) -> None:
-        """One DDIM update, in place in ``x_t``, ``estimate`` and ``change``."""
+        """One DDIM update, in place in ``x_t``, ``estimate`` and ``change``: the kernel ``ddim_update``."""
+
+
+class Network(Denoiser, Protocol):
+    """An encoder and a decoder on some device, used by one thread at a time.
+
+    What :meth:`encode` and :meth:`decode` return stays valid until they are called again.
+    """
+
+    @property
+    def model(self) -> ModelConfig:
+        """Shape of the network."""
+
+    def prepare(self, tile: Any) -> Any:
+        """Tile uint8 [H, W, 3] -> the normalised, padded image [1, 3, H', W'] that :meth:`encode` takes."""
+
+    def encode(self, image: Any) -> tuple[Any, Any]:
+        """Normalised image [1, 3, H, W] -> features [1, F, H/8, W/8], rate [1, 1, H/8, W/8]."""
+
+    def upload(self, array: np.ndarray) -> Any:
+        """A writable float32 array of the network with the contents of ``array``."""
+
+    def download(self, array: Any) -> np.ndarray:
+        """The contents as a NumPy array of the host; may share memory."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A map to start the denoising from, in place of pure noise.
+
+    Attributes:
+        heatmap: float32 [h, w] in [0, 1], where the heads may be; beyond its ends there are none.
+        t: how much noise it gets: 1 is noise alone.
+    """
+
+    heatmap: np.ndarray
+    t: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compute of a tile.
+
+    Attributes:
+        steps: of the sampler.
+        samples: of the noise.
+        seed: of the noise.
+        threshold: of the heat map's peaks; None where the tile is one of several, as the picture's peaks are those of
+            the stitched map.
+        start: of the denoising; only for backends that say ``starts_warm``.
+    """
+
+    steps: int
+    samples: int
+    seed: int
+    threshold: float | None
+    start: Start | None = None
+
+    def initial_latent(self, shape: tuple[int, ...], sample: int, model: ModelConfig) -> tuple[np.ndarray, float]:
+        """The latent that the denoising of a sample starts from, float32 of ``shape``, and its time."""
+        noise = initial_noise(self.seed, shape, sample)
+        if self.start is None:
+            return noise, 1.0
+        return add_noise(fold_map(self.start.heatmap, shape, model), noise, self.start.t), self.start.t
 
 
 @dataclass(frozen=True)
@@ -36,8 +102,35 @@ class Latents:
     change: Any
 
 
+def infer(network: Network, tile: Any, request: Request, clock: Stopwatch) -> TileMaps:
+    """Run the whole network on one tile: encode once, denoise ``request.samples`` times.
+
+    Args:
+        tile: uint8 [H, W, 3], RGB.
+        clock: gets the laps "preprocess", "encode" and "denoise".
+
+    Returns the maps of the tile and its padding; they may share memory with the network.
+    """
+    model = network.model
+    image = network.prepare(tile)
+    clock.lap("preprocess")
+    features, rate = network.encode(image)
+    clock.lap("encode")
+    shape = latent_shape(*tile.shape[:2], model)
+    estimates, changes = [], []
+    for sample in range(request.samples):
+        (x_t, t), zeros = request.initial_latent(shape, sample, model), np.zeros(shape, np.float32)
+        latents = Latents(network.upload(x_t), network.upload(zeros), network.upload(zeros))
+        denoise(network, features, latents, request.steps, model.map_scale, t)
+        estimates.append(network.download(latents.estimate))
+        changes.append(network.download(latents.change))
+    maps = TileMaps(*head_maps(estimates, changes, model), network.download(rate)[0, 0])
+    clock.lap("denoise")
+    return maps
+
+
 def denoise(
-    backend: Denoiser, features: Any, latents: Latents, steps: int, map_scale: float, start: float = 1.0
+    denoiser: Denoiser, features: Any, latents: Latents, steps: int, map_scale: float, start: float = 1.0
 ) -> None:
     """Run ``steps`` DDIM steps from t = ``start``; the result is left in ``latents.estimate`` and ``latents.change``.
 
@@ -45,11 +138,11 @@ def denoise(
     uncertainty is how much the prediction still changes between steps.
     """
     for number, step in enumerate(ddim_steps(steps, start)):
-        x_0 = backend.decode(features, latents.x_t, step.t)
+        x_0 = denoiser.decode(features, latents.x_t, step.t)
         # The first estimate has nothing to differ from.
         change_weight = 1 / (2 * map_scale * (steps - 1)) if number else 0.0
         coefficients = (step.alpha, step.sigma, step.alpha_next, step.sigma_next, map_scale, change_weight)
-        backend.ddim_update(latents.x_t, x_0, latents.estimate, latents.change, coefficients)
+        denoiser.ddim_update(latents.x_t, x_0, latents.estimate, latents.change, coefficients)
 
 
 def add_noise(x_0: np.ndarray, noise: np.ndarray, t: float) -> np.ndarray:

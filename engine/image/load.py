@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,13 @@ from engine.image.decode import Reading, rgb_from_encoded, rgb_from_picture
 from engine.image.formats import is_encoded
 from engine.image.pixels import check_size, rgb_from_array
 from engine.image.ranges import Warn
+from engine.image.tiles import HostPicture
 from engine.system.addresses import hide_password
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/{1,2}")
 _READ_CHUNK = 1 << 24
+# DLPack's numbers of a GPU's own memory, and of memory that it shares with the host.
+_CUDA_MEMORY = (2, 13)
 
 _log = logging.getLogger("engine")
 
@@ -94,6 +97,48 @@ def load_image(
         name = str(getattr(source, "name", "<file object>"))
         return rgb_from_encoded(_read_file(source, name, limits), name, how)
     return _from_array(_foreign_array(source), f"<{type(source).__name__}>", color, how)
+
+
+def load_host_picture(
+    img: Any, color: str, cuda_stream: Any, runs_on: str, read: Callable[..., np.ndarray] = load_image
+) -> HostPicture:
+    """Read one picture for a backend that computes on host memory.
+
+    Args:
+        img, color: as of :func:`load_image`.
+        cuda_stream: that the caller gave for an array on a GPU; there is none here.
+        runs_on: what errors call the backend.
+        read: :func:`load_image`, with options of its own.
+
+    Raises:
+        ImageError: as of :func:`load_image`, or the picture lies on a GPU.
+        ConfigError: ``color`` is not valid, or there is a ``cuda_stream``.
+    """
+    if cuda_stream is not None:
+        raise ConfigError(f"stream goes with a picture on the GPU of backend 'tensorrt', the counter runs on {runs_on}")
+    # PyTorch copies its own arrays to the host; the other libraries ask their users to.
+    if is_device_array(img) and not type(img).__module__.startswith("torch"):
+        raise ImageError(
+            f"<{type(img).__name__}> lies in CUDA memory, the counter runs on {runs_on}; "
+            "make a CrowdCounter(device='cuda', backend='tensorrt'), or copy it to the host"
+        )
+    return HostPicture(read(img, color=color))
+
+
+def is_device_array(source: Any) -> bool:
+    """Whether an object holds an array in CUDA memory, by either protocol; nothing is converted or copied."""
+    if isinstance(source, type):
+        return False
+    if hasattr(source, "__dlpack__") and hasattr(source, "__dlpack_device__"):
+        try:
+            return int(source.__dlpack_device__()[0]) in _CUDA_MEMORY
+        except Exception:
+            # Foreign code, which raises what it likes of arrays that it cannot export.
+            return False
+    try:
+        return hasattr(source, "__cuda_array_interface__")
+    except Exception:
+        return False
 
 
 def is_many_pictures(source: Any) -> bool:

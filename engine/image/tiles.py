@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -37,6 +38,44 @@ class Tile:
     def whole(cls, height: int, width: int) -> Tile:
         """The whole of a picture."""
         return cls(0, 0, height, width, 0, 0, height, width)
+
+
+class Picture(Protocol):
+    """A picture that a backend has loaded, wherever its pixels lie."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and 3."""
+
+    @property
+    def pixels(self) -> np.ndarray | None:
+        """The pixels, uint8 [H, W, 3] RGB, where they lie on the host."""
+
+    def crop(self, tile: Tile) -> Any:
+        """The part that a tile sees, as the backend takes it; nothing is copied."""
+
+    def close(self) -> None:
+        """Give the memory back to its owner, once the work that reads it is done."""
+
+
+@dataclass(frozen=True)
+class HostPicture:
+    """A :class:`Picture` in host memory: uint8 [H, W, 3], RGB."""
+
+    pixels: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and 3."""
+        height, width = self.pixels.shape[:2]
+        return height, width, 3
+
+    def crop(self, tile: Tile) -> np.ndarray:
+        """A view of the part that a tile sees."""
+        return self.pixels[tile.top : tile.bottom, tile.left : tile.right]
+
+    def close(self) -> None:
+        """The memory goes with the last who refers to it."""
 
 
 def plan_tiles(

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.count_job import OF_ONE_PICTURE
-from engine.errors import EngineError
+from engine.errors import ONE_PICTURE, EngineError
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def count_entry(
         if isinstance(picture, Exception):
             raise picture
         result = count(picture)
-    except OF_ONE_PICTURE as error:
+    except ONE_PICTURE as error:
         return Row(entry.id, entry.file, time.perf_counter() - start, error=str(error) or type(error).__name__)
     seconds = time.perf_counter() - start
     if keep is not None:

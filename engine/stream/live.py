@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from engine.errors import SourceError
 from engine.image.load import load_image
 from engine.stream.frame import Frame
-from engine.stream.sources import Pacer, Take
+from engine.stream.sources import Pacer, Snapshot
 from engine.stream.video import Picture
 
 # Until they can be decoded, pictures may need the next one that is whole: some cameras give one in 10 s.
@@ -167,7 +167,7 @@ class LivePictures:
         timeout: seconds after which a frame is overdue.
         clock: seconds, monotonic.
         now: the time of day in UTC, as text.
-        take: makes each a picture of its own.
+        snapshot: makes each a picture of its own.
     """
 
     is_live = True
@@ -180,12 +180,13 @@ class LivePictures:
         fps: float | None,
         timeout: float | None,
         clock: Callable[[], float] = time.monotonic,
-        take: Take = load_image,
+        snapshot: Snapshot = load_image,
         now: Callable[[], str] = utc_time,
     ):
         # Between two frames that are wanted, others come that are not.
         self.name, self.timeout = name, timeout + (1 / fps if fps else 0.0) if timeout is not None else None
-        self._pictures, self._color, self._take, self._pacer, self._clock = pictures, color, take, Pacer(fps), clock
+        self._pictures, self._color, self._snapshot = pictures, color, snapshot
+        self._pacer, self._clock = Pacer(fps), clock
         self._now, self._is_closed = now, False
 
     def frames(self) -> Generator[Frame, None, None]:
@@ -198,7 +199,7 @@ class LivePictures:
             start = passed if start is None else start
             if self._pacer.wants(passed - start):
                 warnings: list[str] = []
-                image = self._take(picture, color=self._color, warn=warnings.append)
+                image = self._snapshot(picture, color=self._color, warn=warnings.append)
                 yield Frame(index, passed - start, image, warnings=tuple(warnings), time=time_of_day)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from engine.errors import ConfigError, SourceError
 from engine.image.load import is_many_pictures, load_image
 from engine.stream.live import LivePictures, LiveVideo, Patience
 from engine.stream.snapshots import Snapshots, take_snapshot
-from engine.stream.sources import PictureSource, Source, Take, VideoSource, find_folder
+from engine.stream.sources import PictureSource, Snapshot, Source, VideoSource, find_folder
 from engine.stream.video import Target, VideoInput, file_target, load_av, url_target, webcam_target
 from engine.system.addresses import hide_password
 
@@ -71,13 +71,13 @@ def _check_positive(name: str, value: Any, may_be_infinite: bool = False) -> Non
         raise ConfigError(f"{name} must be a positive number, got {value!r}")
 
 
-def open_source(source: Any, options: StreamOptions, take: Take = load_image) -> Source:
+def open_source(source: Any, options: StreamOptions, snapshot: Snapshot = load_image) -> Source:
     """Open a source, so that a wrong one is an error at once.
 
     Args:
         source: path of a video file or of a folder of pictures, URL, number of a camera, or iterable of pictures.
         options: how it is read.
-        take: makes each item of an iterable a picture of its own.
+        snapshot: makes each item of an iterable a picture of its own.
 
     Raises:
         SourceError: it cannot be opened.
@@ -99,8 +99,8 @@ def open_source(source: Any, options: StreamOptions, take: Take = load_image) ->
         )
     name = f"<{type(source).__name__}>"
     if options.live:
-        return LivePictures(name, source, options.color, options.fps, options.patience.timeout, take=take)
-    return PictureSource(name, source, options.color, options.fps, skips_damaged=False, take=take)
+        return LivePictures(name, source, options.color, options.fps, options.patience.timeout, snapshot=snapshot)
+    return PictureSource(name, source, options.color, options.fps, skips_damaged=False, snapshot=snapshot)
 
 
 def _open_named(name: str, options: StreamOptions) -> Source:

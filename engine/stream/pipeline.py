@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from engine.count_job import CountPlan
+from engine.counting.stitching import CountPlan
 from engine.errors import SourceError
 from engine.result import CountResult
 from engine.stream.frame import Frame, FrameResult
@@ -18,7 +18,7 @@ from engine.stream.sources import Source
 from engine.stream.warm_start import WarmStart
 
 # Seconds that closing waits for the reading thread. One that hangs in a driver is left to itself: it is a daemon.
-_FAREWELL = 2.0
+_CLOSE_TIMEOUT = 2.0
 
 
 class FrameReader:
@@ -58,7 +58,7 @@ class FrameReader:
         self._source.close()
         self.mailbox.close()
         if self._thread is not threading.current_thread():
-            self._thread.join(_FAREWELL)
+            self._thread.join(_CLOSE_TIMEOUT)
 
 
 def _read(source: Source, mailbox: Mailbox) -> None:

@@ -42,11 +42,11 @@ class Source(Protocol):
         """Called from another thread: :meth:`frames` shall end soon."""
 
 
-class Take(Protocol):
+class Snapshot(Protocol):
     """Makes of an item a picture of its own, as whoever makes the items may reuse their memory."""
 
     def __call__(self, img: Any, /, *, color: str, warn: Callable[[str], None]) -> Any:
-        """Called in the thread that reads, before it asks for the next item; see :meth:`Backend.take`."""
+        """Called in the thread that reads, before it asks for the next item; see :meth:`Backend.snapshot`."""
 
 
 class Pacer:
@@ -143,7 +143,7 @@ class PictureSource:
         color: channel order of the arrays among them.
         rate: pictures a second, for their times.
         skips_damaged: leave out what cannot be read, with a warning. Otherwise that is an error.
-        take: makes each a picture of its own.
+        snapshot: makes each a picture of its own.
     """
 
     is_live = False
@@ -156,9 +156,9 @@ class PictureSource:
         color: str,
         rate: float | None,
         skips_damaged: bool,
-        take: Take = load_image,
+        snapshot: Snapshot = load_image,
     ):
-        self.name, self._take = name, take
+        self.name, self._snapshot = name, snapshot
         self._pictures, self._color, self._skips_damaged = pictures, color, skips_damaged
         self._period = 1 / (rate or _PICTURE_RATE)
         self._is_closed = False
@@ -171,7 +171,7 @@ class PictureSource:
             if self._is_closed:
                 return
             try:
-                image = self._take(picture, color=self._color, warn=warnings.append)
+                image = self._snapshot(picture, color=self._color, warn=warnings.append)
             except ImageError as error:
                 if not self._skips_damaged:
                     raise

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.backends.base import Backend, Start
-from engine.count_job import CountPlan
+from engine.backends.base import Backend
+from engine.config import CountingRule
+from engine.counting.stitching import CountPlan
 from engine.diffusion.head_map import head_map
+from engine.diffusion.sampler import Start
 from engine.errors import BackendError, ConfigError
 from engine.result import CountResult
 from engine.stream.scene import SAME_SCENE, similarity, thumbnail
@@ -47,15 +50,23 @@ class WarmStart:
 
     Args:
         plan: of a cold start.
+        rule_of: the counting rule of a number of steps.
 
     Raises:
         BackendError: the backend starts from noise alone.
     """
 
-    def __init__(self, plan: CountPlan, backend: Backend, settings: WarmSettings | None = None):
+    def __init__(
+        self,
+        plan: CountPlan,
+        backend: Backend,
+        rule_of: Callable[[int], CountingRule],
+        settings: WarmSettings | None = None,
+    ):
         if not backend.starts_warm:
             raise BackendError(f"backend {backend.name!r} on {backend.device} starts cold; use warm_start=False")
         self._settings = settings or WarmSettings()
+        self._rule = rule_of(self._settings.rule_steps)
         self._cold = replace(plan, expect=self._expect)
         self._before: CountResult | None = None
         self._view: np.ndarray | None = None
@@ -70,13 +81,13 @@ class WarmStart:
             return self._cold
         self._turn += 1
         height, width = before.heatmap.shape
-        heads = head_map(before.points, height, width, self._cold.bundle.model.map_stride)
+        heads = head_map(before.points, height, width, self._cold.model.map_stride)
         return replace(
             self._cold,
             steps=1,
             seed=self._cold.seed + self._turn % _NOISES,
             start=Start(heads, self._settings.t),
-            rule_steps=self._settings.rule_steps,
+            rule=self._rule,
         )
 
     def learn(self, result: CountResult) -> None:
@@ -95,7 +106,9 @@ class WarmStart:
         return self._expected
 
 
-def plan_warm_start(wanted: bool | None, plan: CountPlan, backend: Backend) -> WarmStart | None:
+def plan_warm_start(
+    wanted: bool | None, plan: CountPlan, backend: Backend, rule_of: Callable[[int], CountingRule]
+) -> WarmStart | None:
     """The warm start that is wanted, or for None the default's; ``plan`` is that of a cold start.
 
     Raises:
@@ -106,7 +119,7 @@ def plan_warm_start(wanted: bool | None, plan: CountPlan, backend: Backend) -> W
         raise ConfigError(f"warm_start must be True, False or None, got {wanted!r}")
     if wanted is None:
         wanted = WARM_START and backend.starts_warm
-    return WarmStart(plan, backend) if wanted else None
+    return WarmStart(plan, backend, rule_of) if wanted else None
 
 
 def _differ(one: float, other: float, deviations: float) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from engine.errors import ONE_PICTURE
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -62,3 +64,19 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], wo
         finally:
             for future in pending:
                 future.cancel()
+
+
+def attempt(function: Callable[[Any], ResultT]) -> Callable[[Any], ResultT | Exception]:
+    """``function``, which returns an error of one picture in place of raising it, and the errors that it is given.
+
+    >>> attempt(open)("gone")
+    FileNotFoundError(2, 'No such file or directory')
+    """
+
+    def attempted(item: Any) -> ResultT | Exception:
+        try:
+            return item if isinstance(item, Exception) else function(item)
+        except ONE_PICTURE as error:
+            return error
+
+    return attempted

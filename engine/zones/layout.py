@@ -154,6 +154,10 @@ class ZoneLayout:
         return {name: shape.to_pixels(*size) for name, shape in self.ignore.items()}
 
 
+# Of a picture that is counted as a whole.
+NO_ZONES = ZoneLayout()
+
+
 def _alert(name: str, data: Any) -> Alert:
     _check_mapping(f"the alert for {name!r}", data, {"high", "low"})
     high = data.get("high")

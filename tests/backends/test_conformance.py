@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,11 @@ import pytest
 from tolerances import CONFORMANCE
 
 import engine
-from engine.backends.base import Backend, create_backend, why_no_gpu
+from engine.backends.base import Backend
+from engine.backends.registry import create_backend, why_no_gpu
 from engine.bundle.bundle import load_bundle
 from engine.config import FEATURE_STRIDE, CounterConfig
-from engine.diffusion.sampler import initial_noise
+from engine.diffusion.sampler import Network, initial_noise
 from engine.diffusion.schedule import ddim_steps
 from engine.image.load import load_image
 from engine.image.tiles import to_input
@@ -46,13 +49,15 @@ def _create(name: str, compute_type: str) -> Backend:
 
 
 @pytest.fixture(scope="module")
-def reference() -> Backend:
-    return _create("torch", "float32")
+def reference() -> Iterator[Network]:
+    with closing(_create("torch", "float32")) as backend, backend.network() as network:
+        yield network
 
 
 @pytest.fixture(scope="module", params=VARIANTS, ids="-".join)
-def variant(request) -> tuple[Backend, str]:
-    return _create(*request.param), request.param[1]
+def variant(request) -> Iterator[tuple[Network, str]]:
+    with closing(_create(*request.param)) as backend, backend.network() as network:
+        yield network, request.param[1]
 
 
 def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -61,23 +66,23 @@ def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("size", [(32, 32), (32, 160), (224, 96), (288, 352)])
-def test_features_density_and_every_step(reference, variant, size) -> None:
-    backend, compute_type = variant
+def test_features_rate_and_every_step(reference, variant, size) -> None:
+    network, compute_type = variant
     bundle, tolerance = load_bundle("default"), CONFORMANCE[compute_type]
     image = load_image(PICTURE)[-size[0] :, : size[1]]
     pixels = to_input(image, bundle.model)
-    ours, theirs = (b.encode(b.upload(pixels)) for b in (backend, reference))
-    assert _error(backend.download(ours[0]), reference.download(theirs[0])) < tolerance.features
-    assert np.abs(backend.download(ours[1]) - reference.download(theirs[1])).max() < tolerance.density
+    ours, theirs = (x.encode(x.upload(pixels)) for x in (network, reference))
+    assert _error(network.download(ours[0]), reference.download(theirs[0])) < tolerance.features
+    assert np.abs(network.download(ours[1]) - reference.download(theirs[1])).max() < tolerance.rate
     shape = (1, bundle.model.latent_channels, size[0] // FEATURE_STRIDE, size[1] // FEATURE_STRIDE)
     # Both follow the reference's trajectory, so that each step's error is its own.
     x_t, estimate, change = (
         reference.upload(x) for x in (initial_noise(0, shape, 0), *np.zeros((2, *shape), np.float32))
     )
     for step in ddim_steps(3):
-        mine = backend.decode(ours[0], backend.upload(reference.download(x_t)), step.t)
+        mine = network.decode(ours[0], network.upload(reference.download(x_t)), step.t)
         x_0 = reference.decode(theirs[0], x_t, step.t)
-        assert _error(backend.download(mine), reference.download(x_0)) < tolerance.step
+        assert _error(network.download(mine), reference.download(x_0)) < tolerance.step
         coefficients = (step.alpha, step.sigma, step.alpha_next, step.sigma_next, bundle.model.map_scale, 0.5)
         reference.ddim_update(x_t, x_0, estimate, change, coefficients)
 

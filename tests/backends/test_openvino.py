@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import engine
-from engine.backends.openvino import backend, models, network
+from engine.backends.openvino import backend, models, worker
 from engine.backends.openvino.backend import count_cores
-from engine.backends.openvino.network import Network, to_bfloat16, to_float32
+from engine.backends.openvino.worker import Worker, to_bfloat16, to_float32
 from engine.errors import BackendError, ConfigError
 from engine.image.load import load_image
 
@@ -71,7 +71,7 @@ def test_results_do_not_share_memory_with_the_next_count(counter) -> None:
 def test_threads_are_as_many_as_asked_for(mode, parallel, threads, monkeypatch) -> None:
     """At most so many inferences at once, each on so many threads, from however many threads they come."""
     running, most, lock = 0, 0, threading.Lock()
-    encode = Network.encode
+    encode = Worker.encode
     # In throughput mode all three are in here at once before one gets on.
     meeting = threading.Barrier(parallel, timeout=60)
 
@@ -87,15 +87,15 @@ def test_threads_are_as_many_as_asked_for(mode, parallel, threads, monkeypatch) 
             with lock:
                 running -= 1
 
-    monkeypatch.setattr(Network, "encode", watched)
+    monkeypatch.setattr(Worker, "encode", watched)
     kernel_threads = []
-    attend = network._core.criss_cross_attention
+    attend = worker._core.criss_cross_attention
 
     def watched_kernel(*arguments):
         kernel_threads.append(arguments[-1])
         attend(*arguments)
 
-    monkeypatch.setattr(network._core, "criss_cross_attention", watched_kernel)
+    monkeypatch.setattr(worker._core, "criss_cross_attention", watched_kernel)
     with _counter(performance=mode, cpu_threads=3) as counter, ThreadPoolExecutor(6) as pool:
         assert len(list(pool.map(lambda _: counter.count(PICTURES[0], steps=1), range(6)))) == 6
         compiled = counter._backend._models
@@ -108,7 +108,7 @@ def test_threads_are_as_many_as_asked_for(mode, parallel, threads, monkeypatch) 
 
 
 def test_models_for_a_size_are_compiled_once_and_forgotten_in_turn(monkeypatch) -> None:
-    monkeypatch.setattr(network, "_MOST_SIZES", 1)
+    monkeypatch.setattr(worker, "_MOST_SIZES", 1)
     monkeypatch.setattr(models, "_MOST_SIZED", 5)
     sizes = []
     for_size = models.SegmentModels._compile
@@ -129,8 +129,10 @@ def test_models_for_a_size_are_compiled_once_and_forgotten_in_turn(monkeypatch) 
 
 
 def test_tiles_take_the_models_for_all_sizes(monkeypatch) -> None:
-    plan = engine.count_job.plan_tiles
-    monkeypatch.setattr("engine.count_job.plan_tiles", lambda h, w: plan(h, w, max_pixels=1, side=320, halo=64))
+    plan = engine.counting.stitching.plan_tiles
+    monkeypatch.setattr(
+        "engine.counting.stitching.plan_tiles", lambda h, w: plan(h, w, max_pixels=1, side=320, halo=64)
+    )
     with _counter(performance="latency", steps=1) as counter:
         result = counter.count(PICTURE[:256, :512])
         assert "tiles" in result.warnings[0]
@@ -142,16 +144,16 @@ def test_after_a_failure_within_openvino_nothing_is_counted(mode, monkeypatch) -
     """What failed may have left anything behind; a new counter has none of it."""
     with _counter(performance=mode, cpu_threads=2) as counter:
         expected = counter.count(PICTURES[0])
-        run = network._run
+        run = worker._run
 
         def failing(request):
             raise RuntimeError("Exception from infer_request.cpp:223:\nFailed to allocate 4194304 bytes\n")
 
-        monkeypatch.setattr(network, "_run", failing)
+        monkeypatch.setattr(worker, "_run", failing)
         for _ in range(2):
             with pytest.raises(BackendError, match=r"^the network failed \(Failed to allocate 4194304 bytes\)"):
                 counter.count(PICTURES[0])
-        monkeypatch.setattr(network, "_run", run)
+        monkeypatch.setattr(worker, "_run", run)
         with pytest.raises(BackendError, match="make a new CrowdCounter"):
             counter.count(PICTURES[0])
     with _counter(performance=mode, cpu_threads=2) as counter:
@@ -162,7 +164,7 @@ def test_after_a_failure_within_openvino_nothing_is_counted(mode, monkeypatch) -
 @pytest.mark.parametrize("has_started", [True, False])
 def test_an_interrupted_inference_is_waited_for(has_started, mode, monkeypatch) -> None:
     """Ctrl-C may come right after it starts, or before."""
-    request = network.ov.InferRequest
+    request = worker.ov.InferRequest
     start, wait, waited = request.start_async, request.wait, []
 
     def interrupted(self, *arguments):
@@ -196,7 +198,7 @@ def test_an_array_that_an_interrupt_replaced_is_handed_over_again() -> None:
 
     request = SimpleNamespace(set_tensor=set_tensor, start_async=lambda: None, wait=lambda: None)
     model, stage = SimpleNamespace(create_infer_request=lambda: request), SimpleNamespace(inputs="x", outputs="")
-    bound = network._Bound(model, stage)
+    bound = worker._Bound(model, stage)
     bound([old])
     with pytest.raises(KeyboardInterrupt):
         bound([new])
@@ -230,9 +232,9 @@ def test_more_cores_than_the_kernels_take(mode, monkeypatch) -> None:
 
 def test_closing_does_not_wait_for_ever_for_a_slow_count(monkeypatch) -> None:
     """The count still comes to its end."""
-    monkeypatch.setattr(backend, "_FAREWELL", 0.01)
+    monkeypatch.setattr(backend, "_CLOSE_TIMEOUT", 0.01)
     inside, closed = threading.Event(), threading.Event()
-    decode = Network.decode
+    decode = Worker.decode
 
     def slow(self, *arguments):
         inside.set()
@@ -241,7 +243,7 @@ def test_closing_does_not_wait_for_ever_for_a_slow_count(monkeypatch) -> None:
 
     counter = _counter(cpu_threads=1)
     expected = counter.count(PICTURES[0], steps=2)
-    monkeypatch.setattr(Network, "decode", slow)
+    monkeypatch.setattr(Worker, "decode", slow)
     with ThreadPoolExecutor(1) as pool:
         result = pool.submit(counter.count, PICTURES[0], steps=2)
         assert inside.wait(60)

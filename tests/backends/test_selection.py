@@ -11,8 +11,8 @@ import pytest
 from backends.tensorrt.simulated_gpu import SimulatedGpu
 
 import engine
-from engine.backends.base import resolve_backend
 from engine.backends.cuda.driver import probe_library
+from engine.backends.registry import resolve_backend
 from engine.backends.tensorrt import requirements
 from engine.backends.tensorrt.library import find_tensorrt
 from engine.bundle.bundle import SegmentStage, write_manifest
@@ -172,14 +172,14 @@ def test_tensorrt_that_does_not_start(machine, gpu_bundle, tmp_path, caplog, par
 
 
 def test_the_cpu_is_tried_once(gpu_bundle, monkeypatch) -> None:
-    monkeypatch.setattr("engine.backends.base.why_no_gpu", lambda *_: "no GPU")
+    monkeypatch.setattr("engine.backends.registry.why_no_gpu", lambda *_: "no GPU")
     tried = []
 
     def fail(name: str, *_: object) -> None:
         tried.append(name)
         raise BackendError("broken")
 
-    monkeypatch.setattr("engine.backends.base._make", fail)
+    monkeypatch.setattr("engine.backends.registry._make", fail)
     with pytest.raises(BackendError, match="broken"):
         engine.CrowdCounter(gpu_bundle.path)
     assert tried == ["openvino"]

@@ -12,9 +12,11 @@ import pytest
 from tolerances import CONFORMANCE
 
 import engine
-from engine.backends.base import Backend, Request, create_backend
+from engine.backends.base import Backend
+from engine.backends.registry import create_backend
 from engine.bundle.bundle import load_bundle
 from engine.config import CounterConfig
+from engine.diffusion.sampler import Request, infer
 from engine.image.load import load_image
 from engine.image.tiles import to_input
 from engine.system.stopwatch import Stopwatch
@@ -67,7 +69,7 @@ def test_the_last_thread_puts_the_precision_back(convolutions) -> None:
 @pytest.mark.parametrize(("compute_type", "precision"), [("float32", "ieee"), ("bfloat16", "tf32")])
 def test_every_call_is_of_its_device_and_type(monkeypatch, convolutions, compute_type, precision) -> None:
     pytest.importorskip("triton", reason="Triton exists on Linux alone")
-    backend = _backend(compute_type=compute_type)
+    network = _backend(compute_type=compute_type)._network
     current, seen = [], []
 
     @contextmanager
@@ -80,25 +82,25 @@ def test_every_call_is_of_its_device_and_type(monkeypatch, convolutions, compute
         seen.append(([*current], convolutions.fp32_precision))
         return None, None
 
-    # A backend on the CPU that takes itself for one on the second GPU.
+    # A network on the CPU that takes itself for one on the second GPU.
     monkeypatch.setattr(torch.cuda, "device", device)
     monkeypatch.setattr("engine.kernels.ddim_update.ddim_update", note)
-    monkeypatch.setattr(backend, "device", "cuda:1")
-    monkeypatch.setattr(backend, "_on_gpu", True)
-    monkeypatch.setattr(backend, "_autocast", nullcontext)
-    monkeypatch.setattr(backend, "_denoiser", SimpleNamespace(network=SimpleNamespace(encoder=note), decode=note))
-    backend.encode(torch.zeros(1, 3, 32, 32))
-    backend.decode(None, None, 1.0)
-    backend.ddim_update(None, torch.zeros(1), None, None, (0.5,) * 6)
+    monkeypatch.setattr(network, "device", "cuda:1")
+    monkeypatch.setattr(network, "_on_gpu", True)
+    monkeypatch.setattr(network, "_autocast", nullcontext)
+    monkeypatch.setattr(network, "_denoiser", SimpleNamespace(network=SimpleNamespace(encoder=note), decode=note))
+    network.encode(torch.zeros(1, 3, 32, 32))
+    network.decode(None, None, 1.0)
+    network.ddim_update(None, torch.zeros(1), None, None, (0.5,) * 6)
     assert seen == [(["cuda:1"], precision)] * 3
     assert current == []
 
 
-def test_a_recorded_inference_is_the_plain_one(monkeypatch) -> None:
+def test_a_recorded_inference_is_the_eager_one(monkeypatch) -> None:
     """With a graph that computes anew, so that it does on a CPU."""
     from engine.backends.torch.recorded import RecordedInference
 
-    backend, recordings = _backend(), []
+    network, recordings = _backend()._network, []
 
     class Graph:
         def replay(self) -> None:
@@ -120,17 +122,17 @@ def test_a_recorded_inference_is_the_plain_one(monkeypatch) -> None:
         "graph": record,
     }.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
-    recorded = RecordedInference(backend, "cpu", 64, 96, steps=2, samples=2)
+    recorded = RecordedInference(network, 64, 96, steps=2, samples=2)
     # Not PyTorch's own stream, which is of one device; and other threads are free to allocate.
     assert recordings == [(streams[1], "thread_local")]
     for seed in range(2):
         image = load_image(PICTURE)[100 * seed :][:64, :96]
         request = Request(steps=2, samples=2, seed=seed, threshold=None)
-        plain = Backend.infer(backend, image, request, Stopwatch())
-        ours = recorded(to_input(image, backend.model), request)
-        assert np.array_equal(ours.heatmap, plain.heatmap)
-        assert np.array_equal(ours.spread, plain.spread)
-        assert np.array_equal(ours.density, plain.density)
+        eager = infer(network, image, request, Stopwatch())
+        ours = recorded(to_input(image, network.model), request)
+        assert np.array_equal(ours.heatmap, eager.heatmap)
+        assert np.array_equal(ours.spread, eager.spread)
+        assert np.array_equal(ours.rate, eager.rate)
 
 
 def test_long_inferences_are_not_recorded(monkeypatch) -> None:
@@ -138,20 +140,21 @@ def test_long_inferences_are_not_recorded(monkeypatch) -> None:
     backend, recorded = _backend(), []
 
     class Recorded:
-        def __init__(self, backend, device, *key):
+        def __init__(self, network, *key):
             recorded.append(key)
 
         def __call__(self, pixels, request):
             return "recorded"
 
     monkeypatch.setattr("engine.backends.torch.backend.RecordedInference", Recorded)
-    monkeypatch.setattr(Backend, "infer", lambda *_: "plain")
+    monkeypatch.setattr("engine.backends.torch.backend.infer", lambda *_: "eager")
     monkeypatch.setattr(backend, "_on_gpu", True)
 
-    def infer(steps: int, samples: int) -> object:
+    def infer_with(steps: int, samples: int) -> object:
         return backend.infer(np.zeros((32, 32, 3), np.uint8), Request(steps, samples, 0, None), Stopwatch())
 
-    assert [infer(3, 1), infer(2, 2), infer(1, 3), infer(4, 1)] == ["recorded", "plain", "recorded", "plain"]
+    answers = [infer_with(3, 1), infer_with(2, 2), infer_with(1, 3), infer_with(4, 1)]
+    assert answers == ["recorded", "eager", "recorded", "eager"]
     assert recorded == [(32, 32, 3, 1), (32, 32, 1, 3)]
 
 
@@ -161,7 +164,8 @@ def test_float32_on_a_gpu_is_not_rounded(convolutions) -> None:
     features = []
     for device in ("cpu", "cuda"):
         backend = _backend(device)
-        features.append(backend.download(backend.encode(backend.upload(pixels))[0]))
+        with backend.network() as network:
+            features.append(network.download(network.encode(network.upload(pixels))[0]))
         backend.close()
     error = np.linalg.norm(features[1] - features[0]) / np.linalg.norm(features[0])
     # TF32 is off by ten times that.

@@ -13,6 +13,7 @@ from reliability.small_bundle import SMALL, programs, write_small_bundle
 
 from engine.bundle.bundle import MANIFEST_FILE, Bundle, load_bundle, write_manifest
 from engine.config import CountingRule
+from engine.counting.heads import choose_rule
 from engine.errors import BundleError
 
 RULES = {1: CountingRule(0.2, 0.4), 4: CountingRule(0.3, 0.3)}
@@ -38,13 +39,13 @@ def test_round_trip(folder: Path) -> None:
 
 def test_rule_of_the_nearest_number_of_steps(folder: Path) -> None:
     bundle = load_bundle(folder)
-    chosen = {steps: bundle.rule(steps) for steps in (1, 2, 3, 4, 50)}
+    chosen = {steps: choose_rule(bundle.counting, steps) for steps in (1, 2, 3, 4, 50)}
     assert chosen == {1: RULES[1], 2: RULES[1], 3: RULES[4], 4: RULES[4], 50: RULES[4]}
     tie = write_manifest(
         folder, name="x", model=bundle.model, default_steps=1, programs=bundle.programs,
         counting={1: RULES[1], 3: RULES[4]},
     )  # fmt: skip
-    assert tie.rule(2) == RULES[1]
+    assert choose_rule(tie.counting, 2) == RULES[1]
 
 
 def test_digest_covers_every_file(folder: Path) -> None:

@@ -88,24 +88,24 @@ def test_density_is_centred_on_its_head() -> None:
     assert not density_map(np.zeros((0, 2), np.float32), 4, 4).any()
 
 
-def test_a_picture_is_familiar_within_both_bounds() -> None:
+def test_a_picture_is_in_distribution_within_both_bounds() -> None:
     heatmap = np.zeros((9, 9), np.float32)
     heatmap[1, 1], heatmap[1, 5], heatmap[5, 5] = 0.9, 0.8, 0.3
     maps = HeadMaps(heatmap, np.zeros_like(heatmap), 2.0, False)
     # sum h (1 - h) / sum h, and one peak below high against two heads.
     haze, weak = (0.09 + 0.16 + 0.21) / 2.0, (1 + 5) / (2 + 5)
 
-    def familiar(most_haze: float, most_weak: float) -> bool:
+    def in_distribution(most_haze: float, most_weak: float) -> bool:
         rule = CountingRule(0.4, 0.5, most_haze=most_haze, most_weak=most_weak)
-        return count_heads(maps, rule, reference.find_peaks).familiar
+        return count_heads(maps, rule, reference.find_peaks).in_distribution
 
-    assert familiar(haze + 1e-5, weak + 1e-5)
-    assert not familiar(haze - 1e-5, weak + 1e-5)
-    assert not familiar(haze + 1e-5, weak - 1e-5)
+    assert in_distribution(haze + 1e-5, weak + 1e-5)
+    assert not in_distribution(haze - 1e-5, weak + 1e-5)
+    assert not in_distribution(haze + 1e-5, weak - 1e-5)
 
 
 def test_a_picture_of_nobody_is_familiar() -> None:
     heatmap = np.full((9, 9), 0.05, np.float32)
     maps = HeadMaps(heatmap, np.zeros_like(heatmap), 0.0, False)
     rule = CountingRule(0.4, 0.5, most_haze=0.1, most_weak=0.1)
-    assert count_heads(maps, rule, reference.find_peaks).familiar
+    assert count_heads(maps, rule, reference.find_peaks).in_distribution

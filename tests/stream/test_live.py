@@ -123,7 +123,7 @@ def test_closing_from_another_thread_ends_the_iteration() -> None:
 def test_a_forgotten_stream_stops_reading(counted: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half-way, and before its first frame, where no generator has begun that would close the reader as it goes."""
     # It waits for the camera when it is told to stop, and ends with the next frame, not before.
-    monkeypatch.setattr(pipeline, "_FAREWELL", 0.0)
+    monkeypatch.setattr(pipeline, "_CLOSE_TIMEOUT", 0.0)
     numbers: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     camera = map(numbered, iter(numbers.get, None))
     reader = FrameReader(LivePictures("camera", camera, "rgb", None, timeout=PATIENCE))

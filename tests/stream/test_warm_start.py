@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,18 +13,20 @@ import pytest
 from PIL import Image
 
 import engine
-from engine import _core, count_job
-from engine.backends.base import Backend, Start
+from engine import _core
+from engine.backends.base import Backend
 from engine.config import CountingRule, ModelConfig
-from engine.count_job import CountJob, CountPlan
+from engine.counting import stitching
+from engine.counting.heads import choose_rule
+from engine.counting.stitching import CountJob, CountPlan
 from engine.diffusion.head_map import head_map
 from engine.diffusion.latent import TileMaps
-from engine.diffusion.sampler import initial_noise
+from engine.diffusion.sampler import Start, initial_noise
 from engine.diffusion.schedule import alpha_sigma
 from engine.errors import BackendError
+from engine.image.tiles import HostPicture, plan_tiles
 from engine.stream.warm_start import WarmSettings, WarmStart, plan_warm_start
 from engine.system.stopwatch import Stopwatch
-from engine.zones.layout import ZoneLayout
 
 PICTURE = Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pedestrians.jpg"
 
@@ -40,7 +43,8 @@ def street() -> np.ndarray:
 
 
 def warm_start(counter: engine.CrowdCounter, settings: WarmSettings | None = None) -> WarmStart:
-    return WarmStart(counter._plan(None, None, None), counter._open_backend(), settings)
+    rule_of = partial(choose_rule, counter._bundle.counting)
+    return WarmStart(counter._plan(None, None), counter._open_backend(), rule_of, settings)
 
 
 def test_the_first_frame_is_counted_as_ever_and_the_others_warm_in_one_step(counter, street) -> None:
@@ -140,9 +144,8 @@ def test_a_noisy_expectation_makes_the_count_jump_less(counter, street) -> None:
 
 
 def test_large_pictures_start_warm_in_all_their_tiles(counter, street, monkeypatch) -> None:
-    monkeypatch.setattr("engine.count_job.plan_tiles", lambda h, w: plan_tiles(h, w, 64 * 64, 128, 32))
-    from engine.image.tiles import plan_tiles
-
+    small_tiles = partial(plan_tiles, max_pixels=64 * 64, side=128, halo=32)
+    monkeypatch.setattr("engine.counting.stitching.plan_tiles", small_tiles)
     cold, warm = counter.stream([street] * 2, warm_start=True)
     assert warm.warm
     assert abs(warm.result.count - cold.result.count) <= max(2, 0.2 * cold.result.count)
@@ -157,7 +160,7 @@ def test_large_pictures_start_warm_in_all_their_tiles(counter, street, monkeypat
     monkeypatch.setattr(type(backend), "infer", watched)
     before, _ = counter.stream([street] * 2, warm_start=True)
     heads = head_map(before.result.points, 64, 96, 2)
-    tiles = plan_tiles(*street.shape[:2], 64 * 64, 128, 32)
+    tiles = small_tiles(*street.shape[:2])
     assert len(tiles) > 1
     for tile, (shape, start) in zip(tiles, requests[len(tiles) :], strict=True):
         assert isinstance(start, Start)
@@ -174,23 +177,21 @@ def test_several_samples_start_from_noises_of_their_own(counter, street) -> None
 
 def test_one_warm_step_claims_no_more_than_one_cold_one() -> None:
     """Neither has a spread: both intervals hold all that may be heads, of these at least one and at most three."""
-    heatmap, density = np.zeros((32, 32), np.float32), np.zeros((8, 8), np.float32)
+    heatmap, rate = np.zeros((32, 32), np.float32), np.zeros((8, 8), np.float32)
     heatmap[[4, 12, 20], 16] = 0.9, 0.4, 0.3
-    density[0, 0] = 2
-    bundle: Any = SimpleNamespace(model=ModelConfig(), rule=lambda _: CountingRule(low=0.2, high=0.6))
-    backend: Any = SimpleNamespace(find_peaks=_core.find_peaks)
-    cold = CountPlan(bundle, steps=1, samples=1, seed=0, zones=ZoneLayout())
-    for plan in (cold, replace(cold, start=Start(heatmap, 0.8), rule_steps=3)):
-        job = CountJob(np.zeros((64, 64, 3), np.uint8), plan, Stopwatch())
-        assert job.paste(TileMaps(heatmap, np.zeros_like(heatmap), density))
-        result = job.finish(backend)
-        assert (result.count, result.interval) == (2, (1, 3))
+    rate[0, 0] = 2
+    cold = CountPlan(ModelConfig(), CountingRule(low=0.2, high=0.6), steps=1, samples=1, seed=0)
+    for plan in (cold, replace(cold, start=Start(heatmap, 0.8))):
+        job = CountJob(HostPicture(np.zeros((64, 64, 3), np.uint8)), plan, Stopwatch())
+        assert job.stitch(TileMaps(heatmap, np.zeros_like(heatmap), rate))
+        _, counted = job.count(_core.find_peaks)
+        assert (len(counted.points), counted.interval) == (2, (1, 3))
 
 
 def test_a_warm_frame_has_no_spread_to_be_sure_by(counter, street, monkeypatch) -> None:
-    told, count_heads = [], count_job.count_heads
+    told, count_heads = [], stitching.count_heads
     monkeypatch.setattr(
-        count_job, "count_heads", lambda maps, *rest: (told.append(maps.has_spread), count_heads(maps, *rest))[1]
+        stitching, "count_heads", lambda maps, *rest: (told.append(maps.has_spread), count_heads(maps, *rest))[1]
     )
     _, warm = counter.stream([street] * 2, warm_start=True)
     assert warm.warm
@@ -200,7 +201,7 @@ def test_a_warm_frame_has_no_spread_to_be_sure_by(counter, street, monkeypatch) 
 
 def test_a_backend_that_starts_cold_says_so(counter) -> None:
     backend: Any = SimpleNamespace(starts_warm=False, name="tensorrt", device="cuda:0")
-    plan = counter._plan(None, None, None)
+    plan, rule_of = counter._plan(None, None), partial(choose_rule, counter._bundle.counting)
     with pytest.raises(BackendError, match="backend 'tensorrt' on cuda:0 starts cold"):
-        plan_warm_start(True, plan, backend)
-    assert plan_warm_start(None, plan, backend) is plan_warm_start(False, plan, backend) is None
+        plan_warm_start(True, plan, backend, rule_of)
+    assert plan_warm_start(None, plan, backend, rule_of) is plan_warm_start(False, plan, backend, rule_of) is None

@@ -14,6 +14,7 @@ from engine.backends.cuda.streams import Stream
 from engine.config import ImageLimits
 from engine.errors import BackendError, ImageError
 from engine.image.pixels import check_size
+from engine.image.tiles import Tile
 
 # CUDA's own handles of the default streams, as both protocols use them.
 _LEGACY_STREAM = 1
@@ -54,6 +55,14 @@ class DeviceImage:
         pointer = self.pointer + top * self.strides[0] + left * self.strides[1]
         return replace(self, pointer=pointer, height=bottom - top, width=right - left)
 
+    @property
+    def pixels(self) -> None:
+        """None: the pixels do not lie on the host."""
+
+    def crop(self, tile: Tile) -> DeviceImage:
+        """The part that a tile sees, in the same memory."""
+        return self[tile.top : tile.bottom, tile.left : tile.right]
+
 
 @dataclass(frozen=True)
 class _View:
@@ -62,22 +71,6 @@ class _View:
     pointer: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
-
-
-def is_device_array(source: Any) -> bool:
-    """Whether an object holds an array in CUDA memory, by either protocol; nothing is converted or copied."""
-    if isinstance(source, type):
-        return False
-    if _has_dlpack(source):
-        try:
-            return int(source.__dlpack_device__()[0]) in (dlpack.CUDA, dlpack.CUDA_MANAGED)
-        except Exception:
-            # Foreign code, which raises what it likes of arrays that it cannot export.
-            return False
-    try:
-        return hasattr(source, "__cuda_array_interface__")
-    except Exception:
-        return False
 
 
 def device_image(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import BackendError
+from engine.errors import BackendError, OutOfMemoryError
 
 _OUT_OF_MEMORY = 2
 _ADVICE = {
@@ -39,7 +39,7 @@ class CudaError(BackendError):
         self.name = name
 
 
-class CudaOutOfMemoryError(CudaError):
+class CudaOutOfMemoryError(CudaError, OutOfMemoryError):
     """The device, or the host for pinned memory, has not as much memory as was asked for.
 
     Attributes:

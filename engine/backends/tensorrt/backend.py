@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
-import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,10 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from engine import _core
-from engine.backends.base import Backend, Request, Work
+from engine.backends.base import Backend, Work
 from engine.backends.compiled_cache import CompiledCache
 from engine.backends.cuda.context import Context, close_all
-from engine.backends.cuda.device_arrays import DeviceImage, device_image, is_device_array
+from engine.backends.cuda.device_arrays import DeviceImage, device_image
 from engine.backends.cuda.double_buffer import DoubleBuffer, Slot
 from engine.backends.cuda.driver import CudaOutOfMemoryError
 from engine.backends.cuda.graphs import GraphCache
@@ -26,19 +24,21 @@ from engine.backends.cuda.image_copies import ImageCopies
 from engine.backends.cuda.kernels import Kernels
 from engine.backends.cuda.launcher import Launcher
 from engine.backends.cuda.streams import Event, Stream
+from engine.backends.tensorrt.eager import EagerNetwork
 from engine.backends.tensorrt.engines import EngineStore
 from engine.backends.tensorrt.inference import Inference, InferenceKey, Run
 from engine.backends.tensorrt.network import Runtime
-from engine.backends.tensorrt.plain import PlainArray, PlainNetwork
 from engine.backends.tensorrt.requirements import check_requirements, resolve_type
 from engine.backends.tensorrt.uploads import Uploads
 from engine.bundle.bundle import Bundle
 from engine.config import CounterConfig, compiled_folder
 from engine.diffusion.latent import TileMaps
+from engine.diffusion.sampler import Request
 from engine.errors import CLOSED, ConfigError, EngineError
-from engine.image.load import load_image
+from engine.image.load import is_device_array, load_image
+from engine.image.tiles import HostPicture, Picture
+from engine.system.forks import abandon_after_fork, never_free
 from engine.system.ordered_map import UntilError
-from engine.system.processes import keep_for_ever
 from engine.system.stopwatch import Stopwatch
 
 _log = logging.getLogger("engine")
@@ -46,7 +46,7 @@ _log = logging.getLogger("engine")
 # Recorded inferences that are kept, each with its activations: about 100 MB for a 1024 x 768 picture.
 _INFERENCES = 8
 # Seconds that closing waits for the pictures that other threads are uploading.
-_FAREWELL = 10.0
+_CLOSE_TIMEOUT = 10.0
 
 T = TypeVar("T")
 
@@ -110,11 +110,10 @@ class TensorRTBackend(Backend):
                 self._engines.build_common()
             kernels = Kernels(self._launcher, self._stream, bundle.model, self.compute_type)
             self._runtime = Runtime(bundle, self.compute_type, self._stream, kernels, self._engines)
-            self._plain = PlainNetwork(self._runtime, self._launcher)
             on_error.pop_all()
-        _LIVE.add(self)
+        abandon_after_fork(self)
 
-    def load(self, img: Any, color: str, stream: Any, read: Callable[..., np.ndarray] = load_image) -> Any:
+    def load(self, img: Any, color: str, cuda_stream: Any, read: Callable[..., np.ndarray] = load_image) -> Picture:
         """As of the base class; an array on this device is taken where it is."""
         if isinstance(img, DeviceImage):
             return img
@@ -122,16 +121,16 @@ class TensorRTBackend(Backend):
             if color not in ("rgb", "bgr"):
                 raise ConfigError(f'color must be "rgb" or "bgr", got {color!r}')
             with self._opened():
-                return device_image(img, self._context, self._stream, color=color, caller=stream)
-        if stream is not None:
+                return device_image(img, self._context, self._stream, color=color, caller=cuda_stream)
+        if cuda_stream is not None:
             raise ConfigError(f"stream goes with a picture on the GPU, got a {type(img).__name__}; leave it out")
-        return read(img, color=color)
+        return HostPicture(read(img, color=color))
 
-    def take(self, img: Any, *, color: str, **options: Any) -> Any:
+    def snapshot(self, img: Any, *, color: str, **options: Any) -> Any:
         """As of the base class; an array on this device is copied there."""
         image = self.load(img, color, None, partial(load_image, **options))
         if not isinstance(image, DeviceImage):
-            return image
+            return image.pixels
         try:
             with self._opened():
                 return self._with_room(partial(self._copies.copy, image))
@@ -166,52 +165,49 @@ class TensorRTBackend(Backend):
                 if running and self._context.is_open:
                     self._collect(running)
 
-    def infer(self, image: Any, request: Request, clock: Stopwatch) -> TileMaps:
-        (maps,) = self.infer_all([(image, request, clock)])
+    def infer(self, tile: Any, request: Request, clock: Stopwatch) -> TileMaps:
+        (maps,) = self.infer_all([(tile, request, clock)])
         return maps
-
-    def upload(self, array: np.ndarray) -> PlainArray:
-        return self._plain.upload(array)
-
-    def download(self, array: PlainArray) -> np.ndarray:
-        return self._plain.download(array)
-
-    def encode(self, image: PlainArray) -> tuple[PlainArray, PlainArray]:
-        return self._plain.encode(image)
-
-    def decode(self, features: PlainArray, x_t: PlainArray, t: float) -> PlainArray:
-        return self._plain.decode(features, x_t, t)
-
-    def ddim_update(self, x_t: Any, x_0: Any, estimate: Any, change: Any, coefficients: tuple[float, ...]) -> None:
-        self._plain.ddim_update(x_t, x_0, estimate, change, coefficients)
 
     def find_peaks(self, heatmap: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """Of a map that was laid together on the host from several tiles, so it is searched there."""
         return _core.find_peaks(heatmap, threshold)
+
+    @contextmanager
+    def network(self) -> Iterator[EagerNetwork]:
+        """As of the base class: nothing is recorded."""
+        with self._opened():
+            network = EagerNetwork(self._runtime, self._launcher)
+        try:
+            yield network
+        finally:
+            if self._context.is_open:
+                with self._opened():
+                    network.close()
 
     def close(self) -> None:
         """As of the base class. What other threads have queued is computed to its end, and they get its result."""
         # First of all: after a fork nobody may be there to let the locks go.
         if not self._context.is_open:
             return
-        if not self._uploads.stop(_FAREWELL):
+        if not self._uploads.stop(_CLOSE_TIMEOUT):
             _log.warning("a picture is still being uploaded; the memory of this CrowdCounter is not freed")
             self.abandon()
             return
         with self._lock:
             if not self._context.is_open:
                 return
-            closers = [self._inferences.close, self._plain.close, self._uploads.close, self._launcher.close]
+            closers = [self._inferences.close, self._uploads.close, self._launcher.close]
             # The context last: it waits for the streams, and frees what the others left.
             close_all([*closers, self._close_engines, self._context.close])
 
     def abandon(self) -> None:
-        """Leave everything as it is, for ever: in a forked process CUDA and TensorRT cannot free it."""
+        """Leave everything as it is: in a forked process CUDA and TensorRT cannot free it."""
         self._context.abandon()
         # Those who hold the locks may be threads of the other process.
         self._lock = threading.RLock()
         self._uploads.abandon()
-        keep_for_ever(self)
+        never_free(self)
 
     def _close_engines(self) -> None:
         with self._context.current():
@@ -283,15 +279,3 @@ def _reading(picture: _Uploaded, buffers: DoubleBuffer) -> Iterator[DeviceImage]
     height, width = picture.image.shape[:2]
     with buffers.use(picture.slot) as buffer:
         yield DeviceImage(buffer.pointer, height, width, (3 * width, 3, 1), owner=picture.slot, close=lambda: None)
-
-
-_LIVE: weakref.WeakSet[TensorRTBackend] = weakref.WeakSet()
-
-
-def _abandon_all() -> None:
-    for backend in list(_LIVE):
-        backend.abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_all)

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.backends.base import MAX_RECORDED_CALLS, Request
+from engine.backends.base import MAX_RECORDED_CALLS
 from engine.backends.cuda.arrays import DeviceArray, DeviceMemory, to_storage
 from engine.backends.cuda.context import close_all
 from engine.backends.cuda.graphs import Graph, record
 from engine.backends.cuda.memory import PinnedBuffer
 from engine.backends.cuda.streams import Event
-from engine.backends.tensorrt.network import Network, Runtime
+from engine.backends.tensorrt.network import RecordableNetwork, Runtime
 from engine.config import FEATURE_STRIDE, PADDING
 from engine.diffusion.latent import TileMaps
-from engine.diffusion.sampler import Latents, denoise, initial_noise
+from engine.diffusion.sampler import Latents, Request, denoise, initial_noise
 from engine.errors import BackendError
 
 
@@ -72,7 +72,7 @@ class Inference:
     def __init__(self, runtime: Runtime, key: InferenceKey):
         self._runtime, self._key, self._stream = runtime, key, runtime.stream
         height, width = (side + -side % PADDING for side in (key.height, key.width))
-        self._network = Network(runtime, height, width)
+        self._network = RecordableNetwork(runtime, height, width)
         self.image = self._network.image
         self._memory = DeviceMemory(self._stream)
         self._graph: Graph | None = None
@@ -158,7 +158,7 @@ class Inference:
 
     def _read(self) -> TileMaps:
         """Copies of what a run that is done left on the host."""
-        heatmap, spread, density = (self._host[x].copy() for x in ("heatmap", "spread", "density"))
+        heatmap, spread, rate = (self._host[x].copy() for x in ("heatmap", "spread", "rate"))
         peaks = None
         if self._key.has_peaks:
             total, most = int(self._host["total"][0]), len(self._host["scores"])
@@ -168,7 +168,7 @@ class Inference:
                     "damaged; make a new CrowdCounter"
                 )
             peaks = self._host["points"][:total].copy(), self._host["scores"][:total].copy()
-        return TileMaps(heatmap, spread, density[0, 0], peaks)
+        return TileMaps(heatmap, spread, rate[0, 0], peaks)
 
     def _event(self) -> Event:
         event = Event(self._stream.context, timing=True)
@@ -191,7 +191,7 @@ class Inference:
             results |= {"points": self._peaks.points, "scores": self._peaks.scores, "total": self._peaks.total}
         self._results = results
         self._host = {name: self._pinned(x.shape, x.dtype) for name, x in results.items()}
-        self._host["density"] = self._pinned((1, 1, *latent[2:]), "float32")
+        self._host["rate"] = self._pinned((1, 1, *latent[2:]), "float32")
 
     def _pinned(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         buffer = PinnedBuffer(self._stream.context, math.prod(shape) * np.dtype(dtype).itemsize)
@@ -215,7 +215,7 @@ class Inference:
     def _work(self) -> None:
         """Queue all of it: what is run plainly once, and recorded."""
         stream, network, key = self._stream, self._network, self._key
-        features, density = network.encode()
+        features, rate = network.encode()
         stream.fill(self._estimates.buffer)
         stream.fill(self._changes.buffer)
         for sample in range(key.samples):
@@ -226,7 +226,7 @@ class Inference:
         self._runtime.kernels.head_maps(self._estimates, self._changes, self._heatmap, self._spread)
         if key.has_peaks:
             self._runtime.kernels.find_peaks(self._heatmap, self._limit, self._peaks)
-        for name, array in {**self._results, "density": density}.items():
+        for name, array in {**self._results, "rate": rate}.items():
             stream.download(array.buffer, self._host[name])
 
     def _sample(self, arrays: DeviceArray, sample: int) -> DeviceArray:

@@ -38,7 +38,7 @@ class Runtime:
     engines: EngineStore
 
 
-class Network:
+class RecordableNetwork:
     """Both programs for pictures of one padded size, with execution contexts and memory of their own.
 
     It is the sampler's :class:`engine.diffusion.sampler.Denoiser`. The first call of each program allocates; later
@@ -66,9 +66,9 @@ class Network:
         self.image = self._memory.new((1, 3, height, width), runtime.compute_type)
 
     def encode(self) -> tuple[DeviceArray, DeviceArray]:
-        """Features, half [1, F, H/8, W/8], and density, float32 [1, 1, H/8, W/8], of :attr:`image`."""
-        features, density = self._encoder(self.image)
-        return features, density
+        """Features, half [1, F, H/8, W/8], and rate, float32 [1, 1, H/8, W/8], of :attr:`image`."""
+        features, rate = self._encoder(self.image)
+        return features, rate
 
     def decode(self, features: DeviceArray, x_t: DeviceArray, t: float) -> DeviceArray:
         """Estimate of the clean latent, float32, valid until the next call."""

@@ -6,12 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.backends.base import Backend, Request
-from engine.config import FEATURE_STRIDE
-from engine.diffusion.latent import TileMaps, head_maps
-from engine.diffusion.sampler import Latents, denoise, initial_noise
+from engine.backends.torch.network import TorchNetwork
+from engine.diffusion.latent import TileMaps, head_maps, latent_shape
+from engine.diffusion.sampler import Latents, Request, denoise, initial_noise
 
-# PyTorch's own advice: lazy initialisations are over after a few plain passes.
+# PyTorch's own advice: lazy initialisations are over after a few eager passes.
 _WARM_UPS = 3
 
 
@@ -19,16 +18,15 @@ class RecordedInference:
     """Encoder and sampler for one padded size, number of steps and of samples; used by one thread at a time.
 
     Args:
-        backend: whose methods are recorded.
-        device: of the graph.
+        network: whose methods are recorded, on its device.
         height, width: padded, in pixels.
         steps, samples: of the sampler.
     """
 
-    def __init__(self, backend: Backend, device: str, height: int, width: int, steps: int, samples: int):
-        self._backend, self._steps, self._samples = backend, steps, samples
-        model = backend.model
-        self._latent_shape = (1, model.latent_channels, height // FEATURE_STRIDE, width // FEATURE_STRIDE)
+    def __init__(self, network: TorchNetwork, height: int, width: int, steps: int, samples: int):
+        self._network, self._steps, self._samples = network, steps, samples
+        device = network.device
+        self._latent_shape = latent_shape(height, width, network.model)
         self._image = torch.zeros((1, 3, height, width), device=device)
         self._noise = torch.zeros((samples, *self._latent_shape), device=device)
         with torch.inference_mode(), torch.cuda.device(device):
@@ -50,13 +48,13 @@ class RecordedInference:
             self._image.copy_(torch.from_numpy(pixels))
             self._noise.copy_(torch.from_numpy(noise))
             self._graph.replay()
-            estimates, changes, density = (x.float().cpu().numpy() for x in self._outputs)
-        return TileMaps(*head_maps(list(estimates), list(changes), self._backend.model), density[0, 0])
+            estimates, changes, rate = (x.float().cpu().numpy() for x in self._outputs)
+        return TileMaps(*head_maps(list(estimates), list(changes), self._network.model), rate[0, 0])
 
     def _compute(self) -> tuple[Tensor, Tensor, Tensor]:
-        features, density = self._backend.encode(self._image)
+        features, rate = self._network.encode(self._image)
         estimates, changes = torch.zeros_like(self._noise), torch.zeros_like(self._noise)
         for sample in range(self._samples):
             latents = Latents(self._noise[sample].clone(), estimates[sample], changes[sample])
-            denoise(self._backend, features, latents, self._steps, self._backend.model.map_scale)
-        return estimates, changes, density
+            denoise(self._network, features, latents, self._steps, self._network.model.map_scale)
+        return estimates, changes, rate

@@ -13,11 +13,11 @@ from backends.cuda.simulated_device import PRIMARY, Queue
 
 from engine.backends.cuda import dlpack
 from engine.backends.cuda.context import Context
-from engine.backends.cuda.device_arrays import DeviceImage, device_image, is_device_array, stream_handle
+from engine.backends.cuda.device_arrays import DeviceImage, device_image, stream_handle
 from engine.backends.cuda.streams import Stream
 from engine.config import ImageLimits
 from engine.errors import BackendError, ImageError
-from engine.image.load import load_image
+from engine.image.load import is_device_array, load_image
 
 CALLERS_STREAM = 0x5000
 

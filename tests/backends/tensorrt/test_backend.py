@@ -13,11 +13,12 @@ import pytest
 from backends.tensorrt.blobs import picture, same
 
 import engine
-from engine.backends.base import Backend, Request, create_backend
+from engine.backends.registry import create_backend
 from engine.backends.tensorrt import backend as backend_module
 from engine.backends.tensorrt import inference
 from engine.config import CounterConfig
-from engine.counting.heads import candidate_threshold
+from engine.counting.heads import candidate_threshold, choose_rule
+from engine.diffusion.sampler import Request, infer
 from engine.errors import BackendError, EngineError
 from engine.kernels import reference
 from engine.system.stopwatch import Stopwatch
@@ -47,21 +48,22 @@ def test_counts_what_pytorch_counts(machine, gpu_bundle, size, options, rtx) -> 
 
 
 @pytest.mark.parametrize("size", [(64, 96), (41, 67)], ids=str)
-def test_the_graph_computes_what_the_plain_methods_do(machine, gpu_bundle, size) -> None:
+def test_the_graph_computes_what_the_eager_network_does(machine, gpu_bundle, size) -> None:
     """Bit for bit: the maps, and the peaks that the host would find in them."""
     config = CounterConfig(model=gpu_bundle.path, device="cuda")
     machine()
     backend = create_backend(gpu_bundle, config)
-    image, threshold = picture(*size), candidate_threshold(gpu_bundle.rule(3))
+    image, threshold = picture(*size), candidate_threshold(choose_rule(gpu_bundle.counting, 3))
     request = Request(steps=3, samples=2, seed=5, threshold=threshold)
-    plain = Backend.infer(backend, image, request, Stopwatch())
+    with backend.network() as network:
+        eager = infer(network, image, request, Stopwatch())
     for _ in range(3):
         ours = backend.infer(image, request, Stopwatch())
         height, width = ours.heatmap.shape
         assert (height, width) == tuple(-(-side // 2) for side in size)
-        assert np.array_equal(ours.heatmap, plain.heatmap[:height, :width])
-        assert np.array_equal(ours.spread, plain.spread[:height, :width])
-        assert np.array_equal(ours.density, plain.density)
+        assert np.array_equal(ours.heatmap, eager.heatmap[:height, :width])
+        assert np.array_equal(ours.spread, eager.spread[:height, :width])
+        assert np.array_equal(ours.rate, eager.rate)
         points, scores = reference.find_peaks(ours.heatmap, threshold)
         assert len(scores) > 3
         assert np.array_equal(ours.peaks[0], points)
@@ -148,8 +150,10 @@ def test_long_inferences_are_not_recorded(machine, monkeypatch) -> None:
 
 
 def test_large_pictures_are_tiled(machine, monkeypatch, gpu_bundle) -> None:
-    plan = engine.count_job.plan_tiles
-    monkeypatch.setattr("engine.count_job.plan_tiles", lambda h, w: plan(h, w, max_pixels=64 * 64, side=96, halo=32))
+    plan = engine.counting.stitching.plan_tiles
+    monkeypatch.setattr(
+        "engine.counting.stitching.plan_tiles", lambda h, w: plan(h, w, max_pixels=64 * 64, side=96, halo=32)
+    )
     image = picture(100, 180)
     here = machine()
     with engine.CrowdCounter(gpu_bundle.path, backend="torch", compute_type="float32") as counter:

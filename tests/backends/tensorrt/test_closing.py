@@ -77,7 +77,7 @@ def test_what_is_written_to_is_not_freed(machine, slow_copy) -> None:
 
 
 def test_what_is_written_to_for_ever_is_never_freed(machine, slow_copy, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(backend_module, "_FAREWELL", 0.05)
+    monkeypatch.setattr(backend_module, "_CLOSE_TIMEOUT", 0.05)
     began, go_on = slow_copy
     here, seen = machine(), []
     counter = here.counter()
@@ -117,7 +117,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from backends.simulated_machine import Machine
 from backends.tensorrt.blobs import picture
-from engine.backends.base import Request
+from engine.diffusion.sampler import Request
 from engine.backends.tensorrt import requirements
 from engine.bundle.bundle import load_bundle
 from engine.system.stopwatch import Stopwatch

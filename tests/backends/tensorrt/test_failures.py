@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from backends.tensorrt.blobs import picture
 
-from engine.backends.base import Request, Work, create_backend
+from engine.backends.base import Work
 from engine.backends.cuda.double_buffer import DoubleBuffer
+from engine.backends.registry import create_backend
 from engine.backends.tensorrt.inference import Inference, InferenceKey, _not_below
 from engine.config import CounterConfig
+from engine.diffusion.sampler import Request
 from engine.errors import BackendError
 from engine.system.stopwatch import Stopwatch
 

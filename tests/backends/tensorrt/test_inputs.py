@@ -120,8 +120,10 @@ def test_the_callers_stream_is_waited_for_on_the_device(machine) -> None:
 
 
 def test_large_pictures_on_the_device_are_tiled(machine, monkeypatch) -> None:
-    plan = engine.count_job.plan_tiles
-    monkeypatch.setattr("engine.count_job.plan_tiles", lambda h, w: plan(h, w, max_pixels=64 * 64, side=96, halo=32))
+    plan = engine.counting.stitching.plan_tiles
+    monkeypatch.setattr(
+        "engine.counting.stitching.plan_tiles", lambda h, w: plan(h, w, max_pixels=64 * 64, side=96, halo=32)
+    )
     here = machine()
     array = picture(100, 180)
     here.gpu.pictures.append(array)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from backends.tensorrt.blobs import picture
 
-from engine.backends.base import Request, create_backend
+from engine.backends.registry import create_backend
 from engine.backends.tensorrt.inference import Inference, InferenceKey
 from engine.config import CounterConfig
-from engine.image.tiles import to_input
+from engine.diffusion.sampler import Request
 
 
 @pytest.fixture
@@ -34,21 +34,23 @@ def test_engines_go_before_their_context(machine, gpu_bundle, rtx) -> None:
         held = Inference(backend._runtime, key)
         held.launch(Request(steps=1, samples=1, seed=0, threshold=None))
         held.close()
-        backend.download(backend.encode(backend.upload(to_input(picture(32, 32), gpu_bundle.model)))[0])
+        with backend.network() as network:
+            network.download(network.encode(network.prepare(picture(32, 32)))[0])
         assert len(here.gpu.engines) == 5
     # The stand-in of the driver asserts it, too, when the context goes.
     assert len(here.gpu.engines) == 0
 
 
 @pytest.mark.usefixtures("_no_collector")
-def test_a_plain_network_is_not_freed_while_it_runs(machine, gpu_bundle) -> None:
+def test_an_eager_network_is_not_freed_while_it_runs(machine, gpu_bundle) -> None:
     """Nobody waits between the calls, and a third size takes the place of the first."""
     machine()
     sizes = [(32, 32), (32, 64), (64, 32), (64, 64)]
-    with closing(create_backend(gpu_bundle, CounterConfig(model=gpu_bundle.path, device="cuda"))) as backend:
+    config = CounterConfig(model=gpu_bundle.path, device="cuda")
+    with closing(create_backend(gpu_bundle, config)) as backend, backend.network() as network:
         # Rounded in the first round: that goes through the host, which waits.
-        pixels = [backend.upload(to_input(picture(*size), gpu_bundle.model)) for size in sizes]
-        alone = [backend.download(backend.encode(x)[0]) for x in pixels]
-        together = [backend.encode(x)[0] for x in pixels]
+        pixels = [network.prepare(picture(*size)) for size in sizes]
+        alone = [network.download(network.encode(x)[0]) for x in pixels]
+        together = [network.encode(x)[0] for x in pixels]
         for ours, expected in zip(together, alone, strict=True):
-            assert np.array_equal(backend.download(ours), expected)
+            assert np.array_equal(network.download(ours), expected)

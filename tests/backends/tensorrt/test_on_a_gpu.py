@@ -12,9 +12,10 @@ import pytest
 from backends.tensorrt.blobs import same
 
 import engine
-from engine.backends.base import Backend, Request, create_backend, why_no_gpu
+from engine.backends.registry import create_backend, why_no_gpu
 from engine.bundle.bundle import load_bundle
 from engine.config import CounterConfig
+from engine.diffusion.sampler import Request, infer
 from engine.image.load import load_image
 from engine.system.stopwatch import Stopwatch
 
@@ -40,15 +41,16 @@ def test_a_thousand_replays_are_bit_identical(compute_type) -> None:
 
 
 @TYPES
-def test_the_graph_computes_what_the_plain_methods_do(compute_type) -> None:
+def test_the_graph_computes_what_the_eager_network_does(compute_type) -> None:
     bundle = load_bundle("default")
     backend = create_backend(bundle, CounterConfig(device="cuda", compute_type=compute_type))
     image, request = load_image(PICTURE), Request(steps=3, samples=2, seed=0, threshold=0.1)
-    plain = Backend.infer(backend, image, request, Stopwatch())
+    with backend.network() as network:
+        eager = infer(network, image, request, Stopwatch())
     ours = backend.infer(image, request, Stopwatch())
     height, width = ours.heatmap.shape
-    assert np.array_equal(ours.heatmap, plain.heatmap[:height, :width])
-    assert np.array_equal(ours.spread, plain.spread[:height, :width])
+    assert np.array_equal(ours.heatmap, eager.heatmap[:height, :width])
+    assert np.array_equal(ours.spread, eager.spread[:height, :width])
     points, scores = backend.find_peaks(ours.heatmap, 0.1)
     assert np.array_equal(ours.peaks[0], points)
     assert np.array_equal(ours.peaks[1], scores)
@@ -94,8 +96,10 @@ def test_views_and_both_orders_of_the_channels() -> None:
 
 def test_a_large_picture_on_the_device_is_counted_in_tiles(monkeypatch) -> None:
     torch = pytest.importorskip("torch")
-    plan = engine.count_job.plan_tiles
-    monkeypatch.setattr("engine.count_job.plan_tiles", lambda h, w: plan(h, w, max_pixels=128 * 128, side=192, halo=32))
+    plan = engine.counting.stitching.plan_tiles
+    monkeypatch.setattr(
+        "engine.counting.stitching.plan_tiles", lambda h, w: plan(h, w, max_pixels=128 * 128, side=192, halo=32)
+    )
     image = load_image(PICTURE)
     with engine.CrowdCounter(device="cuda") as counter:
         result = counter.count(torch.from_numpy(image).cuda())

@@ -53,7 +53,7 @@ def test_the_copy_of_a_picture_on_the_device_takes_it_from_graphs(machine) -> No
     with here.counter() as counter:
         expected = counter.count(array)
         here.gpu._memory = _used(here.gpu)
-        image = counter._backend.take(source, color="rgb")
+        image = counter._backend.snapshot(source, color="rgb")
         assert (source.deleted, _graphs(here.gpu)) == (1, 0)
         # For the graph beside the copy.
         here.gpu._memory *= 2
@@ -68,5 +68,5 @@ def test_what_cannot_be_copied_is_given_back(machine) -> None:
     with here.counter() as counter:
         here.gpu._memory = 0
         with pytest.raises(CudaOutOfMemoryError):
-            counter._backend.take(source, color="rgb")
+            counter._backend.snapshot(source, color="rgb")
         assert source.deleted == 1

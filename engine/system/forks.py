@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import weakref
+from typing import Protocol
 
 from engine.errors import BackendError
 
@@ -13,8 +15,15 @@ _ADVICE = (
 )
 
 
+class Abandonable(Protocol):
+    """What a forked process must not use, nor free."""
+
+    def abandon(self) -> None:
+        """Called in the forked process: leave everything as it is."""
+
+
 class OneProcess:
-    """Notes the first process that asks, and refuses those that are forked from it: they would wait for ever.
+    """Notes the first process that asks, and refuses those that are forked from it, where waiting would not end.
 
     >>> first = OneProcess()
     >>> first.check(), first.check()
@@ -38,14 +47,29 @@ class OneProcess:
             )
 
 
-def keep_for_ever(*things: object) -> None:
-    """Never free these, not even as the interpreter ends: in a forked process they would wait for lost threads.
+# Of all backends: none of their runtimes survives a fork.
+COUNTING = OneProcess()
+_LIVE: weakref.WeakSet[Abandonable] = weakref.WeakSet()
 
-    >>> keep_for_ever([])
+
+def abandon_after_fork(thing: Abandonable) -> None:
+    """Have ``thing.abandon()`` called in every process that is forked from this one while the thing lives."""
+    _LIVE.add(thing)
+
+
+def never_free(*things: object) -> None:
+    """Keep these even when the interpreter ends: in a forked process, freeing them would wait for lost threads.
+
+    >>> never_free([])
     """
     for thing in things:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
-# Of all backends: none of their runtimes survives a fork.
-COUNTING = OneProcess()
+def _abandon_all() -> None:
+    for thing in list(_LIVE):
+        thing.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)

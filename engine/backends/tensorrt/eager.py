@@ -1,4 +1,4 @@
-"""The network call by call, nothing recorded: for comparing a backend with the reference, step by step."""
+"""The network call by call, nothing recorded: for comparing it with the reference, step by step."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from engine.backends.cuda.graphs import GraphCache
 from engine.backends.cuda.kernels import Kernels
 from engine.backends.cuda.launcher import Launcher
 from engine.backends.cuda.streams import Stream
-from engine.backends.tensorrt.network import Network, Runtime
+from engine.backends.tensorrt.network import RecordableNetwork, Runtime
 from engine.config import FEATURE_STRIDE
+from engine.image.tiles import to_input
 
 # Sizes that are kept, each with its activations.
 _NETWORKS = 2
 
 
-class PlainArray:
+class EagerArray:
     """An array of the caller's, freed with its last user.
 
     Attributes:
@@ -43,7 +44,7 @@ class PlainArray:
         return self.values
 
 
-class _RunningNetwork(Network):
+class _RunningNetwork(RecordableNetwork):
     """A network that is left while its work is queued: it waits for that before it is freed."""
 
     def close(self) -> None:
@@ -52,38 +53,46 @@ class _RunningNetwork(Network):
         close_all([*([stream.synchronize] if stream.context.is_open else []), super().close])
 
 
-class PlainNetwork:
-    """The methods of :class:`engine.backends.base.Backend` on device arrays; may be used by several threads.
+class EagerNetwork:
+    """A :class:`engine.diffusion.sampler.Network` on device arrays; may be used by several threads.
 
     It has a stream of its own, which is never recorded: Python may free an array at any time.
+
+    Attributes:
+        model: shape of the network.
     """
 
     def __init__(self, runtime: Runtime, launcher: Launcher):
+        self.model = runtime.bundle.model
         self._stream = Stream(runtime.stream.context)
         kernels = Kernels(launcher, self._stream, runtime.bundle.model, runtime.compute_type)
         self._runtime = replace(runtime, stream=self._stream, kernels=kernels)
         self._networks: GraphCache[tuple[int, ...], _RunningNetwork] = GraphCache(_NETWORKS)
         self._lock = threading.Lock()
 
-    def upload(self, array: np.ndarray) -> PlainArray:
+    def upload(self, array: np.ndarray) -> EagerArray:
         """A float32 array with these values."""
         with self._lock:
             return self._new(np.asarray(array, np.float32))
 
-    def download(self, array: PlainArray) -> np.ndarray:
+    def download(self, array: EagerArray) -> np.ndarray:
         """The values, as float32."""
         with self._lock:
             return download(array.values, self._stream)
 
-    def encode(self, image: PlainArray) -> tuple[PlainArray, PlainArray]:
-        """Image [1, 3, H, W] -> features and density."""
+    def prepare(self, tile: np.ndarray) -> EagerArray:
+        """As of the contract, by the host."""
+        return self.upload(to_input(tile, self.model))
+
+    def encode(self, image: EagerArray) -> tuple[EagerArray, EagerArray]:
+        """As of the contract."""
         with self._lock, self._network(image.values.shape) as network:
             pixels = image.round_to(self._runtime.compute_type, self._stream)
             self._stream.copy(network.image.buffer, pixels.pointer, pixels.nbytes)
-            features, density = network.encode()
-            return self._copy(features), self._copy(density)
+            features, rate = network.encode()
+            return self._copy(features), self._copy(rate)
 
-    def decode(self, features: PlainArray, x_t: PlainArray, t: float) -> PlainArray:
+    def decode(self, features: EagerArray, x_t: EagerArray, t: float) -> EagerArray:
         """Features, noisy latent and time -> clean latent."""
         half = self._runtime.compute_type
         shape = tuple(FEATURE_STRIDE * side for side in features.values.shape[2:])
@@ -93,10 +102,10 @@ class PlainNetwork:
 
     def ddim_update(
         self,
-        x_t: PlainArray,
-        x_0: PlainArray,
-        estimate: PlainArray,
-        change: PlainArray,
+        x_t: EagerArray,
+        x_0: EagerArray,
+        estimate: EagerArray,
+        change: EagerArray,
         coefficients: tuple[float, ...],
     ) -> None:
         """One step, in place; ``x_t`` is rounded as the decoder reads it."""
@@ -110,16 +119,16 @@ class PlainNetwork:
         with self._lock:
             self._networks.close()
 
-    def _network(self, shape: tuple[int, ...]) -> AbstractContextManager[Network]:
+    def _network(self, shape: tuple[int, ...]) -> AbstractContextManager[RecordableNetwork]:
         height, width = shape[-2:]
         return self._networks.lease((height, width), lambda: _RunningNetwork(self._runtime, height, width))
 
-    def _new(self, values: np.ndarray) -> PlainArray:
-        array = PlainArray(self._stream, values.shape, "float32")
+    def _new(self, values: np.ndarray) -> EagerArray:
+        array = EagerArray(self._stream, values.shape, "float32")
         self._stream.upload(array.values.buffer, np.ascontiguousarray(values))
         return array
 
-    def _copy(self, array: DeviceArray) -> PlainArray:
-        copy = PlainArray(self._stream, array.shape, array.dtype)
+    def _copy(self, array: DeviceArray) -> EagerArray:
+        copy = EagerArray(self._stream, array.shape, array.dtype)
         self._stream.copy(copy.values.buffer, array.pointer, array.nbytes)
         return copy

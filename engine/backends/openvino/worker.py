@@ -1,4 +1,4 @@
-"""A bundle's two programs, run by OpenVINO on memory of their own."""
+"""The network in OpenVINO: a bundle's two programs with our C++ kernels between their segments."""
 
 from __future__ import annotations
 
@@ -10,53 +10,87 @@ import openvino as ov
 
 from engine import _core
 from engine.backends.openvino.models import SegmentModels, Shapes
-from engine.bundle.bundle import SegmentStage
+from engine.bundle.bundle import Bundle
 from engine.bundle.program import Program, Segment
-from engine.bundle.stages import ProgramSpec
+from engine.bundle.stages import SegmentStage
+from engine.image.tiles import input_table, padded_shape
 
 # Inference requests of one segment that are kept, each with the memory for pictures of one size.
 _MOST_SIZES = 4
 
 
-class Network:
-    """What one picture at a time can run through: its arrays are overwritten by the next.
+class Worker:
+    """A :class:`engine.diffusion.sampler.Network` for one tile at a time: its arrays are overwritten by the next.
 
     Maps between segments are float32 or, as bits in uint16, bfloat16. Those of the programs' ends are float32
     [1, C, h, w]; so is the shape of the features, whatever their layout in memory.
 
     Args:
         threads: of the kernels.
-        sized: compile the segments for each size of picture, which takes a moment and makes them faster.
+        static_shape: compile the segments for each size of picture, which takes a moment and makes them faster.
+
+    Attributes:
+        model: shape of the network.
     """
 
-    def __init__(self, models: SegmentModels, programs: dict[str, ProgramSpec], threads: int, sized: bool):
-        self._models, self._sized = models, sized
+    def __init__(self, models: SegmentModels, bundle: Bundle, threads: int, static_shape: bool):
+        self.model = bundle.model
+        self._models, self._threads, self._static_shape = models, threads, static_shape
         kernels = _Kernels(threads)
-        self._encoder = Program(programs["encoder"], self._segment, kernels)
-        self._decoder = Program(programs["decoder"], self._segment, kernels)
+        self._encoder = Program(bundle.programs["encoder"], self._segment, kernels)
+        self._decoder = Program(bundle.programs["decoder"], self._segment, kernels)
         self._bfloat16 = models.element == ov.Type.bf16
+        self._table = input_table(bundle.model)
+        self._image = np.empty((0, 0, 0, 0), np.float32)
         self._time = np.zeros(1, np.float32)
 
+    def prepare(self, tile: np.ndarray) -> np.ndarray:
+        """As of the contract; the image is float32."""
+        shape = padded_shape(*tile.shape[:2])
+        if self._image.shape != shape:
+            self._image = np.empty(shape, np.float32)
+        _core.preprocess(tile, self._table, self._image, threads=self._threads)
+        return self._image
+
     def encode(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Image [1, 3, H, W] -> features, density."""
-        features, density = self._encoder(image)
-        return features.transpose(0, 3, 1, 2) if self._sized else features, density
+        """As of the contract."""
+        features, rate = self._encoder(image)
+        return features.transpose(0, 3, 1, 2) if self._static_shape else features, rate
 
     def decode(self, features: np.ndarray, x_t: np.ndarray, t: float) -> np.ndarray:
-        """Estimate of the clean latent."""
+        """As of the contract."""
         if self._bfloat16 and features.dtype == np.float32:
             features = to_bfloat16(features)
-        if self._sized:
+        if self._static_shape:
             features = np.ascontiguousarray(features.transpose(0, 2, 3, 1))
         self._time[0] = t
         (x_0,) = self._decoder(features, x_t, self._time)
         return x_0
 
+    def ddim_update(
+        self,
+        x_t: np.ndarray,
+        x_0: np.ndarray,
+        estimate: np.ndarray,
+        change: np.ndarray,
+        coefficients: tuple[float, ...],
+    ) -> None:
+        """As of the contract."""
+        _core.ddim_update(x_t, x_0, estimate, change, coefficients, self._threads)
+
+    def upload(self, array: np.ndarray) -> np.ndarray:
+        """As of the contract."""
+        return np.array(array, np.float32, order="C")
+
+    def download(self, array: np.ndarray) -> np.ndarray:
+        """As of the contract."""
+        return to_float32(array)
+
     def _segment(self, stage: SegmentStage) -> Segment:
-        return _SizedSegment(self._models, stage) if self._sized else _AnySegment(self._models, stage)
+        return _StaticSegment(self._models, stage) if self._static_shape else _DynamicSegment(self._models, stage)
 
 
-class _AnySegment:
+class _DynamicSegment:
     """A segment whose request takes inputs of any size."""
 
     def __init__(self, models: SegmentModels, stage: SegmentStage):
@@ -70,7 +104,7 @@ class _AnySegment:
         return [_array(self._request.get_tensor(name)) for name in self._stage.outputs]
 
 
-class _SizedSegment:
+class _StaticSegment:
     """A segment with a request for each size of its inputs."""
 
     def __init__(self, models: SegmentModels, stage: SegmentStage):
