@@ -266,7 +266,7 @@ def make_result(job: CountJob, find_peaks: FindPeaks, layout: ZoneLayout) -> Cou
     size = (width, height)
     stride = job.plan.model.map_stride
     points = np.minimum(counted.points * np.float32(stride), np.array(size, np.float32))
-    if ignored := layout.ignored_corners(size):
+    if layout is not NO_ZONES and (ignored := layout.ignored_corners(size)):
         kept, interval = leave_out(points, counted.interval, ignored)
         counted = replace(counted, points=counted.points[kept], scores=counted.scores[kept], interval=interval)
         points = points[kept]

@@ -15,6 +15,7 @@ from PIL import Image
 import engine
 from engine import _core
 from engine.backends.base import Backend
+from engine.backends.openvino.worker import Worker
 from engine.config import CountingRule, ModelConfig
 from engine.counting import stitching
 from engine.counting.heads import choose_rule
@@ -69,14 +70,13 @@ def test_streams_repeat_bit_by_bit_and_do_not_share_a_start(counter, street) -> 
 
 def test_the_denoising_starts_from_the_heads_before_noised_to_t(counter, street, monkeypatch) -> None:
     """The decoder is watched: it is called once, at t, with alpha * (heads drawn as in training) + sigma * noise."""
-    backend, calls = counter._open_backend(), []
-    decode = backend.decode
+    decode, calls = Worker.decode, []
 
-    def watched(features: Any, x_t: Any, t: float) -> Any:
-        calls.append((np.array(backend.download(x_t)), t))
-        return decode(features, x_t, t)
+    def watched(worker: Worker, features: Any, x_t: np.ndarray, t: float) -> Any:
+        calls.append((x_t.copy(), t))
+        return decode(worker, features, x_t, t)
 
-    monkeypatch.setattr(backend, "decode", watched)
+    monkeypatch.setattr(Worker, "decode", watched)
     stream = counter.stream([street] * 2, warm_start=True)
     before = next(stream).result
     calls.clear()
