@@ -11,6 +11,7 @@ import pytest
 from reliability.small_bundle import write_small_bundle
 
 from engine.bundle.bundle import load_bundle
+from engine.counting.heads import choose_rule
 
 PAGE = (Path(__file__).parent.parent / "docs" / "migration.md").read_text(encoding="utf-8")
 # The sections of a manifest of 0.1 that describe the model.
@@ -63,4 +64,4 @@ def test_a_bundle_of_then_is_read(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     bundle = load_bundle(tmp_path)
     assert bundle.model.pixel_mean == 0.45
-    assert bundle.rule(2).most_weak == 2.05
+    assert choose_rule(bundle.counting, 2).most_weak == 2.05

@@ -116,7 +116,8 @@ def infer(network: Network, tile: Any, request: Request, clock: Stopwatch) -> Ti
     clock.lap("preprocess")
     features, rate = network.encode(image)
     clock.lap("encode")
-    shape = latent_shape(*tile.shape[:2], model)
+    height, width = tile.shape[:2]
+    shape = latent_shape(height, width, model)
     estimates, changes = [], []
     for sample in range(request.samples):
         (x_t, t), zeros = request.initial_latent(shape, sample, model), np.zeros(shape, np.float32)
