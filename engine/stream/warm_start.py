@@ -17,8 +17,9 @@ from engine.errors import BackendError, ConfigError
 from engine.result import CountResult
 from engine.stream.scene import SAME_SCENE, similarity, thumbnail
 
-# Whether streams start warm if nobody says, where the backend can. Measured by bench/warm_start.py: it saves about a
-# quarter of the time and steadies the count, but points in thin crowds are less exact than after the model's own steps.
+# Whether streams start warm where the caller leaves it open and the backend can. Measured by bench/warm_start.py of
+# commit 8d69701: it saves about a quarter of the time and steadies the count, but points in thin crowds are less exact
+# than after the model's own steps.
 WARM_START = False
 # Noises that take turns: one alone would leave its marks in the map, frame after frame.
 _NOISES = 4
@@ -26,7 +27,7 @@ _NOISES = 4
 
 @dataclass(frozen=True)
 class WarmSettings:
-    """How a warm start is made; chosen by measurement (bench/warm_start.py).
+    """How a warm start is made; chosen by measurement (bench/warm_start.py of commit 8d69701).
 
     Attributes:
         t: noise level from which one step is taken; 1 would be a cold start.
