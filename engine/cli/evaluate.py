@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=int, metavar="N", help="the first N pictures only")
     parser.add_argument("--steps", type=int, nargs="+", metavar="S", help="denoising steps, one table row each")
     parser.add_argument("--json", metavar="FILE", help="write the count of every picture as JSON")
+    parser.add_argument(
+        "--against", metavar="FILE", help="what --json wrote of another model: print how each part's errors changed"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with a job that was stopped; without one, begin")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
@@ -39,6 +42,7 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     """Count and print a table; 0."""
     with needs_extra("eval"):
         from engine.evaluation.evaluate import Row, evaluate
+        from engine.evaluation.paired import compare, read_rows, table
 
     check_output_file("--json", options.json)
     if options.resume and options.json is None:
@@ -49,6 +53,7 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
         raise ConfigError(
             "crowd eval times pictures one by one, and --performance throughput would use one core for each"
         )
+    earlier = None if options.against is None else read_rows(options.against)
     samples = dataset.read_samples(options, *[options.split] if options.split else [])
     samples = [s for s in samples if options.only_digit in (None, s.number % 10)][: options.limit]
     if not samples:
@@ -67,6 +72,8 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
         if book is not None:
             book.finish()
     print(evaluation.table())
+    if earlier is not None:
+        print(f"\nagainst {options.against}, picture by picture:\n{table(compare(earlier, evaluation.rows))}")
     return Status.OK
 
 

@@ -36,6 +36,20 @@ def test_eval_prints_a_table_and_writes_rows(tmp_path, capsys):
     assert [(r["true"], r["predicted"], r["low"], r["high"]) for r in rows[:2]] == [(15, 10, 9, 12), (25, 20, 19, 22)]
 
 
+def test_eval_against_another_model_prints_the_differences(tmp_path, capsys):
+    annotate(tmp_path / "data", (10, 20))
+    report = tmp_path / "rows.json"
+    assert crowd("eval", tmp_path / "data", "--json", report) == 0
+    rows = json.loads(report.read_text())
+    rows[0]["predicted"] += 3  # Of five people too few, two.
+    report.write_text(json.dumps(rows))
+    capsys.readouterr()
+    assert crowd("eval", tmp_path / "data", "--against", report) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["data", "2", "3.50", "5.00", "+1.50", "1.50", "0", "1"]
+    assert crowd("eval", tmp_path / "data", "--against", tmp_path / "none.json") == 2
+    assert "none.json cannot be read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "counted"),
     [
