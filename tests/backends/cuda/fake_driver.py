@@ -150,8 +150,7 @@ class FakeDriver(MemoryFunctions):
             raise DriverFailureError(400)
         if event in self._marks:
             self._forbid_capture(self._marks[event][0])
-            while self._done.get(event, 0) < self._marks[event][1]:
-                self.finish(self.streams[self._marks[event][0]])
+            self.finish(self.streams[self._marks[event][0]], event)
 
     def do_cuEventElapsedTime(self, start: int, end: int) -> float:
         if not {start, end} <= self._timed:

@@ -1,4 +1,4 @@
-"""Changes one argument of one driver call at a time, and says which changes nothing notices.
+"""Changes one argument of one driver call in the engine's code at a time, and says which changes nothing notices.
 
 ``python mutations.py TESTS`` prints JSON: how many changes there were, by call, and what survived. Each runs in a
 process of its own: one that ends it was noticed too.
@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 sys.path.insert(0, sys.argv[1])
@@ -22,33 +23,57 @@ from engine.backends.cuda import driver as module
 
 # Enough for any of them: what waits for ever was noticed.
 _SECONDS = 20
-# Of one function that are changed, each in all of its arguments.
-_OCCURRENCES = 6
 # Which of the two streams, that which computes and that which uploads, run as soon as they may.
 _ORDERS = ((False, False), (True, False), (False, True))
 
 
-class Mutator:
-    """Stands before ``Driver.call``, and changes argument ``place`` of call ``number`` by change ``change``."""
+@dataclass(frozen=True)
+class Mutation:
+    """Argument ``place`` of the calls at ``site`` becomes the ``change``-th of what it could be by mistake."""
 
-    def __init__(self, live: dict[int, str], number: int = -1, place: int = 0, change: int = 0):
-        self._live, self._number, self._place, self._change = live, number, place, change
+    site: tuple[str, str, int]
+    place: int
+    change: int
+
+
+class Mutator:
+    """Stands before ``Driver.call``.
+
+    Args:
+        live: what the device holds, by handle.
+        mutation: what to change; None changes nothing.
+
+    Attributes:
+        sites: where calls come from, by name, file and line; for each argument, the most that it could be by mistake.
+    """
+
+    def __init__(self, live: dict[int, str], mutation: Mutation | None = None):
+        self._live, self._mutation = live, mutation
         self._call = module.Driver.call
-        self.calls: list[tuple[str, list[int]]] = []
+        self.sites: dict[tuple[str, str, int], list[int]] = {}
 
     def __enter__(self) -> Mutator:
         mutator = self
 
         def call(driver: Any, name: str, *arguments: Any, asked: int | None = None) -> Any:
-            if len(mutator.calls) == mutator._number:
-                changed = list(arguments)
-                changed[mutator._place] = mutator.changes(arguments[mutator._place])[mutator._change]
-                arguments = tuple(changed)
-            mutator.calls.append((name, [len(mutator.changes(x)) for x in arguments]))
-            return mutator._call(driver, name, *arguments, asked=asked)
+            return mutator._call(driver, name, *mutator._mutated(name, arguments), asked=asked)
 
         module.Driver.call = call  # type: ignore[method-assign]
         return self
+
+    def _mutated(self, name: str, arguments: tuple[Any, ...]) -> list[Any]:
+        frame = sys._getframe(1)
+        while frame.f_code.co_name == "call" and frame.f_back is not None:
+            frame = frame.f_back
+        site = name, frame.f_code.co_filename, frame.f_lineno
+        changes = [self.changes(x) for x in arguments]
+        counts = self.sites.setdefault(site, [0] * len(arguments))
+        self.sites[site] = [max(pair) for pair in zip(counts, map(len, changes), strict=True)]
+        changed = list(arguments)
+        mutation = self._mutation
+        if mutation is not None and mutation.site == site and mutation.change < len(changes[mutation.place]):
+            changed[mutation.place] = changes[mutation.place][mutation.change]
+        return changed
 
     def __exit__(self, *_: object) -> None:
         module.Driver.call = self._call  # type: ignore[method-assign]
@@ -72,49 +97,39 @@ class Mutator:
 
 
 def main() -> None:
-    expected, calls = [_run(eager) for eager in _ORDERS], _calls()
+    expected = [_run(eager, None) for eager in _ORDERS]
     made, survived = Counter[str](), Counter[str]()
-    for number in _chosen([name for name, _ in calls]):
-        name, changes = calls[number]
-        for place, count in enumerate(changes):
+    for site, counts in _sites().items():
+        for place, count in enumerate(counts):
             for change in range(count):
-                made[name] += 1
-                if not _is_noticed(expected, number, place, change):
-                    survived[f"{name} {place} {change}"] += 1
+                made[site[0]] += 1
+                if not _is_noticed(expected, Mutation(site, place, change)):
+                    survived[f"{site[0]} {place} {change}"] += 1
     print(json.dumps({"made": made, "survived": survived}))
 
 
-def _chosen(names: list[str]) -> list[int]:
-    """Numbers of some calls of each function, from the first to the last."""
-    numbers: dict[str, list[int]] = {}
-    for number, name in enumerate(names):
-        numbers.setdefault(name, []).append(number)
-    spread = (x[:: max(1, len(x) // _OCCURRENCES)] + x[-1:] for x in numbers.values())
-    return sorted({number for some in spread for number in some})
-
-
-def _calls() -> list[tuple[str, list[int]]]:
+def _sites() -> dict[tuple[str, str, int], list[int]]:
     driver = fake_driver()
-    with Mutator(driver.live) as recorded:
+    with Mutator(driver.live) as mutator:
         use_everything(driver)
         read_a_picture(driver)
-    return recorded.calls
+    return mutator.sites
 
 
-def _is_noticed(expected: list[Any], *mutation: int) -> bool:
+def _is_noticed(expected: list[Any], mutation: Mutation) -> bool:
     child = os.fork()
     if child == 0:
         signal.alarm(_SECONDS)
         for stream in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         runs = zip(_ORDERS, expected, strict=True)
-        os._exit(0 if all(_run(eager, *mutation) == right for eager, right in runs) else 1)
+        os._exit(0 if all(_run(eager, mutation) == right for eager, right in runs) else 1)
     return os.waitpid(child, 0)[1] != 0
 
 
-def _run(eager: tuple[bool, ...], *mutation: int) -> list[Any]:
+def _run(eager: tuple[bool, ...], mutation: Mutation | None) -> list[Any]:
     driver = fake_driver(eager=eager)
-    with Mutator(driver.live, *mutation):
+    with Mutator(driver.live, mutation):
         found = [use_everything(driver), read_a_picture(driver)]
     driver.assert_clean()
     return found

@@ -233,13 +233,14 @@ class SimulatedDevice:
         while queue.work and queue.work[0]():
             queue.work.pop(0)
 
-    def finish(self, queue: Queue) -> None:
-        """Run all work of a stream, and of other streams only as much as that waits for."""
-        while queue.work:
-            self._run(queue)
-            if queue.work:
-                event = queue.work[0].event  # type: ignore[attr-defined]
-                self.finish(self.streams[self._marks[event][0]])
+    def finish(self, queue: Queue, event: int | None = None) -> None:
+        """Run all work of a stream, or that before an event; of other streams only as much as that waits for."""
+        while queue.work and (event is None or self._done.get(event, 0) < self._marks[event][1]):
+            if queue.work[0]():
+                queue.work.pop(0)
+            else:
+                other: int = queue.work[0].event  # type: ignore[attr-defined]
+                self.finish(self.streams[self._marks[other][0]], other)
         for memory in list(self._memories.values()):
             memory.check()
 

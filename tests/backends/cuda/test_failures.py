@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from backends.cuda.everything import fake_driver, use_everything
 from backends.cuda.fake_driver import FakeDriver
@@ -52,3 +57,34 @@ def _assert_clean_after_failure(driver: FakeDriver, number: int) -> None:
         driver.live.clear()
         driver._memories.clear()
     driver.assert_clean()
+
+
+# Changes that nothing can notice, and why. By function, number of the argument and of the change.
+HARMLESS = {
+    "cuDeviceGetName 0 0": "one byte more of room for the name",
+    "cuMemAllocFromPoolAsync 0 0": "one byte more",
+    "cuMemAllocHost 0 0": "one byte more",
+    "cuFuncSetAttribute 2 0": "one byte more of shared memory may be asked for",
+    "cuEventCreate 0 1": "an event that keeps the time is slower",
+    "cuMemAllocFromPoolAsync 2 1": "memory in the order of the default stream is there earlier",
+    "cuMemFreeAsync 1 2": "both streams have come to their end",
+    "cuStreamSynchronize 0 2": "both streams have come to their end",
+    "cuStreamGetCtx 0 1": "the default stream is of the same context; test_streams has one of another",
+    "cuPointerGetAttribute 1 0": "memory of no context is taken; test_device_arrays has some of another",
+    "cuPointerGetAttribute 1 1": "likewise",
+    "cuThreadExchangeStreamCaptureMode 0 0": "no capture is going on; test_streams closes within one",
+    "cuThreadExchangeStreamCaptureMode 0 1": "likewise",
+}
+
+
+def test_one_wrong_argument_is_noticed() -> None:
+    """In each call of the driver that the CUDA layer makes; a process of its own, as some changes end it."""
+    folder = Path(__file__).parent
+    command = [sys.executable, "-P", str(folder / "mutations.py"), str(folder.parents[1])]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    made, survived = sum(found["made"].values()), found["survived"]
+    assert made > 180
+    assert set(survived) <= set(HARMLESS)
+    print(f"{made - sum(survived.values())} of {made} changes of one argument are noticed, the others are harmless")

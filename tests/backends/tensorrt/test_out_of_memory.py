@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from backends.cuda.foreign_arrays import Capsule
 from backends.tensorrt.blobs import picture, same
+from gpu_memory import device_bytes
 
 from engine.backends.cuda.driver import CudaOutOfMemoryError
 
@@ -15,6 +16,17 @@ def _used(gpu) -> int:
 
 def _graphs(gpu) -> int:
     return list(gpu.live.values()).count("executable")
+
+
+@pytest.mark.parametrize(("size", "samples"), [((64, 96), 1), ((101, 333), 2)])
+def test_the_budget_is_what_is_used(machine, gpu_bundle, size, samples) -> None:
+    here = machine()
+    with here.counter(samples=samples) as counter:
+        # Both upload buffers.
+        counter.count_batch([picture(*size), picture(*size)])
+        used = _used(here.gpu)
+    # The scratch memory of the stand-in's contexts, times and coefficients, one count for each block of cells.
+    assert 0 < used - device_bytes(gpu_bundle, *size, samples) < 4096
 
 
 def test_memory_that_runs_out_is_taken_from_older_graphs(machine) -> None:
