@@ -68,7 +68,7 @@ def writer(options: argparse.Namespace, pictures: Sequence[str]) -> Iterator[Cal
 
     path = Path(options.annotations)
     form = format_of(path, options.annotations_format)
-    with annotation_writer(path, form, pictures, options.annotations_box) as write:
+    with annotation_writer(path, form, pictures, options.annotations_box, options.resume) as write:
 
         def write_row(record: dict[str, Any]) -> None:
             if record["count"] is not None:

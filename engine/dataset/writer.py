@@ -46,7 +46,9 @@ def is_folder(form: str) -> bool:
 
 
 @contextlib.contextmanager
-def annotation_writer(path: Path, form: str, pictures: Sequence[str], box: float) -> Iterator[Write]:
+def annotation_writer(
+    path: Path, form: str, pictures: Sequence[str], box: float, resume: bool = False
+) -> Iterator[Write]:
     """A function that takes the path, (width, height) and heads [N, 2] of each picture in turn.
 
     Formats with a file for all pictures are written at the end of the block, however it ends: what was counted is kept.
@@ -55,6 +57,7 @@ def annotation_writer(path: Path, form: str, pictures: Sequence[str], box: float
         path: of the file, or of the folder where :func:`is_folder`.
         pictures: paths of all pictures that may come; they are named from the folder that all have in common.
         box: side in pixels of the boxes around heads, where the format wants boxes.
+        resume: leave files of single pictures as they are where they are there already, in place of an error.
 
     Raises:
         ConfigError: two pictures would have one file of annotations, or there is one already.
@@ -62,12 +65,20 @@ def annotation_writer(path: Path, form: str, pictures: Sequence[str], box: float
     names = dict(zip(pictures, relative_names(pictures), strict=True))
     if is_folder(form):
         targets = _targets(form, path, names)
+        there = {picture for picture, target in targets.items() if target.exists()}
+        if there and not resume:
+            raise ConfigError(
+                f"{targets[min(there)]} is there already ({len(there)} such files), and may have been corrected by "
+                "hand; write the annotations to another folder"
+            )
         path.mkdir(parents=True, exist_ok=True)
         if form == "yolo":
-            _write(path / "data.yaml", yolo.DATA_YAML.encode())
+            _describe_yolo(path / "data.yaml")
 
         def write(picture: str, size: tuple[int, int], points: np.ndarray) -> None:
             name = names[picture]
+            if picture in there:
+                return
             if form == "labelme":
                 # Its files name the picture as it is seen from them.
                 name = _path_from(targets[picture].parent, picture)
@@ -82,6 +93,12 @@ def annotation_writer(path: Path, form: str, pictures: Sequence[str], box: float
         _write(path, _all(form, found, box))
 
 
+def _describe_yolo(path: Path) -> None:
+    if path.exists() and path.read_bytes() != yolo.DATA_YAML.encode():
+        raise ConfigError(f"{path} is of other annotations, whose classes are not these; write to another folder")
+    _write(path, yolo.DATA_YAML.encode())
+
+
 def _targets(form: str, folder: Path, names: dict[str, str]) -> dict[str, Path]:
     """The file of each picture, by the picture's path; called as the picture is, but for the suffix."""
     targets, pictures = {}, dict[Path, str]()
@@ -90,11 +107,6 @@ def _targets(form: str, folder: Path, names: dict[str, str]) -> dict[str, Path]:
         other = pictures.setdefault(target, picture)
         if other != picture:
             raise ConfigError(f"{other} and {picture} would share one file of annotations, {target}; rename one")
-    if there := [target for target in targets.values() if target.exists()]:
-        raise ConfigError(
-            f"{there[0]} is there already ({len(there)} such files), and may have been corrected by hand; write the "
-            "annotations to another folder"
-        )
     return targets
 
 

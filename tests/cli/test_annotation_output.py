@@ -59,3 +59,24 @@ def test_a_picture_that_fails_is_left_out_of_the_annotations(tmp_path):
         (tmp_path / name).write_bytes(content)
     assert crowd("count", tmp_path, "--annotations", tmp_path / "a.json", "--quiet") == 1
     assert [image["file_name"] for image in json.loads((tmp_path / "a.json").read_text())["images"]] == ["2.jpg"]
+
+
+@pytest.mark.parametrize(("name", "form"), [("a.json", "coco"), ("corrected", "labelme")])
+def test_a_resumed_job_has_all_annotations_and_replaces_no_correction(name, form, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in (1, 2, 3):
+        Image.new("RGB", (64, 48)).save(photos / f"{number}.jpg")
+    outputs = ["--annotations", tmp_path / name, "--annotations-format", form, "--csv", tmp_path / "a.csv", "--quiet"]
+    (photos / "3.jpg").write_bytes(b"stop")
+    assert crowd("count", photos, *outputs) == 130
+    if form == "labelme":
+        (tmp_path / name / "1.json").write_text("corrected")
+    Image.new("RGB", (64, 48)).save(photos / "3.jpg")
+    assert crowd("count", photos, *outputs, "--resume") == 0
+    if form == "coco":
+        found = [image["file_name"] for image in json.loads((tmp_path / name).read_text())["images"]]
+        assert sorted(found) == ["1.jpg", "2.jpg", "3.jpg"]
+    else:
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["1.json", "2.json", "3.json"]
+        assert (tmp_path / name / "1.json").read_text() == "corrected"

@@ -99,6 +99,14 @@ def test_files_that_are_there_are_not_overwritten(form, tmp_path):
         write(tmp_path, form)
 
 
+def test_another_data_sets_description_is_not_replaced(tmp_path):
+    tools.make_pictures(tmp_path / "photos")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "data.yaml").write_text("names: [car, head]\n")
+    with pytest.raises(ConfigError, match=r"data\.yaml is of other annotations"):
+        write(tmp_path, "yolo")
+
+
 def test_pictures_that_would_share_a_file_are_refused(tmp_path):
     with (
         pytest.raises(ConfigError, match=r"1\.jpg and .*1\.png would share one file of annotations, .*1\.json"),

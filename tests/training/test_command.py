@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 from engine.cli import main as crowd
 from engine.config import ModelConfig
+from engine.dataset.writer import annotation_writer
 from engine.training.__main__ import main
 from engine.training.recipe import write_recipe
 from engine.training.train import TrainConfig
@@ -40,6 +42,26 @@ def folder(tmp_path):
 def recipe(tmp_path):
     write_recipe(TrainConfig(iterations=2, batch=2, model=SMALL), tmp_path / "recipe.json")
     return tmp_path / "recipe.json"
+
+
+@pytest.mark.parametrize(("form", "name"), [("coco", "heads.json"), ("cvat", "heads.xml"), ("yolo", "heads")])
+def test_annotations_of_tools_are_trained_on(form, name, folder, recipe, tmp_path, capsys):
+    """With a split of their own for validation, which the last digits do not touch."""
+    points = json.loads((folder / "points.json").read_text())
+    (folder / "points.json").unlink()
+    (folder / "val").mkdir()
+    for picture in ("gate_1.png", "gate_5.png"):
+        (folder / "images" / picture).rename(folder / "val" / picture)
+    paths = [str(path) for path in sorted(folder.rglob("*.png"))]
+    with annotation_writer(tmp_path / name, form, paths, 8) as write:
+        for path in paths:
+            write(path, (80, 70), np.array(points[Path(path).name], np.float32).reshape(-1, 2))
+    given = ["--annotations", str(tmp_path / name), "--recipe", str(recipe), "--out", str(tmp_path / "run")]
+    assert crowd(["train", str(folder), *given]) == 0
+    assert "10 pictures to train on, 2 held out" in capsys.readouterr().out
+    assert crowd(["train", str(folder), *given[:-1], str(tmp_path / "more"), "--validate", "3"]) == 0
+    # Gate 0 and gate 10 are kept apart, gate 3 validates.
+    assert "9 pictures to train on, 1 held out" in capsys.readouterr().out
 
 
 def test_a_recipe_is_trained_and_calibrated(folder, recipe, tmp_path, capsys):
