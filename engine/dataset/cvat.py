@@ -39,8 +39,12 @@ def read(path: str | os.PathLike[str]) -> list[Entry]:
     reader = _Reader(name)
     try:
         reader.parser.Parse(data, True)
+    except ConfigError:
+        raise
     except expat.ExpatError as error:
         raise ConfigError(f"{name}, line {error.lineno} is not XML: {expat.ErrorString(error.code)}") from error
+    except (LookupError, ValueError) as error:
+        raise ConfigError(f"{name}, line 1 names an encoding that is not read ({error}); save it as UTF-8") from error
     if reader.left_out:
         _log.warning("%s: left out shapes that are no heads: %s", name, ", ".join(sorted(reader.left_out)))
     return [image.entry(name) for image in reader.images]
@@ -110,7 +114,7 @@ class _Reader:
         if tag == "image" and parent == "annotations":
             size = int(self._number(attributes, "width")), int(self._number(attributes, "height"))
             self.images.append(_Image(self._text(attributes, "name"), size, self.parser.CurrentLineNumber))
-        elif parent == "image":
+        elif self._path[:-1] == ["annotations", "image"]:
             self._shape(tag, attributes)
         elif parent == "skeleton" and self._skeleton and tag == "points" and attributes.get("outside") != "1":
             self._skeleton[1].append((self._text(attributes, "label"), *self._points(attributes)[0]))

@@ -26,7 +26,7 @@ class Pictures:
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         for folder, names in walk(root, on_error):
             for name in names:
-                if Path(name).suffix.lower() in PICTURE_SUFFIXES:
+                if Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith("."):
                     self._by_name[_plain(name)].append(folder / name)
                     self._by_stem[_plain(Path(name).stem)].append(folder / name)
 

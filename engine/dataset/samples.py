@@ -192,7 +192,7 @@ def _refuse_nothing(root: Path, split: str | Collection[str] | None) -> None:
 def _refuse_unannotated(root: Path, annotated: set[Path], skip: Callable[[Path], bool]) -> None:
     """A folder ``images`` without any points was more likely forgotten than meant to be left out."""
     for folder, names in walk(root, _refuse_folder):
-        pictures = any(Path(name).suffix.lower() in PICTURE_SUFFIXES for name in names)
+        pictures = any(Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith(".") for name in names)
         if folder.name == "images" and pictures and folder not in annotated and not skip(folder):
             raise ConfigError(
                 f"{folder.parent} has images but no points: expected ground-truth/, points.json, points.csv or another "

@@ -30,6 +30,7 @@ _BESIDE = ("labelme", "nwpu", "shanghaitech", "ucf-qnrf")
 _ONE_EACH = ("labelme", "nwpu")
 # Of a text file beside a picture, which may be a caption too.
 _YOLO_LINE = re.compile(r"\s*\d+(\s+[\d.eE+-]+){4,}\s*(\n|$)")
+_PACKED = (".zip", ".gz", ".tar", ".7z", ".rar")
 # Enough to see the root element of an XML file.
 _START = 4096
 
@@ -62,8 +63,10 @@ def find_sources(root: Path, wanted: str | None, skip: Callable[[Path], bool], o
     """
     sources: list[Source] = []
     for folder, names in walk(root, on_error):
+        # macOS keeps files of its own beside others, and editors hide theirs.
+        shown = [name for name in names if not name.startswith(".")]
         if not skip(folder):
-            sources += [s for s in _in_folder(folder, names, root, wanted) if wanted in (None, s.format)]
+            sources += [s for s in _in_folder(folder, shown, root, wanted) if wanted in (None, s.format)]
     together = [
         Source(kind, root, [entry for source in sources if source.format == kind for entry in source.entries])
         for kind in (*_ONE_EACH, "yolo")
@@ -83,9 +86,10 @@ def read_source(path: Path, wanted: str | None, root: Path) -> list[Source]:
     whole = path.is_dir()
     sources = find_sources(path, wanted, lambda _: False, _refuse_folder) if whole else _in_file(path, wanted)
     if not sources:
+        unpack = "; unpack it first" if path.suffix.lower() in _PACKED else ""
         raise ConfigError(
             f"{path} has no annotations {f'in the format {wanted}' if wanted else 'in a format that is known'}; "
-            f"read are {', '.join(FORMATS)}"
+            f"read are {', '.join(FORMATS)}{unpack}"
         )
     # The pictures are where the user says, wherever the annotations are.
     forms = dict.fromkeys(source.format for source in sources)
@@ -112,9 +116,8 @@ def _in_folder(folder: Path, names: Sequence[str], root: Path, wanted: str | Non
     if folder.name in _MAT_FOLDERS and not found:
         found.append(Source("shanghaitech", folder, mat.read_shanghaitech(folder), _images(folder.parent)))
     found = [replace(s, entries=_below(s.entries, folder, root)) if s.format in _BESIDE else s for s in found]
-    if wanted in (None, "yolo") and (labels := _yolo_files(folder, names, root)):
-        classes = yolo.find_classes([folder, *(p for p in folder.parents if p == root or root in p.parents)])
-        found += [Source("yolo", file, _placed(yolo.read(file, classes, root), folder)) for file in labels]
+    if wanted in (None, "yolo"):
+        found += _yolo(folder, names, root, wanted == "yolo")
     return found
 
 
@@ -166,15 +169,19 @@ def _kind(data: Any, name: str) -> str | None:
     return "points-json" if name == "points.json" or named else None
 
 
-def _yolo_files(folder: Path, names: Sequence[str], root: Path) -> list[Path]:
-    """Text files that are labels: those in a folder called labels, or beside pictures of the same name."""
+def _yolo(folder: Path, names: Sequence[str], root: Path, certain: bool) -> list[Source]:
+    """Text files that are labels, a source each: those in a folder called labels, beside pictures of the same name, or
+    where a file has the names of the classes."""
     files = [folder / name for name in names if yolo.is_labels(name)]
-    if "labels" in folder.relative_to(root.parent).parts or not files:
-        return files
-    stems = {Path(name).stem for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES}
-    files = [file for file in files if file.stem in stems]
-    first = next((text for file in files if (text := read_text(file)).strip()), "")
-    return files if _YOLO_LINE.match(first) else []
+    if not files:
+        return []
+    classes = yolo.find_classes([folder, *(p for p in folder.parents if p == root or root in p.parents)])
+    if not certain and "labels" not in folder.relative_to(root.parent).parts:
+        stems = {Path(name).stem for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES}
+        files = [file for file in files if classes.names or file.stem in stems]
+        first = next((text for file in files if (text := read_text(file)).strip()), "")
+        files = files if _YOLO_LINE.match(first) else []
+    return [Source("yolo", file, _placed(yolo.read(file, classes, root), folder)) for file in files]
 
 
 def _images(folder: Path) -> Path:

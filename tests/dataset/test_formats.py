@@ -206,9 +206,10 @@ BOMB = '<!DOCTYPE lolz [<!ENTITY a "aaaaaaaaaa">' + "".join(
             "line 1: a document type, .* is not read",
         ),
         ('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotations>&x;</annotations>', "a document type"),
+        ('<?xml version="1.0" encoding="ut-8"?><annotations/>', "line 1 names an encoding that is not read"),
         ("<annotations>" + "<a>" * 1000 + "</a>" * 1000 + "</annotations>", "nests deeper than 32 elements"),
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_cvat_that_cannot_be_right_is_refused_with_its_line(content, message, data):
     save(data, "annotations.xml", content)
@@ -294,6 +295,32 @@ def test_yolo_that_cannot_be_right_is_refused_with_its_line(text, message, data)
     yolo(data, text)
     with pytest.raises(ConfigError, match=message):
         find_samples(data)
+
+
+def test_yolo_labels_that_were_exported_without_pictures(data, tmp_path_factory):
+    """As CVAT does it, with the names of the classes beside the folder."""
+    exported = tmp_path_factory.mktemp("exported")
+    save(exported, "obj_train_data/1.txt", "0 0.5 0.5 0.1 0.2\n")
+    save(exported, "obj_train_data/2.txt", "")
+    with pytest.raises(ConfigError, match="no annotations in a format that is known"):
+        find_samples(data, annotations=exported)
+    assert heads(data, annotations=exported, form="yolo") == {"1.jpg": [[100, 50]], "2.jpg": []}
+    save(exported, "obj.names", "head\n")
+    save(exported, "train.txt", "data/obj_train_data/1.jpg\ndata/obj_train_data/2.jpg\n")
+    assert heads(data, annotations=exported) == {"1.jpg": [[100, 50]], "2.jpg": []}
+
+
+def test_files_that_macos_and_editors_leave_behind(data):
+    save(data, "tasks.json", [task({}), task({}, image="2.jpg")])
+    for name in ("._tasks.json", "._1.jpg", ".1.jpg"):
+        (data / name).write_bytes(b"\0\x05\x16\x07")
+    assert heads(data) == {"1.jpg": [[100, 50]], "2.jpg": [[100, 50]]}
+
+
+def test_a_packed_export_is_to_be_unpacked(data):
+    (data / "export.zip").write_bytes(b"PK\3\4")
+    with pytest.raises(ConfigError, match=r"export\.zip has no annotations .*; unpack it first"):
+        find_samples(data / "export.zip")
 
 
 def test_captions_beside_pictures_are_no_labels(data):
