@@ -7,6 +7,7 @@ sees the graph.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -113,9 +114,10 @@ def choice(given: Given, attributes: Attributes) -> list[Known]:
 
 def clip(given: Given, attributes: Attributes) -> list[Known]:
     x, low, high = given
-    require(not low.sides and not high.sides, "its limits are no numbers")
-    (least,), (most,) = _constants(low, x.type), _constants(high, x.type)
-    require(-1e6 <= least <= most <= 1e6, f"its limits are {least} and {most}")
+    require(not low.sides and not high.sides and low.type == high.type == x.type, "its limits are no numbers")
+    # One that equals a weight may lie among the weights.
+    (least,), (most,) = low.values or (-math.inf,), high.values or (math.inf,)
+    require(least <= most, f"its limits are {least} and {most}")
     return unary([x], attributes)
 
 
