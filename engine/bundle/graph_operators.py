@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.bundle import graph_shapes as rules
+from engine.bundle import graph_rules as rules
 from engine.bundle.graph_shapes import Known
 from engine.bundle.onnx_parts import BFLOAT16, FLOAT, FLOAT16, Tensor
 

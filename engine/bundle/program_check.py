@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from engine.bundle.graph_check import check_graph
-from engine.bundle.graph_shapes import Known, Side, attention, fixed, require, sides, split
+from engine.bundle.graph_rules import attention, split
+from engine.bundle.graph_shapes import Known, Side, fixed, require, sides
 from engine.bundle.onnx_parts import BFLOAT16, FLOAT, FLOAT16, INT64, OnnxFile
 from engine.bundle.stages import KernelStage, ProgramSpec, SegmentStage, SplitStage
 from engine.config import FEATURE_STRIDE, PADDING, ModelConfig
@@ -27,6 +28,7 @@ def check_program(name: str, program: ProgramSpec, model: ModelConfig, read: Cal
     """
     ends = program_ends(name, model)
     _compare(name, program.outputs, _segment(program.graph, program, _typed(ends, FLOAT), read, whole=True), ends)
+    _check_views(program)
     segments = [stage for stage in program.stages if isinstance(stage, SegmentStage)]
     for variant in ("", *dict.fromkeys(key for stage in segments for key in stage.typed)):
         require(variant in VARIANTS, f"program {name} has segments in {variant!r}, which this engine does not know")
@@ -36,6 +38,18 @@ def check_program(name: str, program: ProgramSpec, model: ModelConfig, read: Cal
         for stage in program.stages:
             known.update(_run(stage, variant, known, read))
         _compare(name, program.outputs, known, _typed(ends, VARIANTS[variant]))
+
+
+def _check_views(program: ProgramSpec) -> None:
+    """Only kernels read the parts of a tensor where they lie: a runtime would take what lies between them, too."""
+    views: set[str] = set()
+    for stage in program.stages:
+        if isinstance(stage, SplitStage):
+            views.update(stage.outputs)
+            continue
+        parts = views & set(stage.inputs) if isinstance(stage, SegmentStage) else ()
+        require(not parts, f"a segment reads {', '.join(parts)}, which are parts of another tensor")
+        views.difference_update(stage.outputs)
 
 
 def program_ends(name: str, model: ModelConfig) -> dict[str, Known]:

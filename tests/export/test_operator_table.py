@@ -11,54 +11,42 @@ import onnx
 import pytest
 import torch
 from onnx import NodeProto, TensorProto, helper
-from torch import Tensor, nn
-from torch.export import Dim
-from torch.nn import functional as F
 
 from engine.bundle.bundle import Bundle
 from engine.bundle.graph_check import body_digest
 from engine.bundle.graph_operators import ATTENTION_BODY, KERNEL_OPERATORS, OPERATORS, OPSETS, OURS, REQUIRED, STANDARD
 from engine.bundle.onnx_file import read_onnx
-from engine.export import onnx_graph
+from engine.config import ModelConfig
 from engine.export.attention_function import DOMAIN, DOMAIN_VERSION, KERNEL, OPSET
+from engine.export.checkpoint import prepare
+from engine.export.onnx_graph import trace_decoder, trace_encoder
 from engine.export.partition import partition
 from engine.export.typed_onnx import typed_segment
+from engine.model.network import CrowdNetwork
 
-
-class _Mobile(nn.Module):
-    """The layers of a mobile trunk: depthwise convolutions, more padding below than above, and ReLU6."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 4, 3, 2)
-        self.depthwise = nn.Conv2d(4, 4, 3, 1, 1, groups=4)
-        self.head = nn.Conv2d(4, 1, 1, bias=False)
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        x = F.relu6(self.stem(F.pad(image, (0, 1, 0, 1))))
-        x = x + F.relu6(self.depthwise(x))
-        return x, F.softplus(self.head(x).float())
+UNTRAINED = ModelConfig(
+    trunk="efficientnet_lite0", neck=32, count_bins=(1, 2, 5.5), features=32, attention_dim=8, decoder_width=32,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def mobile() -> list[onnx.ModelProto]:
+def untrained() -> list[onnx.ModelProto]:
+    """Graphs of a network with a trunk and a rate of classes; its biases are zeros, which the exporter leaves out."""
     torch.manual_seed(0)
-    rows, columns = Dim("h32"), Dim("w32")
-    shapes = [{0: Dim("batch"), 2: 32 * rows, 3: 32 * columns}]
-    image = {"image": torch.zeros(2, 3, 64, 96)}
-    whole = onnx_graph._trace(_Mobile().eval(), image, shapes, ["features", "density"])
+    network = prepare(CrowdNetwork(UNTRAINED).eval())
+    wholes = [trace_encoder(network), trace_decoder(network)]
     # The bundle writer keeps weights in a file of float16, behind Casts; here they are in the graph.
-    segments = partition(whole, "encoder").graphs.values()
-    return [whole, *segments, *(typed_segment(x, "float16") for x in segments)]
+    segments = [x for whole in wholes for x in partition(whole, "program").graphs.values()]
+    return [*wholes, *segments, *(typed_segment(x, "float16") for x in segments)]
 
 
 @pytest.fixture(scope="module")
-def exported(bundle: Bundle, quantized: Bundle, mobile: list[onnx.ModelProto]) -> list[onnx.ModelProto]:
-    """Every graph of two bundles, and those of a mobile trunk."""
+def exported(bundle: Bundle, quantized: Bundle, untrained: list[onnx.ModelProto]) -> list[onnx.ModelProto]:
+    """Every graph of two bundles, and those of a network with a trunk."""
     files = {file for folder in (bundle.path, quantized.path) for file in folder.glob("*.onnx")}
     models = [onnx.load(file, load_external_data=False) for file in sorted(files)]
     assert len(models) > 20
-    return [*models, *mobile]
+    return [*models, *untrained]
 
 
 def _nodes(models: Iterable[onnx.ModelProto], domain: str) -> Iterator[NodeProto]:

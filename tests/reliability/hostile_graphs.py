@@ -301,7 +301,7 @@ HOSTILE_GRAPHS: dict[str, tuple[bytes, str]] = {
     "cut along the columns": (more("Split", "features", axis=3, num_outputs=2, outputs=["a", "b"]), "no fixed size"),
     "axes far away": (more("Unsqueeze", "t", "n", tensors=(_numbers("n", 1 << 40),)), "its axes are"),
     "an axis twice": (more("Unsqueeze", "t", "n", tensors=(_numbers("n", 1, 1),)), "its axes are"),
-    "axes that come from a picture": (more("Unsqueeze", "t", "x_t"), "no constant of type 7"),
+    "axes that come from a picture": (more("Unsqueeze", "t", "x_t"), "no list of constants of type 7"),
     "another shape": (more("Reshape", "x_t", "n", tensors=(_numbers("n", -1, 1 << 40),)), "no number of pixels"),
     "steps of no size": (
         more("QuantizeLinear", "x_t", "s", "z", tensors=(numpy_helper.from_array(np.float32(0), "s"),

@@ -54,6 +54,9 @@ class RandomGraph:
     def any_map(self) -> str:
         return self._maps[int(self._rng.integers(len(self._maps)))]
 
+    def coin(self) -> bool:
+        return bool(self._rng.random() < 0.5)
+
     def _add(self, operator: str) -> None:
         node = _MAKERS[operator](self)
         if self._rng.random() < self._hostile:
@@ -126,7 +129,7 @@ def _resize(graph: RandomGraph) -> NodeProto:
 
 
 def _split(graph: RandomGraph) -> NodeProto:
-    if graph._rng.random() < 0.5:
+    if graph.coin():
         return _node("Split", "features", graph=graph, outputs=2, axis=1, num_outputs=2)
     return _node("Split", "features", graph.constant(np.array([1, 1], np.int64)), graph=graph, outputs=2, axis=1)
 
@@ -135,7 +138,8 @@ def _gemm(graph: RandomGraph) -> NodeProto:
     graph.nodes.append(_node("Unsqueeze", "t", graph.constant(np.array([1], np.int64)), graph=graph))
     weight, bias = graph.constant(np.ones((3, 1), np.float32)), graph.constant(np.ones(3, np.float32))
     rest = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1}
-    return _node("Gemm", graph.nodes[-1].output[0], weight, bias, graph=graph, **rest)
+    biases = [bias] if graph.coin() else []
+    return _node("Gemm", graph.nodes[-1].output[0], weight, *biases, graph=graph, **rest)
 
 
 def _pixels(graph: RandomGraph) -> str:
@@ -158,6 +162,8 @@ def _ones(graph: RandomGraph) -> NodeProto:
 
 
 def _reduce(graph: RandomGraph) -> NodeProto:
+    if graph.coin():
+        return _node("ReduceSum", graph.any_map(), graph.constant(np.array([1], np.int64)), graph=graph, keepdims=1)
     graph.nodes.append(_ones(graph))
     return _node("ReduceSum", graph.nodes[-1].output[0], graph=graph, keepdims=0)
 
@@ -198,6 +204,7 @@ _MAKERS: Mapping[str, Callable[[RandomGraph], NodeProto]] = {
     "Reshape": _reshape,
     "Resize": _resize,
     "Shape": lambda graph: _node("Shape", graph.any_map(), graph=graph, start=2, end=4),
+    "Softmax": lambda graph: _node("Softmax", graph.any_map(), graph=graph, axis=1),
     "Split": _split,
     "Transpose": lambda graph: _node("Transpose", graph.any_map(), graph=graph, perm=[0, 2, 3, 1]),
     "Unsqueeze": lambda graph: _node("Unsqueeze", "t", graph.constant(np.array([1, 2], np.int64)), graph=graph),
