@@ -50,9 +50,10 @@ ROOMS: dict[str, set[str]] = {
     "outputs": {"av"},
     "serve": set(),
     "jobs": {"pyarrow", "aiohttp", "s3fs", "gcsfs"},
+    "ray": {"ray", "pyarrow"},
     "training": {"torch", "scipy"},
     "export": {"torch", "triton", "onnx", "onnxruntime", "safetensors"},
-    "cli": set(),
+    "cli": {"pyarrow", "ray"},
 }
 # Rooms that are private to a few of those after them.
 PRIVATE: dict[str, set[str]] = {

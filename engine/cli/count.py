@@ -50,6 +50,10 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     layout = zones.read_layout(options) if options.zones or options.zone or options.line or options.ignore else None
     source = job_source.open_source(options)
     job_output.check(options, source)
+    if options.ray is not None:
+        from engine.cli import ray_job
+
+        return ray_job.run(options, layout, source)
     save = _Saving(options, source)
     problems = source.pictures.problems if source.pictures is not None else ()
     for argument, reason in problems:

@@ -16,7 +16,7 @@ from engine.cli.outputs import STDOUT, check_output_file, open_text, refuse_shar
 from engine.cli.terminal import Terminal, say
 from engine.errors import ConfigError
 from engine.jobs.book import Book, Done
-from engine.jobs.parts import Parts
+from engine.jobs.parts import PART_ROWS, Parts
 from engine.jobs.row import Entry, Row
 from engine.jobs.tables import CsvTable, JsonLinesTable, JsonTable, Table, TableStream
 
@@ -37,6 +37,8 @@ def check(options: argparse.Namespace, source: JobSource) -> None:
         raise ConfigError("--out has tables of its own; leave out --json, --jsonl and --csv")
     if options.resume and options.out is None and not any(map(_is_file, files.values())):
         raise ConfigError("--resume needs what the job was writing: --csv, --json or --jsonl with a FILE, or --out")
+    if options.part_rows is not None and options.part_rows < 1:
+        raise ConfigError(f"--part-rows must be at least 1, got {options.part_rows}")
     outputs = files | {"--out": options.out}
     if options.annotations is not None and source.pictures is not None:
         outputs |= annotation_output.check(options, source.pictures.paths)
@@ -81,7 +83,8 @@ class JobOutput:
                     self._annotate(row)
             if options.out is not None:
                 head = job_head(counter.settings, layout) | {"pictures": source.digest()}
-                self._parts = stack.enter_context(Parts(options.out, head, options.resume))
+                rows = options.part_rows or PART_ROWS
+                self._parts = stack.enter_context(Parts(options.out, head, options.resume, rows))
                 self.done = self._parts.done
             self._stack = stack.pop_all()
         if options.resume:
