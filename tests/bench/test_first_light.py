@@ -12,7 +12,7 @@ from typing import Any
 import first_light
 import pytest
 from backends.cuda.fake_driver import FakeDriver
-from light import kernel_times, oracle, replay, whole
+from light import kernel_times, network_times, oracle, replay, whole
 from light.cubins import load_all
 from light.report import Report
 
@@ -140,3 +140,14 @@ def test_results_stay_below_a_megabyte() -> None:
     text = first_light.to_json(results)
     assert len(text) < 1_000_000
     assert json.loads(text)["machine"] == {}
+
+
+def test_both_halves_of_the_network_are_timed(monkeypatch) -> None:
+    """Each half runs once, on the CPU: it is its times that nobody asks for here."""
+    ran = []
+    monkeypatch.setattr(network_times, "time_call", lambda call: ran.append(call()) or {})
+    monkeypatch.setattr(network_times.torch, "compile", lambda call: call)
+    report = Report()
+    network_times.time_network(report, device="cpu", size=(64, 96))
+    assert _names(report, False) == []
+    assert len(ran) == len(report.rows) == 8
