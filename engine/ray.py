@@ -144,13 +144,15 @@ def count_manifest(manifest: Path, out: Path, **options: Any) -> None:
         options: of :func:`count_dataset`.
     """
     context = ray.data.DataContext.get_current()
-    before = context.checkpoint_config
+    before = context.checkpoint_config, context.target_min_block_size
     context.checkpoint_config = ray.data.checkpoint.CheckpointConfig(
         id_column="id", checkpoint_path=str(out / CHECKPOINT), delete_checkpoint_on_success=False
     )
+    # Addresses are short: Ray would read many files into one block, all of which one failure would lose.
+    context.target_min_block_size = 0
     try:
         files = len(list(manifest.glob("*.parquet")))
         rows = ray.data.read_parquet(str(manifest), columns=["id", "uri"], override_num_blocks=files)
         count_dataset(rows, **options).write_parquet(str(out))
     finally:
-        context.checkpoint_config = before
+        context.checkpoint_config, context.target_min_block_size = before

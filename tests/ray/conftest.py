@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import secrets
 import socket
 import subprocess
@@ -18,6 +19,11 @@ try:
     importlib.metadata.version("ray")
 except importlib.metadata.PackageNotFoundError:
     collect_ignore_glob = ["test_*.py"]
+else:
+    # Before Ray is imported. A password of this cluster alone, which its programs take from their environment.
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    # Ray's workers import from the folder that they are started in.
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONSAFEPATH": "1"}
 
 # Seconds in which a busy machine starts a cluster.
 _START_S = 300
@@ -32,20 +38,8 @@ def long_run(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--long-ray", default=False))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _environment() -> Iterator[None]:
-    """A password of this cluster alone, made here, which its programs take from their environment; and no reports."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        # Ray's workers import from the folder that they were started in.
-        patch.setenv("PYTHONSAFEPATH", "1")
-        yield
-
-
 @pytest.fixture(scope="session")
-def cluster(_environment: None) -> Iterator[str]:
+def cluster() -> Iterator[str]:
     """Its address. It outlives the programs that connect to it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
