@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from cameras import PATIENCE
+from stand_in_counter import crowd
 
 from engine.errors import ConfigError, EngineError, ImageError
 from engine.jobs import networks, sources
@@ -211,6 +213,18 @@ def test_gs(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImageError):
         fetch("gs://bucket/folder/a.jpg", allow_private=False, timeout=3)
     assert len(server.asked) == asked
+
+
+def test_a_manifest_of_addresses(server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The stand-in counts the bytes of a picture."""
+    manifest = tmp_path / "m.txt"
+    manifest.write_text(f"{server.url}/a.jpg\n{server.url}/status/404\n{server.url}/b.jpg\n")
+    assert crowd("count", "--manifest", manifest, "--json", "--allow-private") == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["count"] for row in rows] == [len(DATA), None, len(DATA)]
+    assert rows[1]["error"] == "it cannot be read: HTTP status 404 Not Found"
+    assert crowd("count", "--manifest", manifest, "--csv", tmp_path / "t.csv") == 1
+    assert (tmp_path / "t.csv").read_text().count("is not in a public network") == 3
 
 
 def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
