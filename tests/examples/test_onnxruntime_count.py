@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from onnxruntime_example import EXAMPLE, load_example
 from PIL import Image, ImageOps
 
 import engine
+from engine.bundle.bundle import load_bundle
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "examples" / "onnxruntime_count.py"
-BUNDLE = Path(engine.__file__).parent / "bundles" / "default"
+BUNDLE = load_bundle("default").path
 PICTURE = ROOT / "examples" / "pictures" / "images" / "pedestrians.jpg"
 
 
 @pytest.fixture(scope="module")
 def example():
     pytest.importorskip("onnxruntime", reason="ONNX Runtime comes with the export extra")
-    spec = importlib.util.spec_from_file_location("onnxruntime_count", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example()
 
 
 @pytest.fixture(scope="module")

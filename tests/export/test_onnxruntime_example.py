@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from int8_bundle import copy_bundle
+from onnxruntime_example import load_example
 from PIL import Image
 
 import engine
-from engine.bundle import write_manifest
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "onnxruntime_count.py"
+from engine.bundle.bundle import write_manifest
 
 
 # For 2 steps there is no rule: that of 1 step is the nearest.
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_bundle_of_other_sizes_counts_as_in_the_engine(steps, bundle, pictures, tmp_path):
-    spec = importlib.util.spec_from_file_location("onnxruntime_count", EXAMPLE)
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+    example = load_example()
     folder = copy_bundle(bundle, tmp_path / "small")
     parts = {name: getattr(bundle, name) for name in ("name", "model", "counting", "programs")}
     write_manifest(folder, default_steps=steps, **parts)

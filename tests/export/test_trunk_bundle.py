@@ -10,6 +10,8 @@ import pytest
 import torch
 from int8_bundle import GENEROUS, NEEDS_INT8_DOT, copy_bundle
 from onnx import helper
+from onnxruntime_example import load_example
+from PIL import Image
 
 import engine
 from engine.bundle.bundle import Bundle, load_bundle
@@ -91,6 +93,17 @@ def test_means_behind_a_convolution_are_those_of_its_output(outputs: int, inputs
     constant = means.view(1, inputs, 1, 1).expand(1, inputs, 3, 3)
     expected = torch.nn.functional.conv2d(constant, weight, groups=groups).ravel()
     np.testing.assert_allclose(mean_outputs(weight.sum((2, 3)).numpy(), means.numpy()), expected.numpy())
+
+
+def test_the_onnxruntime_example_counts_the_same(bundle: Bundle) -> None:
+    picture = Image.open(Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pedestrians.jpg")
+    with engine.CrowdCounter(bundle.path, device="cpu", backend="openvino", compute_type="float32") as counter:
+        for box in ((0, 0, 640, 480), (300, 100, 517, 333)):
+            part = picture.convert("RGB").crop(box)
+            expected = counter.count(part)
+            found = load_example().count(bundle.path, np.asarray(part))
+            assert len(found) == expected.count > 0
+            np.testing.assert_allclose(found, expected.points, atol=0.1)
 
 
 def test_tensorrt_builds_it(bundle: Bundle) -> None:
