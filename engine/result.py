@@ -15,11 +15,13 @@ from PIL import Image
 
 from engine.counting.heads import FindPeaks, density_map
 from engine.counting.stitching import CountJob
+from engine.drawing.notebook import result_html, shown_png
 from engine.drawing.overlay import count_texts, crowding, draw_overlay, heat_of_heads
 from engine.drawing.zones import line_marks, zone_marks
 from engine.errors import ConfigError, EngineError, MapsNotKeptError
 from engine.image.load import load_image
 from engine.system.files import write_whole
+from engine.system.text import json_text, plain
 from engine.zones.doubts import doubts
 from engine.zones.ignore import blank, leave_out
 from engine.zones.layout import NO_ZONES, ZoneLayout
@@ -187,15 +189,18 @@ class CountResult:
             OSError: the file cannot be written.
         """
         path = Path(path)
-        _save(path, self._encode(path))
+        data = self._encode(path)
+        if not path.parent.is_dir():
+            raise ConfigError(f"cannot save {path}: the folder {path.parent} does not exist; create it first")
+        write_whole(path, data)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the maps, as numbers, strings, lists and dicts that JSON has."""
         return {
             "count": int(self.count),
             "interval": [int(end) for end in self.interval],
-            "points": _shortest(self.points),
-            "scores": _shortest(self.scores),
+            "points": plain(self.points),
+            "scores": plain(self.scores),
             "zones": {name: int(people) for name, people in self.zones.items()},
             "zone_intervals": {name: [int(end) for end in ends] for name, ends in self.zone_intervals.items()},
             "lines": {name: [int(side) for side in sides] for name, sides in self.lines.items()},
@@ -206,7 +211,16 @@ class CountResult:
 
     def to_json(self, indent: int | None = None) -> str:
         """:meth:`to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+        data = self.to_dict()
+        return json_text(data) if indent is None else json.dumps(data, indent=indent, allow_nan=False)
+
+    def _repr_png_(self) -> bytes | None:
+        """The picture for notebooks; None where there is none."""
+        return None if self._image is None else shown_png(self.plot())
+
+    def _repr_html_(self) -> str:
+        """The picture and the numbers for notebooks."""
+        return result_html(str(self), self.zones, self.zone_intervals, self.lines, self.warnings, self._repr_png_())
 
     def to_supervision(self) -> supervision.Detections:
         """The points as ``supervision.Detections``: boxes without area, of class 0, with the scores as confidence.
@@ -229,10 +243,7 @@ class CountResult:
         if suffix == ".json":
             return (self.to_json() + "\n").encode()
         if suffix == ".csv":
-            rows = (
-                f"{x},{y},{score}\n"
-                for (x, y), score in zip(_shortest(self.points), _shortest(self.scores), strict=True)
-            )
+            rows = (f"{x},{y},{score}\n" for (x, y), score in zip(plain(self.points), plain(self.scores), strict=True))
             return ("x,y,score\n" + "".join(rows)).encode()
         file = io.BytesIO()
         if suffix == ".npy":
@@ -295,15 +306,3 @@ def make_result(job: CountJob, find_peaks: FindPeaks, layout: ZoneLayout) -> Cou
         _image=job.picture.pixels,
         **zones,
     )
-
-
-def _shortest(values: np.ndarray) -> list[Any]:
-    """Nested lists of the shortest decimals that read back as the same float32 (0.1, not 0.10000000149)."""
-    strings: list[Any] = values.astype("U").astype(np.float64).tolist()
-    return strings
-
-
-def _save(path: Path, data: bytes) -> None:
-    if not path.parent.is_dir():
-        raise ConfigError(f"cannot save {path}: the folder {path.parent} does not exist; create it first")
-    write_whole(path, data)

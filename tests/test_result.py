@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import dataclasses
+import io
 import json
 import os
 import pickle
@@ -107,7 +109,7 @@ def test_json_takes_numpy_numbers_and_is_short() -> None:
         timings={"load": np.float32(2)},
         points=np.array([[0.1, 7.3]], np.float32),
     )
-    assert '"points": [[0.1, 7.3]]' in result.to_json()
+    assert '"points":[[0.1,7.3]]' in result.to_json()
 
 
 def test_plot_layers() -> None:
@@ -251,3 +253,27 @@ def test_without_maps_a_result_is_small_and_says_what_it_lacks(tmp_path: Path) -
     assert result.density.sum() == 10
     with pytest.raises(AttributeError, match="no attribute 'colour'"):
         slim.colour  # noqa: B018
+
+
+def test_notebooks_show_the_picture_and_the_numbers() -> None:
+    result = make(zones={"<gate>": 1}, lines={"door": (2, 1)}, warnings=("5 < 6",))
+    png = result._repr_png_()
+    with Image.open(io.BytesIO(png)) as shown:
+        assert shown.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(shown), np.asarray(result.plot()))
+    text = result._repr_html_()
+    assert base64.b64encode(png).decode() in text
+    for part in ("3 people (3-5)", "&lt;gate&gt;", "2 left, 1 right", "5 &lt; 6"):
+        assert part in text
+    assert "<gate>" not in text
+
+
+def test_notebooks_show_large_pictures_smaller_and_none_where_there_is_none() -> None:
+    size = (3000, 1500)
+    large = make(0, image_size=size, _image=np.zeros((1500, 3000, 3), np.uint8))
+    with Image.open(io.BytesIO(large._repr_png_())) as shown:
+        assert shown.size == (1200, 600)
+    for result in (make(image=False), make().without_maps()):
+        assert result._repr_png_() is None
+        assert "3 people" in result._repr_html_()
+        assert "<img" not in result._repr_html_()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any, NoReturn
 
-from engine.cli import bench, count, counter_options, evaluate, serve, stream, zone_editor
+from engine.cli import bench, count, counter_options, evaluate, logs, serve, stream, zone_editor
 from engine.cli.counter_options import CounterFactory
 from engine.cli.extras import needs_extra
 from engine.cli.terminal import Status, say
@@ -89,11 +89,17 @@ def _add_command(commands: Any, name: str, text: str, example: str) -> argparse.
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    logs.add_arguments(added)
     return added
 
 
 def _run(arguments: list[str], counter_factory: CounterFactory | None) -> int:
     options = build_parser().parse_args(arguments)
+    with logs.shown_logs(options):
+        return _run_command(options, counter_factory)
+
+
+def _run_command(options: argparse.Namespace, counter_factory: CounterFactory | None) -> int:
     if options.command == "doctor":
         from engine.cli import doctor
 

@@ -80,7 +80,7 @@ def _count(
     from engine.jobs.counting import count_entries
     from engine.jobs.fetch import Fetcher
 
-    failed, given = False, {} if layout is None else {"zones": layout}
+    failed, given = False, job_options.reading(options) | ({} if layout is None else {"zones": layout})
     # One more than are counted at once: it reads and decodes meanwhile.
     workers = 1 if source.total == 1 else 1 + (counter.parallel if options.performance == "throughput" else 1)
     with Fetcher(fetch_limits(options)) as fetcher, contextlib.ExitStack() as stack:

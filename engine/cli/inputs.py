@@ -33,17 +33,20 @@ class Pictures:
 
 
 def find_pictures(arguments: Sequence[str]) -> Pictures:
-    """Expand files, folders (recursively, through links too) and glob patterns.
+    """Expand files, folders (recursively, through links too) and glob patterns; addresses stay as they are.
 
     A file is taken whatever its suffix; within folders the suffix decides. Patterns are expanded here
     too, because the shells of Windows pass them on as they are.
     """
+    # Here, so that --help does not load it.
+    from engine.jobs.fetch import is_address
+
     paths: list[str] = []
     problems: list[tuple[str, str]] = []
     many = len(arguments) > 1
     for argument in arguments:
         # Not only regular files: a named pipe is read like one.
-        if argument == STDIN or (os.path.exists(argument) and not os.path.isdir(argument)):
+        if argument == STDIN or is_address(argument) or (os.path.exists(argument) and not os.path.isdir(argument)):
             paths.append(argument)
             continue
         many = True
@@ -64,8 +67,18 @@ def _expand(argument: str, problems: list[tuple[str, str]]) -> list[str]:
     if os.path.isdir(argument):
         return _walk(argument, problems)
     # A folder among the matches of a pattern is walked as if it had been named itself.
-    matches = sorted(glob.glob(argument, recursive=True), key=natural_key)
+    matches = sorted(glob.glob(_with_names_as_they_are(argument), recursive=True), key=natural_key)
     return [path for match in matches for path in (_walk(match, problems) if os.path.isdir(match) else [match])]
+
+
+def _with_names_as_they_are(pattern: str) -> str:
+    """A pattern in which the folders that are there, such as ``trip[1]``, stand for themselves."""
+    head, tail = os.path.split(pattern)
+    if not head or head == pattern:
+        return pattern
+    if os.path.isdir(head):
+        return os.path.join(glob.escape(head), tail)
+    return os.path.join(_with_names_as_they_are(head), tail)
 
 
 def _walk(root: str, problems: list[tuple[str, str]]) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.cli import annotation_output
+from engine.cli.job_options import reading
 from engine.cli.job_source import JobSource
 from engine.cli.outputs import STDOUT, check_output_file, open_text, refuse_shared_files
 from engine.cli.terminal import Terminal, say
@@ -65,7 +66,11 @@ class JobOutput:
         self.done = 0
         tables: dict[str, Table] = {}
         with contextlib.ExitStack() as stack:
-            for name, table in (("csv", CsvTable(layout)), ("json", JsonTable()), ("jsonl", JsonLinesTable())):
+            for name, table in (
+                ("csv", CsvTable(layout, options.csv_bom)),
+                ("json", JsonTable()),
+                ("jsonl", JsonLinesTable()),
+            ):
                 path = getattr(options, name)
                 if _is_file(path):
                     tables[path] = table
@@ -73,7 +78,7 @@ class JobOutput:
                     stream = Terminal() if path == STDOUT else stack.enter_context(open_text(path))
                     self._streams.append(stack.enter_context(TableStream(stream, table)))
             if tables:
-                self._book = stack.enter_context(Book(tables, job_head(counter.settings, layout), options.resume))
+                self._book = stack.enter_context(Book(tables, _head(options, counter, layout), options.resume))
                 self.done = self._book.rows
                 if self._book.set_aside:
                     say(f"{self._book.set_aside} has the rows of a job that was stopped; --resume would have gone on")
@@ -82,7 +87,7 @@ class JobOutput:
                 for row in self._book.kept() if self._book is not None else ():
                     self._annotate(row)
             if options.out is not None:
-                head = job_head(counter.settings, layout) | {"pictures": source.digest()}
+                head = _head(options, counter, layout) | {"pictures": source.digest()}
                 rows = options.part_rows or PART_ROWS
                 self._parts = stack.enter_context(Parts(options.out, head, options.resume, rows))
                 self.done = self._parts.done
@@ -123,6 +128,10 @@ class JobOutput:
 
     def __exit__(self, *exception: Any) -> None:
         self._stack.__exit__(*exception)
+
+
+def _head(options: argparse.Namespace, counter: Any, layout: ZoneLayout | None) -> dict[str, Any]:
+    return job_head(counter.settings | reading(options), layout)
 
 
 def job_head(settings: dict[str, Any], layout: ZoneLayout | None) -> dict[str, Any]:

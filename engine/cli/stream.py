@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "--append", action="store_true", help="add to the files of --json and --csv, as after a restart"
     )
+    parser.add_argument("--csv-bom", action="store_true", help="begin the CSV with a mark by which Excel knows UTF-8")
     parser.add_argument("--save", metavar="VIDEO", help="video with the heads drawn in: .mp4, .mov or .mkv")
     parser.add_argument("--save-maps", metavar="FOLDER", help="density map of each frame as .npy")
     parser.add_argument("--show", nargs="?", type=int, const=0, metavar="PORT", help="a live page for this machine")
@@ -105,7 +107,8 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _source(text: str) -> str | int:
-    return int(text) if text.isascii() and text.isdecimal() else text
+    """The number of a camera, unless there is a file or folder of that name, such as 2024."""
+    return int(text) if text.isascii() and text.isdecimal() and not os.path.exists(text) else text
 
 
 def _check(options: argparse.Namespace) -> None:

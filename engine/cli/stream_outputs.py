@@ -53,7 +53,8 @@ class StreamOutputs:
                 self._records.append(JsonLines(stack.enter_context(_open_growing(options.json, append))))
             if options.csv is not None:
                 header = append and has_header(options.csv, FrameCsv.columns(layout))
-                self._records.append(FrameCsv(stack.enter_context(_open_growing(options.csv, append)), layout, header))
+                text = stack.enter_context(_open_growing(options.csv, append))
+                self._records.append(FrameCsv(text, layout, header, options.csv_bom))
             if options.show is not None:
                 self._page = stack.enter_context(_live_page(options))
             self._stack = stack.pop_all()

@@ -103,6 +103,8 @@ def rgb_from_encoded(data: bytes, name: str, how: Reading) -> np.ndarray:
     except MemoryError as error:
         raise ImageError(f"{name} needs more memory than this process can have; shrink it") from error
     except Exception as error:
+        if "unknown pixel mode" in str(error):
+            raise ImageError(f"{name} has pixels of a kind that is not read; convert it to 8 or 16 bits") from error
         # Damaged files make Pillow's parsers raise nearly anything: OSError, SyntaxError, struct.error, KeyError...
         raise ImageError(f"{name} is damaged or cut short ({_reason(error)}); save or download it again") from error
 
@@ -169,9 +171,14 @@ def _pixels(image: Image.Image, name: str, how: Reading) -> np.ndarray:
     # "I" is a carrier of 16-bit grey too; these modes have no white level of their own.
     if image.mode in ("F", "I") or image.mode.startswith("I;16"):
         white = white_level((np.asarray(band(rows)) for rows in bands(width, height)), name, how.warn)
-        return fill_rgb(
-            width, height, lambda rows: (eight_bit(np.asarray(band(rows))[..., None], white), None), how.warn
-        )
+        # Pillow turns black and white of a TIFF file round where that is stored, but not in these modes.
+        is_negative = getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
+
+        def grey(rows: slice) -> np.ndarray:
+            pixels = eight_bit(np.asarray(band(rows))[..., None], white)
+            return 255 - pixels if is_negative else pixels
+
+        return fill_rgb(width, height, lambda rows: (grey(rows), None), how.warn)
     return fill_rgb(width, height, lambda rows: _colours_and_alpha(band(rows)), how.warn)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.jobs.journal import write_at
+from engine.system.text import BOM, csv_row, json_text
+from engine.zones.columns import zone_columns
 
 if TYPE_CHECKING:
     from engine.outputs.records import TextStream
@@ -35,32 +33,29 @@ class JsonTable(Table):
     start, separator, end, empty = "[\n", ",\n", "\n]\n", "[]\n"
 
     def text(self, row: dict[str, Any]) -> str:
-        return json.dumps(row, allow_nan=False)
+        return json_text(row)
 
 
 class JsonLinesTable(Table):
     """An object for each row, each on a line of its own."""
 
     def text(self, row: dict[str, Any]) -> str:
-        return json.dumps(row, allow_nan=False) + "\n"
+        return json_text(row) + "\n"
 
 
 class CsvTable(Table):
     """:data:`CSV_COLUMNS`, what is in the zones and lines of ``layout``, and the error of a picture that has one."""
 
-    def __init__(self, layout: ZoneLayout | None = None):
+    def __init__(self, layout: ZoneLayout | None = None, bom: bool = False):
         self._layout = layout
-        zones = (
-            [] if layout is None else [f"zone.{name}{end}" for name in layout.zones for end in ("", ".low", ".high")]
-        )
-        lines = [] if layout is None else [f"line.{name}.{side}" for name in layout.lines for side in ("left", "right")]
-        self.start = self.empty = _csv_line([*CSV_COLUMNS, *zones, *lines, "error"])
+        columns = [] if layout is None else zone_columns(layout)
+        self.start = self.empty = BOM * bom + csv_row([*CSV_COLUMNS, *columns, "error"])
 
     def text(self, row: dict[str, Any]) -> str:
         numbers = self._numbers(row)
         if row["count"] is None:
             numbers = [""] * len(numbers)
-        return _csv_line([row["file"], *numbers, row.get("error")])
+        return csv_row([row["file"], *numbers, row.get("error")])
 
     def _numbers(self, row: dict[str, Any]) -> list[Any]:
         zones, lines = ([], []) if self._layout is None else (self._layout.zones, self._layout.lines)
@@ -181,9 +176,3 @@ class TableStream:
 def encoded(text: str) -> bytes:
     """UTF-8; bytes of a file name that are no text are escaped."""
     return text.encode("utf-8", "backslashreplace")
-
-
-def _csv_line(cells: Sequence[Any]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()

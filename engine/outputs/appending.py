@@ -37,7 +37,8 @@ def has_header(path: str | os.PathLike[str], columns: Sequence[str]) -> bool:
     """
     if not os.path.isfile(path):
         return False
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+    # A byte order mark is for spreadsheets.
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         first = file.readline()
     if not first.endswith("\n"):
         return False

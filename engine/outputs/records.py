@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -12,6 +10,8 @@ from typing import Protocol
 from engine.errors import ConfigError
 from engine.outputs.frames import CountedFrame
 from engine.result import CountResult
+from engine.system.text import BOM, csv_row, json_text
+from engine.zones.columns import zone_columns
 from engine.zones.layout import ZoneLayout
 
 
@@ -44,16 +44,8 @@ class JsonLines:
         data = {**frame.to_dict(), "alerts": list(alerts)}
         if not self._points:
             del data["points"], data["scores"]
-        self._stream.write(json.dumps(data, allow_nan=False) + "\n")
+        self._stream.write(json_text(data) + "\n")
         self._stream.flush()
-
-
-def zone_columns(layout: ZoneLayout) -> list[str]:
-    """Columns of a table: for each zone its name and the ends of its interval, for each line its sides."""
-    return [
-        *(f"zone.{name}{end}" for name in layout.zones for end in ("", ".low", ".high")),
-        *(f"line.{name}.{side}" for name in layout.lines for side in ("left", "right")),
-    ]
 
 
 def zone_values(layout: ZoneLayout, result: CountResult) -> list[int]:
@@ -76,13 +68,15 @@ class FrameCsv:
         stream: text to write to, opened with ``newline=""``; it stays open.
         layout: zones, lines and alerts that the frames are counted with.
         has_header: the header is there, of an earlier run.
+        bom: begin with a byte order mark, by which Excel knows UTF-8.
     """
 
-    def __init__(self, stream: TextStream, layout: ZoneLayout | None = None, has_header: bool = False):
+    def __init__(
+        self, stream: TextStream, layout: ZoneLayout | None = None, has_header: bool = False, bom: bool = False
+    ):
         self._stream, self._layout = stream, layout or ZoneLayout()
-        self._rows = csv.writer(stream, lineterminator="\n")
         if not has_header:
-            self._rows.writerow(self.columns(self._layout))
+            stream.write(BOM * bom + csv_row(self.columns(self._layout)))
             stream.flush()
 
     @staticmethod
@@ -97,14 +91,13 @@ class FrameCsv:
     def write(self, frame: CountedFrame, alerts: Collection[str] = ()) -> None:
         """Add a frame."""
         result, layout = frame.result, self._layout
-        self._rows.writerow(
-            [
-                *(frame.file, frame.index, round(frame.timestamp, 6), frame.time, frame.dropped),
-                *(result.count, *result.interval),
-                *zone_values(layout, result),
-                *(int(name in alerts) for name in layout.alerts),
-            ]
-        )
+        cells = [
+            *(frame.file, frame.index, round(frame.timestamp, 6), frame.time, frame.dropped),
+            *(result.count, *result.interval),
+            *zone_values(layout, result),
+            *(int(name in alerts) for name in layout.alerts),
+        ]
+        self._stream.write(csv_row(cells))
         self._stream.flush()
 
 

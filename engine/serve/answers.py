@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.drawing.overlay import crowding, heat_of_heads
 from engine.result import CountResult
+from engine.system.text import json_text
 
 JSON, CSV, PNG = "application/json", "text/csv", "image/png"
 _PREVIEW_SIDE = 2048
@@ -119,7 +119,7 @@ def write_answer(result: CountResult, kind: str, include: tuple[str, ...] = ()) 
         picture = Image.fromarray(result._image)
         picture.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE))
         answer["picture"] = _text(picture, "JPEG", quality=88)
-    return json.dumps(answer, allow_nan=False).encode()
+    return json_text(answer).encode()
 
 
 def _map_text(values: np.ndarray) -> str:

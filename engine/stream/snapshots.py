@@ -14,7 +14,7 @@ from engine.config import ImageLimits
 from engine.errors import ImageError, SourceError
 from engine.image.load import load_image
 from engine.stream.video import Picture
-from engine.system.addresses import hide_password
+from engine.system.addresses import hide_password, hide_passwords
 
 # Seconds between two looks at whether to stop.
 _NAP = 0.1
@@ -71,16 +71,20 @@ def take_snapshot(url: str, timeout: float, limits: ImageLimits) -> np.ndarray:
         SourceError: no answer in time, an error in place of one, something else than a picture, or one outside
             ``limits``.
     """
-    # Here, because few counts open an address.
-    from http.client import HTTPException
-
     name = hide_password(url)
     try:
         return load_image(_fetch(url, timeout, limits), limits=limits)
     except ImageError as error:
-        raise SourceError(f"{name} gave no picture: {error}") from error
-    except (OSError, ValueError, HTTPException) as error:
-        raise SourceError(f"{name} gave no picture ({getattr(error, 'reason', None) or error})") from error
+        problem = str(error)
+    except OSError as error:
+        # Of urllib's, the reason or status alone: the rest may hold the address, and with it passwords.
+        problem = hide_passwords(str(getattr(error, "reason", None) or error), [url])
+        problem = f"HTTP status {error.code} {problem}" if hasattr(error, "code") else problem
+    except Exception as error:
+        # An address that is none, or an answer that is no HTTP.
+        problem = f"no HTTP there, or no address ({type(error).__name__})"
+    # Outside of the handlers, so that nobody finds the address in what it came from.
+    raise SourceError(f"{name} gave no picture: {problem}")
 
 
 def _fetch(url: str, timeout: float, limits: ImageLimits) -> bytes:

@@ -294,3 +294,30 @@ def test_errors_of_the_counter_become_one_line(error, status, pictures, capsys):
 
     assert main(["count", str(pictures)], counter_factory=broken) == status
     assert capsys.readouterr() == ("", f"crowd: {error}\n")
+
+
+def test_a_table_for_spreadsheets(tmp_path, monkeypatch):
+    """No file name is a formula, no two columns have one name, and Excel knows its letters."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("=1+1.jpg", "größe.jpg", "a;=1.jpg"):
+        Path(name).write_bytes(b"x")
+    assert crowd("count", ".", "--csv", "out.csv", "--csv-bom") == 0
+    data = Path("out.csv").read_bytes()
+    assert data.startswith(b"\xef\xbb\xbf")
+    rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
+    assert [row["file"] for row in rows] == ["./=1+1.jpg", "a;=1.jpg", "größe.jpg"]
+    assert all(Path(row["file"]).is_file() for row in rows)
+    assert b'"a;=1.jpg"' in data
+    assert crowd("count", ".", "--csv", "out.csv") == 0
+    assert Path("out.csv").read_bytes().startswith(b"file,")
+
+
+def test_how_pictures_are_read_reaches_the_counter(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        StandInCounter, "count", lambda self, img, **reading: asked.append(reading) or StandInResult(0, (0, 1))
+    )
+    (tmp_path / "a.tif").write_bytes(b"x")
+    for options in ([], ["--page", 2], ["--no-exif-orientation"], ["--page", 0, "--no-exif-orientation"]):
+        assert crowd("count", tmp_path / "a.tif", *options) == 0
+    assert asked == [{}, {"page": 2}, {"exif_orientation": False}, {"page": 0, "exif_orientation": False}]

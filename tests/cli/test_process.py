@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from reliability.processes import python, run, started
+from stand_in_counter import StandInCounter
 
 from engine import cli
 from engine.cli import main
@@ -38,6 +42,21 @@ def test_patterns_are_expanded_without_a_shell(folder):
 def test_a_name_with_pattern_characters_is_a_file_first(tmp_path):
     (tmp_path / "a[1].jpg").write_bytes(b"x")
     assert find_pictures([str(tmp_path / "a[1].jpg")]).paths == (str(tmp_path / "a[1].jpg"),)
+
+
+def test_folders_with_pattern_characters_are_there_as_they_are(tmp_path):
+    for name in ("trip[1]/a.jpg", "trip1/b.jpg", "x[y]/deep/c.jpg", "n/10.jpg", "n/9.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def names(pattern: str) -> list[str]:
+        return [Path(path).name for path in find_pictures([str(tmp_path / pattern)]).paths]
+
+    assert names("trip[1]/*.jpg") == ["a.jpg"]
+    assert names("trip[1]/?.jpg") == ["a.jpg"]
+    assert names("x[y]/*/*.jpg") == names("x[y]/**/*.jpg") == ["c.jpg"]
+    assert names("trip[12]/*.jpg") == ["b.jpg"]
+    assert names("n/*.jpg") == names("n") == ["9.jpg", "10.jpg"]
 
 
 def test_folders_are_walked_through_links_but_not_in_circles(folder, tmp_path_factory):
@@ -249,3 +268,39 @@ def test_ctrl_c_after_the_command_has_ended_is_quiet_too(monkeypatch: pytest.Mon
         cli.run()
     assert stop.value.code == 130
     assert ignored == [signal.SIGINT, signal.SIGINT, signal.SIGTERM]
+
+
+def test_an_engine_of_another_name_on_the_path_is_not_taken(tmp_path):
+    """As one's own engine.py in the working folder, with that folder in PYTHONPATH."""
+    (tmp_path / "engine.py").write_text("raise SystemExit('the wrong one')")
+    program = "import sys; sys.argv = ['crowd', '--version']; import crowd_engine; crowd_engine.run()"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("crowd ")
+    (script,) = metadata.entry_points(group="console_scripts", name="crowd")
+    assert script.value == "crowd_engine:run"
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ([], ["warning", "error"]),
+        (["--quiet"], ["error"]),
+        (["--log-level", "debug"], ["debug", "info", "warning", "error"]),
+        (["--quiet", "--log-level", "info"], ["info", "warning", "error"]),
+    ],
+)
+def test_what_the_engine_logs_is_shown_as_it_was_asked_for(options, shown, tmp_path, capsys):
+    class Chatty(StandInCounter):
+        def count(self, img, **_):
+            for level in ("debug", "info", "warning", "error"):
+                logging.getLogger("engine").log(getattr(logging, level.upper()), "rtsp://me:secret@door")
+            return super().count(img)
+
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    assert main(["count", str(tmp_path / "a.jpg"), *options], Chatty) == 0
+    assert capsys.readouterr().err.splitlines() == [f"crowd: {level}: rtsp://door" for level in shown]
+    assert logging.getLogger("engine").handlers == []

@@ -106,3 +106,21 @@ def test_a_last_line_that_is_not_whole_is_cut(tmp_path: Path, size: int) -> None
         assert path.read_bytes() == whole
     cut_last_line(tmp_path / "missing")
     assert not (tmp_path / "missing").exists()
+
+
+def test_the_mark_for_excel_is_there_once(folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "day.csv"
+    command = ["stream", str(folder), "--quiet", "--limit", "2", "--csv", str(table), "--csv-bom", "--append"]
+    assert main(command) == main(command) == 0
+    assert table.read_bytes().startswith(b"\xef\xbb\xbffile,index,")
+    assert table.read_bytes().count(b"\xef\xbb\xbf") == 1
+    rows = list(csv.DictReader(io.StringIO(table.read_text("utf-8-sig"))))
+    assert [row["index"] for row in rows] == ["0", "1", "0", "1"]
+    assert [Path(row["file"]).name for row in rows[:2]] == ["0.png", "1.png"]
+
+
+def test_a_folder_named_by_a_year_is_no_camera(folder: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "2024").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    assert main(["stream", "2024", "--limit", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["file"] == "2024/0.png"

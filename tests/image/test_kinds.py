@@ -113,6 +113,26 @@ def test_float_tiff(white: int) -> None:
     close(encoded(Image.fromarray((GREY * (white / 255)).astype(np.float32)), "tiff"), GREY)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "bits", "kind", "white"), [("<u2", 16, 1, 65535), ("<u2", 16, 1, 4095), ("<f4", 32, 3, 1)]
+)
+def test_tiff_of_16_bits_or_floats_in_which_0_is_white(dtype: str, bits: int, kind: int, white: int) -> None:
+    negative = (255 - GREY) * (white / 255)
+    data = (negative if kind == 3 else np.rint(negative)).astype(dtype).tobytes()
+    height, width = GREY.shape
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 0), (273, 8), (277, 1), (278, height),
+            (279, len(data)), (339, kind)]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    close(b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4), GREY)
+
+
+def test_pixels_that_are_not_read_are_not_called_damaged() -> None:
+    whole, floats = (struct.pack("<HHII", *tag) for tag in ((284, 4, 1, 1), (339, 4, 1, 3)))
+    data = tiff16(PICTURE.astype(np.uint16), "<").replace(whole, floats)
+    with pytest.raises(ImageError, match="pixels of a kind that is not read; convert it"):
+        load_image(data)
+
+
 def test_floats_a_little_above_one_are_white_and_that_is_told() -> None:
     got, (warning,) = loaded(np.array([[0.0, 0.5, 1.003]]))
     assert got[0, :, 0].tolist() == [0, 128, 255]
