@@ -35,7 +35,7 @@ class ServeSettings:
     Raises:
         ConfigError: a value is outside its range, or the address is not the loopback address and there is no token.
 
-    >>> ServeSettings(host="0.0.0.0")
+    >>> ServeSettings(host="0.0.0.0")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     engine.errors.ConfigError: 0.0.0.0 can be reached from other machines: set CROWD_TOKEN or --token-file to ...
     """
