@@ -48,7 +48,7 @@ ROOMS: dict[str, set[str]] = {
     "counter": set(),
     "__init__": set(),
     "outputs": {"av"},
-    "serve": set(),
+    "serve": {"ray"},
     "jobs": {"pyarrow", "aiohttp", "s3fs", "gcsfs"},
     "ray": {"ray", "pyarrow"},
     "training": {"torch", "scipy"},

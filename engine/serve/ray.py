@@ -34,13 +34,8 @@ def _deployment() -> Any:
     # Here, so that the module can be looked at where there is no Ray.
     from ray import serve
 
-    deployed = serve.deployment(
-        serve.ingress(build)(),
-        name="crowd",
-        max_ongoing_requests=_ONGOING,
-        ray_actor_options={"num_cpus": _CORES},
-    )
-    return deployed.bind()
+    deployment = serve.deployment(name="crowd", max_ongoing_requests=_ONGOING, ray_actor_options={"num_cpus": _CORES})
+    return deployment(serve.ingress(build)()).bind()
 
 
 def build() -> FastAPI:
