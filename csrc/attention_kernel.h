@@ -31,8 +31,8 @@ struct StoreScores {
   template <int Rows, int Vectors>
   CROWD_SIMD void take(const typename S::Vector (&sums)[Rows][Vectors], Index row, Index column) const {
     for (int r = 0; column == 0 && r < Rows && row + r < rows; ++r) {
-      prefetch(line.partial + (first + row + r) * line.partial_step, line.channels);
-      if (Second) prefetch(line.out + (first + row + r) * line.out_step, line.channels);
+      prefetch(line.state.acc + (first + row + r) * line.state.channel_step, line.channels);
+      if (Second) prefetch(line.state.out + (first + row + r) * line.state.channel_step, line.channels);
     }
     for (int r = 0; r < Rows; ++r) {
       for (int i = 0; i < Vectors; ++i)
@@ -41,29 +41,29 @@ struct StoreScores {
   }
 };
 
-// Takes the block's weighted values, while the next line is fetched. The first pass leaves them in `partial`;
-// the second adds to those, scaled by `keep`, and writes what that makes, times `norm`, to `out`.
+// Takes the block's weighted values, while the next line is fetched. The first pass leaves them in `acc`;
+// the second adds to those, scaled by `rescale`, and writes what that makes, times `norm`, to `out`.
 template <class S, class Element, bool Second>
 struct StoreValues {
   const Line<Element>& line;
   Index first, rows;
-  const float *keep, *norm;
+  const float *rescale, *norm;
 
   template <int Rows, int Vectors>
   CROWD_SIMD void take(const typename S::Vector (&sums)[Rows][Vectors], Index row, Index column) const {
     for (int r = 0; r < Rows && row + r < rows; ++r) {
       const Index j = first + row + r;
-      float* partial = line.partial + j * line.partial_step + column;
-      Element* out = line.out + j * line.out_step + column;
+      float* acc = line.state.acc + j * line.state.channel_step + column;
+      Element* out = line.state.out + j * line.state.channel_step + column;
       if (column == 0) prefetch_next(j);
-      const auto keep_row = S::set(keep[row + r]), norm_row = S::set(norm[row + r]);
+      const auto rescale_row = S::set(rescale[row + r]), norm_row = S::set(norm[row + r]);
       for (int i = 0; i < Vectors; ++i) {
         const Index place = i * S::kLanes, left = line.channels - column - place;
         if (!Second) {
-          S::store_some(partial + place, sums[r][i], left);
+          S::store_some(acc + place, sums[r][i], left);
         } else {
-          const auto before = S::load_some(partial + place, left);
-          S::store_some(out + place, S::mul(S::fma(before, keep_row, sums[r][i]), norm_row), left);
+          const auto before = S::load_some(acc + place, left);
+          S::store_some(out + place, S::mul(S::fma(before, rescale_row, sums[r][i]), norm_row), left);
         }
       }
     }
@@ -71,9 +71,9 @@ struct StoreValues {
 
   // The same pixel of the line that this thread probably does next.
   CROWD_SIMD void prefetch_next(Index j) const {
-    prefetch(line.q + line.q_next + j * line.q_stride, line.depth);
-    prefetch(line.k + line.k_next + j * line.k_stride, line.depth);
-    prefetch(line.v + line.v_next + j * line.v_stride, line.channels);
+    prefetch(line.q.at + line.q.next + j * line.q.stride, line.depth);
+    prefetch(line.k.at + line.k.next + j * line.k.stride, line.depth);
+    prefetch(line.v.at + line.v.next + j * line.v.stride, line.channels);
   }
 };
 
@@ -122,7 +122,8 @@ struct LineAttention {
         for (Index i = 0; i < kLanes; ++i) {
           const bool inside = j + i < line.length;
           const Index done = s * S::kPerWord;
-          block[i] = inside ? S::pack(line.k + (j + i) * line.k_stride + done, line.depth - done) : S::zero();
+          block[i] =
+              inside ? S::pack(line.k.at + (j + i) * line.k.stride + done, line.depth - done) : S::zero();
         }
         S::transpose(block);
         const Index count = steps - s < kLanes ? steps - s : kLanes;
@@ -137,8 +138,8 @@ struct LineAttention {
     const Index columns = whole(line.channels);
     for (Index p = 0; p < pairs; ++p) {
       const Index j = p * S::kPerWord;
-      const Element* value = line.v + j * line.v_stride;
-      const Element* other = j + 1 < line.length ? value + line.v_stride : nullptr;
+      const Element* value = line.v.at + j * line.v.stride;
+      const Element* other = j + 1 < line.length ? value + line.v.stride : nullptr;
       for (Index c = 0; c < columns; c += kLanes) {
         const Place to = place(c, columns, pairs);
         Word* packed = static_cast<Word*>(scratch.v) + to.offset + p * to.panel;
@@ -153,7 +154,7 @@ struct LineAttention {
     for (Index r = 0; r < kBlockRows; ++r, packed += query_stride) {
       for (Index s = 0; s < steps; s += kLanes) {
         const Index done = s * S::kPerWord;
-        const Element* query = line.q + (first + r) * line.q_stride + done;
+        const Element* query = line.q.at + (first + r) * line.q.stride + done;
         S::store_words(packed + s, r < rows ? S::pack(query, line.depth - done) : S::zero());
       }
     }
@@ -185,7 +186,7 @@ struct LineAttention {
 
   template <bool Second>
   CROWD_SIMD void attend(Index first, Index rows) const {
-    float keep[kBlockRows], norm[kBlockRows];
+    float rescale[kBlockRows], norm[kBlockRows];
     const Index weight_stride = width / S::kPerWord;
     Word* weights = static_cast<Word*>(scratch.weights);
     pack_queries(first, rows);
@@ -200,7 +201,7 @@ struct LineAttention {
     }
     float largest[kBlockRows], sums[kBlockRows];
     for (Index r = 0; r < rows; ++r) {
-      largest[r] = Second ? line.maximum[(first + r) * line.state_step] : kNoMaximum;
+      largest[r] = Second ? line.state.maximum[(first + r) * line.state.step] : kNoMaximum;
     }
     Index done = 0;
     for (; done + kRowsAtOnce <= rows; done += kRowsAtOnce) {
@@ -212,16 +213,16 @@ struct LineAttention {
                       sums + done);
     }
     for (Index r = 0; r < rows; ++r) {
-      float& maximum = line.maximum[(first + r) * line.state_step];
-      float& sum = line.sum[(first + r) * line.state_step];
-      keep[r] = Second ? S::first(S::exp(S::set(maximum - largest[r]))) : 0.0f;
-      norm[r] = Second ? 1.0f / (keep[r] * sum + sums[r]) : 0.0f;
+      float& maximum = line.state.maximum[(first + r) * line.state.step];
+      float& sum = line.state.sum[(first + r) * line.state.step];
+      rescale[r] = Second ? S::first(S::exp(S::set(maximum - largest[r]))) : 0.0f;
+      norm[r] = Second ? 1.0f / (rescale[r] * sum + sums[r]) : 0.0f;
       maximum = largest[r];
       sum = sums[r];
     }
     multiply<S>(static_cast<const Word*>(weights), weight_stride, rows,
                 Packed<S>{static_cast<const Word*>(scratch.v), whole(line.channels), pairs},
-                StoreValues<S, Element, Second>{line, first, rows, keep, norm});
+                StoreValues<S, Element, Second>{line, first, rows, rescale, norm});
   }
 
   template <bool Second>

@@ -11,21 +11,31 @@ constexpr Index kBlockRows = 24;
 // Every part of the scratch memory starts at, and is padded to, a multiple of so many words.
 constexpr Index kPadding = 64;
 
-// One line of pixels, `length` of them, each input with its own distance between neighbours. The state of
-// the online softmax per pixel is the largest logit so far, the sum of the weights relative to it and, in
-// `partial`, the weighted, unnormalised values. The columns leave it; the rows finish it and write `out`,
-// which `partial` may be.
+// One input along a line: its element at the first pixel, the distance of neighbours, and the distance from a
+// pixel to the same one of a line that may be prefetched.
+template <typename Element>
+struct Strip {
+  const Element* at;
+  Index stride, next;
+};
+
+// What a line computes, pixel by pixel: the online softmax's largest logit so far, its sum of weights
+// relative to that, and its weighted, unnormalised values `acc`. The columns leave it; the rows finish it and
+// write `out`, which `acc` may be.
+template <typename Element>
+struct State {
+  float *maximum, *sum, *acc;
+  Element* out;
+  // Distance of neighbours in maximum and sum, and in acc and out.
+  Index step, channel_step;
+};
+
+// One line of `length` pixels.
 template <typename Element>
 struct Line {
   Index length, depth, channels;
-  const Element *q, *k, *v;
-  Index q_stride, k_stride, v_stride;
-  // From here to the same pixel of a line that may be prefetched.
-  Index q_next, k_next, v_next;
-  float *maximum, *sum, *partial;
-  Element* out;
-  // Distance of neighbours in maximum and sum, in partial and in out.
-  Index state_step, partial_step, out_step;
+  Strip<Element> q, k, v;
+  State<Element> state;
 };
 
 constexpr Index padded(Index size) { return (size + kPadding - 1) / kPadding * kPadding; }

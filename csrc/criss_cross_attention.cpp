@@ -110,7 +110,7 @@ struct Attention {
   Element* const out;
   const Index pixels, longest;
   const int workers;
-  float *maximum = nullptr, *sum = nullptr, *partial = nullptr, *scratch = nullptr;
+  float *maximum = nullptr, *sum = nullptr, *acc = nullptr, *scratch = nullptr;
 
   Attention(const View& q, const View& k, const View& v, Element* out, int threads)
       : q(q),
@@ -121,52 +121,38 @@ struct Attention {
         longest(std::max(q.height, q.width)),
         workers(count_workers(q.batch * (q.height + q.width), threads)) {}
 
-  // Floats where the result cannot hold the partial values of the columns in full precision.
-  static constexpr bool kOwnPartial = !std::is_same_v<Element, float>;
+  // Floats where the result cannot hold the unnormalised values of the columns in full precision.
+  static constexpr bool kOwnAcc = !std::is_same_v<Element, float>;
 
   Index scratch_floats() const { return Scratch::words(longest, q.channels, v.channels); }
 
   Index floats() const {
-    return 2 * padded(pixels) + (kOwnPartial ? padded(pixels * v.channels) : 0) + workers * scratch_floats();
+    return 2 * padded(pixels) + (kOwnAcc ? padded(pixels * v.channels) : 0) + workers * scratch_floats();
   }
 
   void use(float* memory) {
     maximum = memory;
     sum = maximum + padded(pixels);
-    partial = sum + padded(pixels);
-    scratch = partial + (kOwnPartial ? padded(pixels * v.channels) : 0);
-    if constexpr (!kOwnPartial) partial = out;
+    acc = sum + padded(pixels);
+    scratch = acc + (kOwnAcc ? padded(pixels * v.channels) : 0);
+    if constexpr (!kOwnAcc) acc = out;
   }
 
   // Line i of a pass over the rows or the columns of every image, with line `next` to be prefetched.
   Line<Element> line(bool row, Index i, Index next) const {
     const Index lines = row ? q.height : q.width, b = i / lines, y = row ? i % lines : 0,
                 x = row ? 0 : i % lines;
-    const auto step = [&](const View& view) { return row ? view.pixel_stride : view.row_stride; };
-    const auto ahead = [&](const View& view) {
-      return (next / lines - b) * view.batch_stride +
-             (next % lines - i % lines) * (row ? view.row_stride : view.pixel_stride);
+    const auto strip = [&](const View& view) -> Strip<Element> {
+      const Index stride = row ? view.pixel_stride : view.row_stride,
+                  other = row ? view.row_stride : view.pixel_stride;
+      return {view.pixel(b, y, x), stride,
+              (next / lines - b) * view.batch_stride + (next % lines - i % lines) * other};
     };
-    const Index pixel = (b * q.height + y) * q.width + x, state_step = row ? 1 : q.width;
-    return {row ? q.width : q.height,
-            q.channels,
-            v.channels,
-            q.pixel(b, y, x),
-            k.pixel(b, y, x),
-            v.pixel(b, y, x),
-            step(q),
-            step(k),
-            step(v),
-            ahead(q),
-            ahead(k),
-            ahead(v),
-            maximum + pixel,
-            sum + pixel,
-            partial + pixel * v.channels,
-            out + pixel * v.channels,
-            state_step,
-            state_step * v.channels,
-            state_step * v.channels};
+    const Index pixel = (b * q.height + y) * q.width + x, place = pixel * v.channels,
+                step = row ? 1 : q.width;
+    Line<Element> line{row ? q.width : q.height, q.channels, v.channels, strip(q), strip(k), strip(v), {}};
+    line.state = {maximum + pixel, sum + pixel, acc + place, out + place, step, step * v.channels};
+    return line;
   }
 
   // Lines per task of a pass over so many lines of such a length.

@@ -20,6 +20,7 @@ WITH_EXAMPLES = {
     "engine.counting.heads",
     "engine.kernels.reference",
     "engine.image.tiles",
+    "engine.system.recently_used",
     "engine.diffusion.schedule",
 }
 

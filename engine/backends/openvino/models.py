@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from engine.backends.compiled_cache import CompiledCache
 from engine.backends.openvino.graph import lay_channels_last, read_segment
 from engine.bundle.bundle import Bundle, SegmentStage
 from engine.errors import BackendError
+from engine.system.recently_used import RecentlyUsed
 
 _log = logging.getLogger("engine")
 
@@ -65,7 +65,7 @@ class SegmentModels:
         self._public = {*encoder.inputs, *encoder.outputs[1:], *decoder.inputs[1:], *decoder.outputs}
         self._lock = threading.Lock()
         self._models: dict[str, ov.CompiledModel] = {}
-        self._sized: OrderedDict[tuple[str, Shapes], ov.CompiledModel] = OrderedDict()
+        self._sized: RecentlyUsed[tuple[str, Shapes], ov.CompiledModel] = RecentlyUsed(_MOST_SIZED)
 
     @property
     def element(self) -> ov.Type:
@@ -81,14 +81,10 @@ class SegmentModels:
 
     def for_size(self, stage: SegmentStage, shapes: Shapes) -> ov.CompiledModel:
         """The model for inputs of these shapes, in the order of the stage, whose maps have their channels last."""
-        key = stage.graph, shapes
         with self._lock:
-            if key not in self._sized:
-                self._sized[key] = self._compile(stage, self.read_for_size(stage, shapes))
-            self._sized.move_to_end(key)
-            while len(self._sized) > _MOST_SIZED:
-                self._sized.popitem(last=False)
-            return self._sized[key]
+            return self._sized.find(
+                (stage.graph, shapes), lambda: self._compile(stage, self.read_for_size(stage, shapes))
+            )
 
     def read_for_size(self, stage: SegmentStage, shapes: Shapes) -> ov.Model:
         """What :meth:`for_size` compiles."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ from engine.bundle.bundle import Bundle
 from engine.bundle.program import Program, Segment
 from engine.bundle.stages import SegmentStage
 from engine.image.tiles import input_table, padded_shape
+from engine.system.recently_used import RecentlyUsed
 
 # Inference requests of one segment that are kept, each with the memory for pictures of one size.
 _MOST_SIZES = 4
@@ -109,16 +109,12 @@ class _StaticSegment:
 
     def __init__(self, models: SegmentModels, stage: SegmentStage):
         self._models, self._stage = models, stage
-        self._bound: OrderedDict[Shapes, _Bound] = OrderedDict()
+        self._bound: RecentlyUsed[Shapes, _Bound] = RecentlyUsed(_MOST_SIZES)
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         shapes = tuple(array.shape for array in arrays)
-        if shapes not in self._bound:
-            self._bound[shapes] = _Bound(self._models.for_size(self._stage, shapes), self._stage)
-        self._bound.move_to_end(shapes)
-        while len(self._bound) > _MOST_SIZES:
-            self._bound.popitem(last=False)
-        return self._bound[shapes](arrays)
+        bound = self._bound.find(shapes, lambda: _Bound(self._models.for_size(self._stage, shapes), self._stage))
+        return bound(arrays)
 
 
 class _Bound:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -30,6 +29,7 @@ from engine.diffusion.latent import TileMaps
 from engine.diffusion.sampler import Request, infer
 from engine.image.load import load_host_picture, load_image
 from engine.image.tiles import HostPicture, to_input
+from engine.system.recently_used import RecentlyUsed
 from engine.system.stopwatch import Stopwatch
 
 # Recorded inferences that are kept on a GPU.
@@ -62,7 +62,7 @@ class TorchBackend(Backend):
         self._on_gpu = self.device.startswith("cuda")
         # A recorded inference starts from noise, and has its times in it.
         self.starts_warm = not self._on_gpu
-        self._recorded: OrderedDict[tuple[int, ...], RecordedInference] = OrderedDict()
+        self._recorded: RecentlyUsed[tuple[int, ...], RecordedInference] = RecentlyUsed(_RECORDED)
         self._lock = threading.Lock()
 
     def load(self, img: Any, color: str, cuda_stream: Any, read: Callable[..., np.ndarray] = load_image) -> HostPicture:
@@ -78,12 +78,8 @@ class TorchBackend(Backend):
         clock.lap("preprocess")
         key = (*image.shape[2:], request.steps, request.samples)
         with self._lock:
-            if key not in self._recorded:
-                self._recorded[key] = RecordedInference(self._network, *key)
-            self._recorded.move_to_end(key)
-            if len(self._recorded) > _RECORDED:
-                self._recorded.popitem(last=False)
-            maps = self._recorded[key](image, request)
+            recorded = self._recorded.find(key, lambda: RecordedInference(self._network, *key))
+            maps = recorded(image, request)
         clock.lap("denoise")
         return maps
 
