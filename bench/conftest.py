@@ -1,7 +1,7 @@
 """The suite as pytest sees it: options, one test for each way of each group, and what is printed and written.
 
-pytest-benchmark times one function after another. Here the ways of a group are timed in turns, once, when the first of
-their tests runs; each test then hands its way's times to pytest-benchmark, by a clock that replays them.
+The suite times by itself: the ways of a group are timed in turns, once, when the first of their tests runs. Each test
+then says whether its way agreed with the oracle; the times stand in the summary and in the results.
 """
 
 from __future__ import annotations
@@ -34,19 +34,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--results", type=Path, help="JSON file to write (default: bench/results/cpu.json or cuda.json)")
 
 
-class ReplayClock:
-    """A clock that pytest-benchmark reads, set forward by times that were measured before."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def now(self) -> float:
-        return self.seconds
-
-    def advance(self, milliseconds: float) -> None:
-        self.seconds += milliseconds / 1e3
-
-
 class Suite:
     """One run: what was measured, and the rows."""
 
@@ -54,7 +41,6 @@ class Suite:
         self.quick: bool = config.option.quick
         kinds, self.no_gpu = devices()
         self.plan = Plan(self.quick, tuple(kinds), read_cpu().cores)
-        self.clock = ReplayClock()
         self.results = Results(describe(), self.quick)
         self._anchor = anchor()
         self._measured: dict[int, Measured] = {}
@@ -97,8 +83,10 @@ class Suite:
             for label, timing in measured.timings.items():
                 columns = {**group.settings, **group.figures(label, timing)}
                 row = timed_row(group.name, group.case, label, timing, **columns)
-                self.results.rows.append(summary.with_roof(row, self))
-                self.results.rows += [summary.with_roof(more, self) for more in group.more_rows(label, timing)]
+                self.results.rows.append(summary.with_roof(row, lambda: self.ceilings))
+                self.results.rows += [
+                    summary.with_roof(more, lambda: self.ceilings) for more in group.more_rows(label, timing)
+                ]
             name = f"{group.name} {group.case}"
             self.results.refused |= {f"{name}: {label}": why for label, why in measured.refused.items()}
             self.results.left_out |= {f"{name}: {label}": why for label, why in measured.missing.items()}
@@ -123,19 +111,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     suite = metafunc.config.stash[_SUITE]
     params = [
-        pytest.param((case, label), id=f"{case.name}-{label}", marks=_replayed(suite, case))
+        pytest.param((case, label), id=f"{case.name}-{label}")
         for case in marker.kwargs["cases"](suite.plan)
         for label in case.labels
     ]
     metafunc.parametrize("timed", params, indirect=True)
 
 
-def _replayed(suite: Suite, case: Case) -> pytest.MarkDecorator:
-    return pytest.mark.benchmark(timer=suite.clock.now, group=case.name)
-
-
 @pytest.fixture
-def timed(request: pytest.FixtureRequest, benchmark: pytest.FixtureRequest) -> Callable[[], None]:
+def timed(request: pytest.FixtureRequest) -> Callable[[], None]:
     """Report the way of this test: its times, or why it has none."""
     case, label = request.param
     suite = request.config.stash[_SUITE]
@@ -157,14 +141,11 @@ def timed(request: pytest.FixtureRequest, benchmark: pytest.FixtureRequest) -> C
 
     def report() -> None:
         measured = suite.measure(case, cases, labels, say)
-        benchmark.skipped = label not in measured.timings
         if label in measured.missing:
             pytest.skip(measured.missing[label])
         if label in measured.refused:
             pytest.fail(measured.refused[label], pytrace=False)
-        samples = iter(measured.timings[label].samples)
-        rounds = len(measured.timings[label].samples)
-        benchmark.pedantic(lambda: suite.clock.advance(next(samples)), rounds=rounds)
+        assert measured.timings[label].samples
 
     return report
 

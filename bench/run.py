@@ -64,8 +64,7 @@ def _written(file: Path) -> int | None:
 
 
 def _suite(arguments: list[str]) -> int:
-    options = ["--benchmark-only", "--benchmark-columns=median,iqr,rounds", "-q", *arguments]
-    return _python(["-m", "pytest", "bench", *options])
+    return _python(["-m", "pytest", "bench", "-q", *arguments])
 
 
 def _measure_errors(data: Path) -> int:

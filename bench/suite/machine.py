@@ -17,7 +17,7 @@ from engine.errors import BackendError
 
 ROOT = Path(__file__).parents[2]
 # Beside those that counting uses.
-_PEERS = ("diffusers", "scikit-image", "scipy", "pytest-benchmark")
+_PEERS = ("diffusers", "scikit-image", "scipy")
 # Side of the matrices of the anchor: about 3 ms on two cores.
 _ANCHOR = 512
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from suite.ceilings import Ceilings
 from suite.results import Results, Row, plain_row
-
-if TYPE_CHECKING:
-    from conftest import Suite
 
 # Groups whose time follows a power of one of their columns.
 SCALING = {"pixels": "pixels", "steps": "steps", "batch": "batch", "threads": "threads", "people": "people"}
@@ -28,13 +24,13 @@ def ceiling_rows(ceilings: Ceilings) -> list[Row]:
     ]
 
 
-def with_roof(row: Row, suite: Suite) -> Row:
+def with_roof(row: Row, ceilings: Callable[[], Ceilings]) -> Row:
     """The row with its share of the roof, where it has rates of the CPU."""
     if (row.gbps is None and row.gflops is None) or "cuda" in row.way:
         return row
     dtype = next((x for x in ("bfloat16", "int8") if x in row.way), "float32")
     gbps = row.gbps or 0.0
-    roof = suite.ceilings.roof(row.gflops or 0.0, gbps, gbps * row.p50 * 1e6, dtype)
+    roof = ceilings().roof(row.gflops or 0.0, gbps, gbps * row.p50 * 1e6, dtype)
     return dataclasses.replace(row, roof=roof)
 
 
