@@ -20,7 +20,7 @@ from suite.results import Results, Row, read
 
 # Two processes lay out their memory differently, which moves kernels of a few microseconds by some per cent.
 BETWEEN_PROCESSES = 0.03
-# Of the machine's description; another machine has other times.
+# These entries of the machine's description must agree: another machine has other times.
 _SAME = ("cpu", "cores", "gpus")
 _WORSE_IF_LARGER = ("ms", "MB")
 

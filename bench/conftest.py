@@ -23,7 +23,7 @@ from suite.results import Results, timed_row, write
 from engine.cli.machine import read_cpu
 
 _FOLDER = Path(__file__).parent
-# Of a group's time, however late the suite is.
+# A group gets at least this share of its time, however late the suite is.
 _LEAST_SHARE = 0.25
 
 

@@ -100,7 +100,7 @@ class CountingRule:
 # Stride of the condition map and of the latent; inputs are padded to multiples of PADDING.
 FEATURE_STRIDE = 8
 PADDING = 32
-# Of the picture files that are read, in lower case.
+# Suffixes of the picture files that are read, in lower case.
 PICTURE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pbm", ".pgm", ".pnm", ".ppm", ".avif",
     ".heic", ".heif", ".hif",

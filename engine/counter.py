@@ -59,7 +59,7 @@ class CrowdCounter:
             "latency": the same, with models compiled for each size of picture when it first comes (some tenths of a
             second), which then count it up to a quarter faster; the last four sizes are kept. "throughput": one core
             for each of many pictures, those of :meth:`count_batch` or of several threads. The result of one counter
-            is the same whoever asks; from one of these to another it may differ in the last digits.
+            is the same in every thread; from one of these to another it may differ in the last digits.
 
     Raises:
         ConfigError: an argument is outside its range.
@@ -309,7 +309,7 @@ class CrowdCounter:
     def _count_one(self, img: Any, color: str, plan: CountPlan, layout: ZoneLayout, cuda_stream: Any) -> CountResult:
         backend = self._open_backend()
         with closing(self._load(img, color, plan, cuda_stream)) as job:
-            # Of each tile: prepare, encode once, denoise in a few steps; see engine.diffusion.sampler.infer.
+            # Each tile is prepared, encoded once and denoised in a few steps; see engine.diffusion.sampler.infer.
             for maps in backend.infer_all(job.work()):
                 job.stitch(maps)
             # The peaks of the stitched maps are the heads; see engine.counting.heads.count_heads.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Of a counter that is used after its end.
+# Message of a counter that is used after its end.
 CLOSED = "this CrowdCounter is closed; make a new one"
 
 

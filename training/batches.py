@@ -119,7 +119,7 @@ class CrowdBatches(Batches):
     def _empty(self, size: int, rng: np.random.Generator) -> np.ndarray:
         if self.scenes and rng.random() < 0.5:
             return self.scenes[int(rng.integers(len(self.scenes)))]
-        # Of a generator of its own, so that the crops after it do not depend on how it was made.
+        # From a generator of its own, so that the crops after it do not depend on how it was made.
         return empty_picture(self.augment.empty_size(size), np.random.default_rng(rng.integers(2**63)), discs=True)
 
 

@@ -136,7 +136,7 @@ class _CountTable:
     """Count and absolute error of every pair of thresholds on every picture: [low, high, picture]."""
 
     def __init__(self, rows: Sequence[Reading], one_threshold: bool = False):
-        # Of the pairs, low <= high.
+        # The pairs with low <= high.
         pairs = np.eye(len(THRESHOLDS)) if one_threshold else np.triu(np.ones((len(THRESHOLDS), len(THRESHOLDS))))
         self._barred = pairs == 0
         peaks = np.array([[(row.scores >= t).sum() for row in rows] for t in THRESHOLDS])

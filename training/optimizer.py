@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from engine.errors import ConfigError
 from engine.model.precision import has_bfloat16
 
-# Of the quintic iteration of Jordan et al. (2024), which makes singular values nearly 1 in five rounds.
+# Coefficients of the quintic iteration of Jordan et al. (2024), which makes singular values nearly 1 in five rounds.
 _QUINTIC, _ROUNDS = (3.4445, -4.7750, 2.0315), 5
 
 

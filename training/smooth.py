@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from engine.model.network import CrowdNetwork
 
-# Of a pixel, what each neighbour in its row and in its column gets. A crop cut at a random fraction of a pixel is
+# The share of a pixel that each neighbour in its row and column gets. A crop cut at a random fraction of a pixel is
 # interpolated between two, and so blurred about as much as this does: by a variance of 1/6 on average, and 3/16 here.
 NEIGHBOUR_SHARE = 3 / 32
 _STEM = "encoder.stride2.0.conv.weight"

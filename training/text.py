@@ -100,7 +100,7 @@ def _font_files() -> tuple[Path, ...]:
     except ImportError:
         return ()
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    # Of symbols alone there is nothing to read.
+    # There is nothing to read where there are symbols alone.
     return tuple(
         path
         for path in sorted(folder.glob("*.ttf"))

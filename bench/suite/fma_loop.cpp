@@ -36,7 +36,7 @@ int main(int count, char** arguments) {
   for (int i = 0; i < threads; ++i) pool.emplace_back([&, i] { totals[i] = run(rounds); });
   for (auto& thread : pool) thread.join();
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  // Whoever reads the sum keeps the compiler from leaving the loop out.
+  // Reading the sum keeps the compiler from leaving the loop out.
   std::fprintf(stderr, "%g\n", totals[0]);
   std::printf("%g\n", 2.0 * kLanes * kChains * rounds * threads / seconds.count() / 1e9);
 }

@@ -18,7 +18,7 @@ std::thread::id exit_thread;
 // Threads that have found Python not exiting, and do not have the lock yet.
 std::atomic<int> waiting{0};
 
-// Runs before Python starts to end other threads: whoever waits for the lock by now still gets it.
+// Runs before Python starts to end other threads: a thread that waits for the lock by now still gets it.
 void begin_exit() {
   exit_thread = std::this_thread::get_id();
   exiting = true;

@@ -24,7 +24,7 @@ from engine.system.files import PART, write_whole
 _log = logging.getLogger("engine")
 
 _SUFFIX = ".engine"
-# Of engines, and of what a killed writer leaves of one: no other file of the folder is ever removed.
+# Names of engines, and of what a killed writer leaves of one. No other file of the folder is ever removed.
 _OURS = re.compile(r"[A-Za-z0-9._-]+-[0-9a-f]{32}\.engine")
 _OUR_PARTS = re.compile(rf"\.{_OURS.pattern}\.[0-9a-f]{{8}}{re.escape(PART)}")
 _MAGIC = b"crowd engine 1\n"

@@ -25,9 +25,9 @@ from engine.bundle.graph_operators import (
 from engine.bundle.graph_shapes import Known, Side, fixed, require
 from engine.bundle.onnx_parts import Function, Node, OnnxFile, Tensor, Value
 
-# Of a map; and of weights, with all of their sides.
+# Channels of a map, and numbers of a weight, at most.
 _MOST_CHANNELS, _MOST_WEIGHTS = 4096, 1 << 26
-# Of a map, for each pixel of the picture; those of the shipped model have at most 8.
+# Numbers of a map for each pixel of the picture; those of the shipped model have at most 8.
 _MOST_A_PIXEL = 128
 # No map has more places than the picture has pixels: by symbol, the largest factor; and a border beside it.
 _LARGEST = {"h32": 32, "w32": 32, "h8": 8, "w8": 8, "batch": 1, "pixels": 1}

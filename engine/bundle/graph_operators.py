@@ -60,7 +60,7 @@ class Operator:
 
 def _only(*values: Any, default: Any = REQUIRED) -> Attribute:
     """One of these values."""
-    # Of the same type: True is 1 in Python, and 1 is 1.0.
+    # Both must have the same type: True is 1 in Python, and 1 is 1.0.
     return Attribute(lambda value: any(type(value) is type(x) and value == x for x in values), default, values)
 
 

@@ -79,7 +79,7 @@ def convolution(given: Given, attributes: Attributes) -> list[Known]:
     require(len(x.sides) == len(weight.sides) == 4, "its inputs are no maps")
     channels, (outputs, inputs, *kernel) = x.sides[1].size, (side.size for side in weight.sides)
     group = attributes["group"]
-    # Of one group, or of as many as there are channels.
+    # It has one group, or as many as there are channels.
     require(group == 1 or group == channels == outputs, f"it has {group} groups of {channels} channels")
     fits = inputs * group == channels and all(bias.sides == sides(outputs) for bias in biases)
     require(fits, "its weights do not fit its input")

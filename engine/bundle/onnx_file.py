@@ -31,7 +31,7 @@ from engine.bundle.onnx_wire import CONTENTS, FOUR_BYTES, NUMBER, WireReader, pa
 # Size in bytes of the elements of each type.
 _SIZES = {FLOAT: 4, INT8: 1, INT64: 8, BOOL: 1, FLOAT16: 2, BFLOAT16: 2}
 _MOST_BYTES = 64 << 20
-# Of the whole file; the largest of the shipped graphs has about 5,000.
+# Fields of the whole file; the largest of the shipped graphs has about 5,000.
 _MOST_FIELDS = 250_000
 _MOST_ELEMENTS = 1 << 28
 _MOST_SIDES = 4

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N frames")
     parser.add_argument("--timeout", type=float, metavar="S", help="seconds to wait for a camera or server")
     parser.add_argument(
-        "--give-up", type=float, metavar="S", help="seconds to try a lost camera for (default: 300); inf: for ever"
+        "--give-up", type=float, metavar="S", help="seconds to try a lost camera for (default: 300); inf: without end"
     )
     parser.add_argument("--steps", type=int, help="denoising steps (default: the model's own)")
     zones.add_arguments(parser, alerts=True)

@@ -24,7 +24,7 @@ from engine.zones.occupancy import OccupancyLog
 if TYPE_CHECKING:
     from engine.serve.streams import LiveStream
 
-# Of a saved video, if nobody says.
+# Frames a second of a saved video, where the source has no rate.
 _RATE = 25.0
 
 

@@ -74,7 +74,7 @@ class CountJob:
     def work(self) -> Iterator[tuple[object, Request, Stopwatch]]:
         """What a backend is to infer: each tile with its request, and the clock of the picture."""
         plan = self.plan
-        # Of several tiles, the peaks are those of the stitched maps.
+        # The peaks of a picture in several tiles are those of the stitched maps.
         threshold = candidate_threshold(plan.rule) if len(self.tiles) == 1 else None
         request = Request(plan.steps, plan.samples, plan.seed, threshold)
         return ((self.picture.crop(x), replace(request, start=self._start(x)), self.clock) for x in self.tiles)

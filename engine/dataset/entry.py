@@ -16,7 +16,7 @@ from engine.errors import ConfigError
 
 _log = logging.getLogger("engine")
 
-# Of several labels in one file, the first of these that is there is counted.
+# Where a file has several labels, the first of these that is there is counted.
 _PEOPLE = ("head", "heads", "person", "persons", "people", "pedestrian", "human")
 # How far a point may lie outside its picture: people whose head is cut by the edge are marked there.
 _MARGIN_SHARE, _MARGIN_PIXELS = 0.02, 2
@@ -37,7 +37,7 @@ class Entry:
         size: (width, height) of the picture, where the file gives it.
         shares: the points are shares of the sides, not pixels.
         split: "train", "val" or "test" where the format says so itself.
-        folder: of the annotation file; None leaves it to whoever has read the file.
+        folder: of the annotation file; None leaves it to the reader of the file.
     """
 
     names: tuple[str, ...]

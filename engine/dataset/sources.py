@@ -28,7 +28,7 @@ _JSON: dict[str, Callable[[Any, str], list[Entry]]] = {
 _BESIDE = ("labelme", "nwpu", "shanghaitech", "ucf-qnrf")
 # Formats with one JSON file a picture: the files of a data set are one source.
 _ONE_EACH = ("labelme", "nwpu")
-# Of a text file beside a picture, which may be a caption too.
+# A line of YOLO. A text file beside a picture may be a caption too.
 _YOLO_LINE = re.compile(r"\s*\d+(\s+[\d.eE+-]+){4,}\s*(\n|$)")
 _PACKED = (".zip", ".gz", ".tar", ".7z", ".rar")
 # Enough to see the root element of an XML file.

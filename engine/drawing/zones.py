@@ -17,7 +17,7 @@ from engine.zones.layout import ZoneLayout
 # the heat layer has, and vermilion, which is for alerts.
 PALETTE: tuple[Colour, ...] = ((86, 180, 233), (204, 121, 167), (240, 228, 66), (230, 159, 0))
 ALERT: Colour = (213, 94, 0)
-# Of zones in which nobody counts.
+# Colour of zones whose people are not counted.
 GREY: Colour = (160, 160, 160)
 # Cells along each side of a zone's bounds in which the place for its label is looked for.
 _LABEL_CELLS = 16

@@ -60,7 +60,7 @@ def rgb_from_array(array: np.ndarray, name: str, warn: Warn) -> np.ndarray:
     height, width = array.shape[:2]
     pixels = array[..., None] if array.ndim == 2 else array
     parts = list(bands(width, height))
-    # Whoever makes floats of a picture may leave its alpha alone.
+    # A program that makes floats of a picture may leave its alpha alone.
     white = white_level((pixels[rows, :, :3] for rows in parts), name, warn)
     opaque = white_level((pixels[rows, :, 3] for rows in parts), name, warn) if pixels.shape[2] == 4 else 1
     return fill_rgb(

@@ -86,7 +86,7 @@ def plan_tiles(
     >>> len(plan_tiles(768, 1024)), len(plan_tiles(9000, 12000))
     (1, 80)
     """
-    # Of a picture one pixel high, the network sees 32 rows.
+    # The network sees 32 rows of a picture that is one pixel high.
     if math.prod(padded_shape(height, width)[2:]) <= max_pixels:
         return (Tile.whole(height, width),)
     tiles = []

@@ -43,7 +43,7 @@ class Journal:
         self.path = Path(path)
         self._head = json.loads(json.dumps(head))
         self.set_aside: Path | None = None
-        # Of what counts: bytes, and rows behind the head. One value, so that no signal comes between the two.
+        # Bytes that count, and rows behind the head: one value, so that no signal comes between the two.
         self._state, self._synced = (0, 0), time.monotonic()
         self._file = self._opened()
         try:

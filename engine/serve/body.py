@@ -22,7 +22,7 @@ from engine.zones.layout import Shape, ZoneLayout
 
 # A body of up to so many bytes stays in memory, as Starlette does with the files of a form; larger ones wait on disk.
 _IN_MEMORY = 1 << 20
-# Of a form's fields other than the picture: the zones are the largest.
+# Bytes of a form's fields other than the picture; the zones are the largest.
 _MOST_FIELD = 1 << 20
 _MOST_FIELDS = 2100
 _SMALL_SECONDS = 30.0
@@ -92,7 +92,7 @@ async def read_body(request: Request, wish: CountWish, settings: ServeSettings) 
 
 
 async def discard_body(request: Request, settings: ServeSettings) -> None:
-    """Read what still comes, for a moment: whoever is sending reads the answer only then."""
+    """Read what still comes, for a moment: a client that is sending reads the answer only then."""
     try:
         _limit(request, settings.max_bytes)
         async with asyncio.timeout(min(5.0, settings.timeout)):

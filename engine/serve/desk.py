@@ -125,5 +125,5 @@ def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
     try:
         loop.call_soon_threadsafe(call)
     except RuntimeError:
-        # The loop has ended, and with it whoever waited.
+        # The loop has ended, and with it the requests that waited.
         return

@@ -12,7 +12,7 @@ from engine.serve.streams import LiveStream
 # Seconds after which a viewer who does not read is dropped, and between looks at whether it is still there.
 _STALLED, _LOOK = 10.0, 1.0
 BOUNDARY = "crowd-frame"
-# Of a request's scope, where our own server runs the application: cuts the connection off.
+# Key of a request's scope, where our own server runs the application: it cuts the connection off.
 ABORT = "crowd.abort"
 
 

@@ -109,7 +109,7 @@ class LiveStream:
                 try:
                     self._encoded = version, _encode(draw())
                 except Exception as error:
-                    # This is a viewer's thread; whoever publishes is told.
+                    # This is a viewer's thread; the publisher is told.
                     self._problem = error
                     # Not tried again: the number is passed, the picture stays the one before.
                     self._encoded = version, self._encoded[1]
@@ -134,7 +134,7 @@ class LiveStream:
             try:
                 loop.call_soon_threadsafe(_finish, future)
             except RuntimeError:
-                # The loop has ended, and with it whoever waited.
+                # The loop has ended, and with it the viewers that waited.
                 continue
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from engine.stream.frame import Frame
 
-# Of a recording: one frame is being put in while another waits, which is all that overlapping needs.
+# Frames of a recording that wait: one is put in while another waits, which is all that overlapping needs.
 _DEPTH = 2
 
 
@@ -17,7 +17,7 @@ class Mailbox:
 
     Args:
         newest: keep the newest frame alone, as of a camera: one that was not taken in time is dropped and counted.
-            Otherwise every frame is delivered, and whoever puts one in waits for room.
+            Otherwise every frame is delivered, and the reader waits for room.
 
     Attributes:
         dropped: frames that newer ones replaced, in all.

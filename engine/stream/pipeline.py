@@ -126,7 +126,7 @@ def _count_batch(
 class CountStream:
     """The results of a stream, frame by frame: an iterator, and a context manager that closes it.
 
-    It may be closed from any thread: whoever waits for the next result then gets the end.
+    It may be closed from any thread: a thread that waits for the next result then gets the end.
 
     Attributes:
         is_live: frames are dropped rather than waited for.

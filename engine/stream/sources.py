@@ -43,7 +43,7 @@ class Source(Protocol):
 
 
 class Snapshot(Protocol):
-    """Makes of an item a picture of its own, as whoever makes the items may reuse their memory."""
+    """Copies the picture of an item, as the maker of the items may reuse their memory."""
 
     def __call__(self, img: Any, /, *, color: str, warn: Callable[[str], None]) -> Any:
         """Called in the thread that reads, before it asks for the next item; see :meth:`Backend.snapshot`."""

@@ -46,7 +46,7 @@ def orientation_of(matrix: np.ndarray) -> int:
     2
     """
     a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
-    flips = [(False, False), (False, True), (True, True), (True, False)]  # Of rows and columns, as EXIF numbers them.
+    flips = [(False, False), (False, True), (True, True), (True, False)]  # Rows and columns, as EXIF numbers them.
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return 1 + flips.index((d < 0, a < 0))
     return 5 + flips.index((b < 0, c < 0))

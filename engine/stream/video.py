@@ -188,7 +188,7 @@ class VideoInput:
             return self._av.open(
                 target.address,
                 format=target.format,
-                # Of the decoders too that find out what a track is, by its first picture.
+                # The same holds for the decoders that find out what a track is, by its first picture.
                 options={"max_pixels": str(self._most_pixels)},
                 container_options=target.options,
                 timeout=timeout,
@@ -219,14 +219,14 @@ class VideoInput:
             return float((track.duration + (track.start_time or 0)) * track.time_base)
         # Sound may be longer than the pictures.
         if self.duration is not None and len(self._container.streams) == 1:
-            # Of a clock that starts late, some writers (Matroska's) take the last time for the duration.
+            # Where a clock starts late, some writers (Matroska's) take the last time for the duration.
             return self.duration + min(self._container.start_time or 0, 0) / self._av.time_base
         return None
 
     def _decode(self, check: Callable[[], None]) -> Iterator[Any]:
         """Decoded frames, and the errors in between."""
         error_types = (self._av.error.FFmpegError, OSError, ValueError)
-        # Of all tracks: PyAV would look for the next packet of one for as long as others come.
+        # The packets of all tracks: PyAV would look for the next packet of one for as long as others come.
         packets, polls = self._container.demux(), 0
         while True:
             check()

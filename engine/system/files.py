@@ -19,7 +19,7 @@ class WholeFile:
         path: the name. Its folder must exist.
 
     Attributes:
-        part: where the contents are written, in the same folder. It is made by whoever writes it.
+        part: where the contents are written, in the same folder. The caller makes it.
     """
 
     def __init__(self, path: Path):

@@ -47,7 +47,7 @@ class OneProcess:
             )
 
 
-# Of all backends: none of their runtimes survives a fork.
+# All backends share it: none of their runtimes survives a fork.
 COUNTING = OneProcess()
 _LIVE: weakref.WeakSet[Abandonable] = weakref.WeakSet()
 

@@ -13,7 +13,7 @@ from engine.zones.layout import EXAMPLE, FRACTIONS, PIXELS, Alert, Shape, ZoneLa
 from engine.zones.members import Polygon
 from engine.zones.tools import from_tool
 
-# Of a file; LabelMe may put the picture into it.
+# Largest file that is read; LabelMe may put the picture into it.
 _MAX_BYTES = 64 << 20
 # A dict has no place for a unit, or for lines.
 _POLYGONS = (

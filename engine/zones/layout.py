@@ -154,7 +154,7 @@ class ZoneLayout:
         return {name: shape.to_pixels(*size) for name, shape in self.ignore.items()}
 
 
-# Of a picture that is counted as a whole.
+# The layout of a picture that is counted as a whole.
 NO_ZONES = ZoneLayout()
 
 

@@ -284,7 +284,7 @@ def test_only_our_own_files_are_cleaned_up(folder: Path, stored: Path, monkeypat
 
 @POSIX
 def test_no_name_of_a_part_can_be_planted(folder: Path, stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names are drawn anew each time; one that is there, were it guessed, is not written through."""
+    """Names are drawn anew each time; one that is there, even if it was guessed, is not written through."""
     from engine.system import files
 
     victim = folder.parent / "victim"

@@ -112,7 +112,7 @@ def test_engines_that_the_runtime_refuses(machine, gpu_bundle, tmp_path, caplog)
     with engine.CrowdCounter(gpu_bundle.path, cache_dir=tmp_path) as counter:
         assert "openvino on cpu" in repr(counter)
     assert "no GPU is used: tensorrt_rtx 10.9.0 refuses an engine: UNSUPPORTED_CC" in caplog.text
-    # Whoever asks for the GPU, or for TensorRT, gets that or the reason.
+    # A caller that asks for the GPU, or for TensorRT, gets that or the reason.
     for arguments in ({"device": "cuda"}, {"backend": "tensorrt"}):
         with pytest.raises(BackendError, match="refuses an engine: UNSUPPORTED_CC"):
             engine.CrowdCounter(gpu_bundle.path, cache_dir=tmp_path, **arguments)

@@ -37,7 +37,7 @@ class Device:
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[simulated_gpu.SimulatedGpu]:
-    # Of the shipped model's decoder.
+    # Shapes of the shipped model's decoder.
     monkeypatch.setattr(simulated_gpu, "DEPTH", 32)
     monkeypatch.setattr(simulated_gpu, "CHANNELS", 64)
     made = simulated_gpu.SimulatedGpu(load_bundle("default").model)

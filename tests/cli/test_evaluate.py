@@ -41,7 +41,7 @@ def test_eval_against_another_model_prints_the_differences(tmp_path, capsys):
     report = tmp_path / "rows.json"
     assert crowd("eval", tmp_path / "data", "--json", report) == 0
     rows = json.loads(report.read_text())
-    rows[0]["predicted"] += 3  # Of five people too few, two.
+    rows[0]["predicted"] += 3  # Two too few, of five people.
     report.write_text(json.dumps(rows))
     capsys.readouterr()
     assert crowd("eval", tmp_path / "data", "--against", report) == 0

@@ -48,7 +48,7 @@ def test_folding_undoes_unfolding_and_pads_with_nobody() -> None:
     assert latent.dtype == np.float32
     assert np.allclose(latent, _fold((2 * padded - 1) * np.float32(MODEL.map_scale)), atol=1e-7)
     assert np.allclose(head_maps([latent], [latent], MODEL)[0], padded, atol=1e-6)
-    # Of a map that reaches further, only what the latent has room for.
+    # A map that reaches further is cut to what the latent has room for.
     assert np.array_equal(
         fold_map(np.pad(heat, 9), (1, 16, 1, 1), MODEL), fold_map(np.pad(heat, 9)[:4, :4], (1, 16, 1, 1), MODEL)
     )

@@ -92,7 +92,7 @@ def test_their_numbers_of_inputs_are_those_that_are_written(exported: list[onnx.
         left_out[node.op_type] |= {index for index, name in enumerate(node.input) if not name}
     for name, operator in OPERATORS.items():
         if name == "Concat":
-            # Of the stages of a pyramid, as many as there are.
+            # As many as a pyramid has stages.
             assert numbers[name] <= set(operator.inputs)
         else:
             assert numbers[name] == set(operator.inputs), name

@@ -73,7 +73,7 @@ def storm(first: int, count: int, limits: ImageLimits, marker: Path | None) -> d
         name, data = picture(number, files)
         if marker is not None:
             marker.write_text(str(number))
-        # Of the processor: a busy machine is not a slow picture.
+        # Time of the processor: a busy machine is not a slow picture.
         start = time.process_time()
         outcome, problem = try_one(data, limits)
         tally.add(number, name, problem, outcome, time.process_time() - start)

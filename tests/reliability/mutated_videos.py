@@ -104,7 +104,7 @@ def storm(first: int, count: int, marker: Path | None) -> dict[str, Any]:
             path.write_bytes(data)
             if marker is not None:
                 marker.write_text(str(number))
-            # Of the processor: a busy machine is not a slow video.
+            # Time of the processor: a busy machine is not a slow video.
             start = time.process_time()
             outcome, frames, problem = try_one(path)
             slowest = max(slowest, (time.process_time() - start, number))

@@ -107,7 +107,7 @@ def _export(folder: Path) -> Trial:
     """A small network; the new bundle appears in the folder ``out``."""
     import torch
 
-    # A forked process waits for ever for threads that PyTorch made before.
+    # A forked process waits without end for threads that PyTorch made before.
     torch.set_num_threads(1)
     from engine.config import ModelConfig
     from engine.export.__main__ import main

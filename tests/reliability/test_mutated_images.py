@@ -16,9 +16,9 @@ from engine.image import load as images
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
 
-# Of address space, libraries included. A picture at the limit of 160 megapixels takes 2.5 GiB at most.
+# Bytes of address space, libraries included. A picture at the limit of 160 megapixels takes 2.5 GiB at most.
 _MEMORY = 3 << 30
-# Of processor time; they take 0.5 ms in the mean, and the slowest some seconds.
+# Seconds of processor time; they take 0.5 ms in the mean, and the slowest some seconds.
 _SECONDS_PER_PICTURE = 0.05
 
 

@@ -15,7 +15,7 @@ from engine.stream import sources
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
 
-# Of address space, libraries included.
+# Bytes of address space, libraries included.
 _MEMORY = 4 << 30
 
 

@@ -159,7 +159,7 @@ def test_who_goes_away_frees_the_place(serve: Any, counter: CrowdCounter, pictur
     until(lambda: ask("/readyz").status == 503)
     for connection in connections:
         connection.close()
-    # The one that is counted keeps its turn; whoever waited is gone.
+    # The one that is counted keeps its turn; the request that waited is gone.
     until(lambda: ask("/readyz").status == 200)
     until(lambda: "crowd_waiting_requests 0.0" in ask("/metrics").body.decode() or gated.started == 1)
     gated.open()
@@ -223,7 +223,7 @@ def test_a_thousand_broken_pictures(shared: Asker, picture: bytes) -> None:
         data[rng.integers(0, 2000, 20)] = rng.integers(0, 256, 20)
         # Cut, so that none of them is counted: that would take minutes.
         statuses.append(shared.count(data[: rng.integers(1, 3000)].tobytes()).status)
-    # Of a few, what is left is a whole picture of other pixels.
+    # What is left of a few is a whole picture of other pixels.
     assert set(statuses) <= {200, 422}
     assert statuses.count(422) > 950
     assert shared.count(picture).status == 200

@@ -252,7 +252,7 @@ def test_a_first_picture_over_the_limit_is_not_even_probed(tmp_path) -> None:
     command = [sys.executable, "-P", "-c", _PROBE, str(tmp_path / "a.gif")]
     message, kibibytes = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert "more than 1000000 pixels" in message
-    # Of the picture alone it would be 560,000.
+    # The picture alone would give 560,000.
     assert int(kibibytes) < 100_000
 
 

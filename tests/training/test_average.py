@@ -85,7 +85,7 @@ def test_norms_have_the_statistics_of_the_crops(checkpoints, folder, monkeypatch
     torch.testing.assert_close(first.norm.running_mean, expected, rtol=0.02, atol=0.01)
     expected = torch.stack([x.transpose(0, 1).flatten(1).var(dim=1) for x in outputs]).mean(dim=0)
     torch.testing.assert_close(first.norm.running_var, expected, rtol=0.02, atol=1e-3)
-    # Of the decoder too.
+    # The decoder's are taken too.
     assert all(x.norm.num_batches_tracked == 3 for x in network.modules() if isinstance(x, ConvNorm))
 
 

@@ -15,7 +15,7 @@ class ImageCopies:
     """Makes copies, and frees those that nobody refers to any more when it makes the next one.
 
     Args:
-        stream: that copies, and that reads the copies; whoever uses it in another thread must wait meanwhile. The
+        stream: that copies, and that reads the copies; a thread that uses it must not do so meanwhile. The
             memory comes and goes in its order.
     """
 
@@ -35,7 +35,7 @@ class ImageCopies:
         while self._dropped:
             self._dropped.popleft().close()
         reach = [(n - 1) * step for n, step in zip(image.shape, image.strides, strict=True)]
-        # Of what lies before the first pixel, and from it on.
+        # Bytes that lie before the first pixel, and from it on.
         before, after = -sum(min(x, 0) for x in reach), sum(max(x, 0) for x in reach) + 1
         buffer, owner = DeviceBuffer(self._stream.context, before + after, self._stream), _Owner()
         weakref.finalize(owner, self._dropped.append, buffer).atexit = False

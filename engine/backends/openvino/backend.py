@@ -100,7 +100,7 @@ class OpenVINOBackend(Backend):
         return _core.find_peaks(heatmap, threshold, self._threads)
 
     def infer(self, tile: np.ndarray, request: Request, clock: Stopwatch) -> TileMaps:
-        # Of several tiles there is one of a size, or few: none gets a model of its own.
+        # The tiles of a large picture differ in size, so none of them gets a model of its own.
         is_whole = request.threshold is not None
         pixels = math.prod(padded_shape(*tile.shape[:2])[2:])
         with self._lease(self._static_shapes and is_whole and pixels <= _MOST_STATIC_PIXELS) as worker:

@@ -42,7 +42,7 @@ class Run:
 
     Attributes:
         maps: its result, once it was waited for.
-        error: in place of it, what went wrong; whoever asks for the result is told.
+        error: in place of it, what went wrong; it is raised where the result is asked for.
         milliseconds: that the GPU took.
     """
 
@@ -117,7 +117,7 @@ class Inference:
         """Wait for a run, and give its result, which no later run overwrites.
 
         Raises:
-            BackendError: it failed, were it while another thread waited for it.
+            BackendError: it failed, even if another thread waited for it then.
         """
         if run is self._running:
             self._settle()

@@ -36,7 +36,7 @@ _UNITS = {
     "h8": (1, FEATURE_STRIDE),
     "w8": (2, FEATURE_STRIDE),
 }
-# Of the largest picture in one piece, once its longer side was rounded up to a power of two.
+# Pixels of the largest picture in one piece, once its longer side was rounded up to a power of two.
 _MOST_PIXELS = 2 * MAX_WHOLE_PIXELS
 
 
@@ -74,7 +74,7 @@ class ShapeRange:
         # activations of 2**31 values, even if no picture has them.
         rows, columns = (min(common.largest[1], _MOST_PIXELS // side) for side in (wide, tall))
         largest = (many, max(tall, rows), max(wide, columns))
-        # Of what exceeds the common range, tuned for the middle of the rest.
+        # The range of what exceeds the common one, tuned for the middle of the rest.
         ends = zip(common.usual, common.largest, largest, strict=True)
         pictures, height, width = (new * 3 // 4 if new > old else min(x, new) for x, old, new in ends)
         return cls(common.smallest, (pictures, height, width), largest)
@@ -287,7 +287,7 @@ def _logger(api: Any) -> Any:
         def log(self, severity: Any, message: str) -> None:
             if severity in severe:
                 self.errors.append(message)
-            # Warnings too: they concern whoever exports a model, not whoever counts people.
+            # Warnings are left out too: they concern the export of a model, not its use.
             _log.debug("TensorRT: %s", message)
 
     return Collector()

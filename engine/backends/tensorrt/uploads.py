@@ -22,7 +22,7 @@ class Uploads:
     def __init__(self, compute: Stream):
         self._compute = compute
         self._idle: list[DoubleBuffer] = []
-        # Of its own, as a thread uploads while others hold the backend's lock and wait for the GPU.
+        # A lock of its own, as a thread uploads while others hold the backend's lock and wait for the GPU.
         self._changed = threading.Condition()
         self._writers = 0
         self._is_stopped = False
@@ -73,7 +73,7 @@ class Uploads:
         close_all(buffers.close for buffers in idle)
 
     def abandon(self) -> None:
-        """In a forked process: whoever held the lock is not there to let it go."""
+        """Called in a forked process: the thread that held the lock is not there to release it."""
         self._changed, self._is_stopped = threading.Condition(), True
 
     def _check(self) -> None:

@@ -21,7 +21,7 @@ from backends.cuda.everything import fake_driver, read_a_picture, use_everything
 
 from engine.backends.cuda import driver as module
 
-# Enough for any of them: what waits for ever was noticed.
+# Enough for any of them: a wait without end was noticed.
 _SECONDS = 20
 # Which of the two streams, that which computes and that which uploads, run as soon as they may.
 _ORDERS = ((False, False), (True, False), (False, True))

@@ -49,7 +49,7 @@ def test_one_buffer_holds_all_pictures_in_turn(machine, how, kind, eager) -> Non
         else:
             results = [(frame.index, frame.result) for frame in counter.stream(source, live=how == "live")]
         assert all(same(result, expected[index]) for index, result in results)
-        # Of a live one, frames may be left out, but not the last.
+        # A live source may leave frames out, but not the last.
         assert [index for index, _ in results] == [0, 1, 2, 3, 4] or (how == "live" and results[-1][0] == 4)
     # Each was given back, whether it was counted or not.
     assert len(made) == 5
