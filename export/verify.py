@@ -31,7 +31,7 @@ class Runner(Protocol):
         """The same on the host."""
 
     def encode(self, image: Any) -> tuple[Any, Any]:
-        """Features and density."""
+        """Features and rate."""
 
     def decode(self, features: Any, x_t: Any, t: float) -> Any:
         """Estimate x_0 of the clean latent."""
@@ -45,7 +45,7 @@ class Tolerance:
     """Largest accepted errors.
 
     Attributes:
-        step: of features, density and x_0, as a share of the reference's largest value.
+        step: of features, rate and x_0, as a share of the reference's largest value.
         final: the same of the final map, on the runner's own trajectory.
         peaks: difference in the number of peaks, as a share of the reference's.
     """
@@ -65,7 +65,7 @@ TOLERANCES = {
 }
 # What a picture's largest value is taken for at least: of next to nothing, every error would be a large share.
 # Heads in a block of 8x8 pixels, about the mean of crowd pictures; one head in all.
-_LEAST = {"density": 0.05, "peaks": 1.0}
+_LEAST = {"rate": 0.05, "peaks": 1.0}
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,8 @@ class TorchRunner(_HostRunner):
 
     @torch.inference_mode()
     def encode(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        features, density = self.network.encoder(torch.from_numpy(image))
-        return features.numpy(), density.numpy()
+        features, rate = self.network.encoder(torch.from_numpy(image))
+        return features.numpy(), rate.numpy()
 
     @torch.inference_mode()
     def decode(self, features: np.ndarray, x_t: np.ndarray, t: float) -> np.ndarray:
@@ -186,8 +186,8 @@ class OnnxRunner(_HostRunner):
         }
 
     def encode(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        features, density = self._programs["encoder"].run(["features", "density"], {"image": image})
-        return features, density
+        features, rate = self._programs["encoder"].run(["features", "density"], {"image": image})
+        return features, rate
 
     def decode(self, features: np.ndarray, x_t: np.ndarray, t: float) -> np.ndarray:
         inputs = {"features": features, "x_t": x_t, "t": np.full(len(x_t), t, np.float32)}
@@ -218,7 +218,7 @@ class _Comparison:
         self._noise = initial_noise(0, (1, bundle.model.latent_channels, height, width), 0)
         runner = TorchRunner(bundle)
         self._unfold = runner.network.unfold
-        self._features, self._density = runner.encode(image)
+        self._features, self._rate = runner.encode(image)
         self._recorder = _Recorder(runner)
         self._final = self._run(self._recorder, runner, self._features)
 
@@ -233,10 +233,10 @@ class _Comparison:
 
     def rows(self, name: str, runner: Runner, tolerance: Tolerance) -> list[Row]:
         """Every decode starts from the reference's values, so that a step's error is its own."""
-        features, density = runner.encode(runner.upload(self._image))
+        features, rate = runner.encode(runner.upload(self._image))
         pairs = [
             ("features", runner.download(features).copy(), self._features),
-            ("density", runner.download(density).copy(), self._density),
+            ("rate", runner.download(rate).copy(), self._rate),
         ]
         final = self._run(runner, runner, features)
         for number, (x_t, t, x_0) in enumerate(self._recorder.calls, 1):

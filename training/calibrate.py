@@ -115,7 +115,7 @@ def read_pictures(
         image = load_image(sample.image)
         height, width = image.shape[:2]
         # In float32, whatever the CPU has: bfloat16 makes neighbours equal that are not, and rules of another CPU's.
-        features, density = network.encoder(torch.from_numpy(to_input(image, model)))
+        features, rate = network.encoder(torch.from_numpy(to_input(image, model)))
         shape = (1, model.latent_channels, *features.shape[2:])
         for number in steps:
             zeros = torch.zeros(shape)
@@ -123,7 +123,7 @@ def read_pictures(
             denoise(denoiser, features, latents, number, model.map_scale)
             canvas = Canvas(height, width, model)
             heatmap, spread = head_maps([latents.estimate.numpy()], [latents.change.numpy()], model)
-            canvas.paste(Tile.whole(height, width), TileMaps(heatmap, spread, density.numpy()[0, 0]))
+            canvas.paste(Tile.whole(height, width), TileMaps(heatmap, spread, rate.numpy()[0, 0]))
             maps = canvas.maps(has_spread=number > 1)
             lowest = candidate_threshold(CountingRule(float(THRESHOLDS[0]), 1.0))
             _, scores = _core.find_peaks(maps.heatmap, lowest)

@@ -104,7 +104,7 @@ def test_a_picture_is_in_distribution_within_both_bounds() -> None:
     assert not in_distribution(haze + 1e-5, weak - 1e-5)
 
 
-def test_a_picture_of_nobody_is_familiar() -> None:
+def test_a_picture_of_nobody_is_in_distribution() -> None:
     heatmap = np.full((9, 9), 0.05, np.float32)
     maps = HeadMaps(heatmap, np.zeros_like(heatmap), 0.0, False)
     rule = CountingRule(0.4, 0.5, most_haze=0.1, most_weak=0.1)

@@ -83,7 +83,7 @@ def test_weights_beyond_float16_are_refused(trained: CrowdNetwork) -> None:
 def test_verify_accepts_the_bundle(bundle: Bundle) -> None:
     report = verify_bundle(bundle.path, backends=(), steps=2)
     assert report.passed, str(report)
-    quantities = ["features", "density", "x_0, step 1", "x_0, step 2", "final map", "peaks"]
+    quantities = ["features", "rate", "x_0, step 1", "x_0, step 2", "final map", "peaks"]
     assert [row.quantity for row in report.rows] == quantities
 
 
@@ -109,7 +109,7 @@ def test_verify_sees_another_networks_graph(
     report = verify_bundle(tmp_path, backends=(), steps=2)
     failed = {row.quantity for row in report.rows if not row.passed}
     assert "x_0, step 1" in failed
-    assert not failed & {"features", "density"}
+    assert not failed & {"features", "rate"}
     assert "FAILED" in str(report)
 
 

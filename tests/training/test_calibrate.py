@@ -48,7 +48,7 @@ def test_a_good_expectation_is_followed() -> None:
     assert table.errors[low, high].sum() == 0
 
 
-def test_nearly_all_pictures_like_the_held_out_ones_are_familiar() -> None:
+def test_nearly_all_pictures_like_the_held_out_ones_are_in_distribution() -> None:
     def pictures(seed: int) -> list[Reading]:
         rng = np.random.default_rng(seed)
         return [dataclasses.replace(row, haze=float(rng.normal(0.7, 0.05))) for row in _readings(1000, seed)]
