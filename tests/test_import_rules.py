@@ -51,7 +51,7 @@ ROOMS: dict[str, set[str]] = {
     "serve": {"ray"},
     "jobs": {"pyarrow", "aiohttp", "s3fs", "gcsfs"},
     "ray": {"ray", "pyarrow"},
-    "training": {"torch", "scipy"},
+    "training": {"torch", "scipy", "openvino"},
     "export": {"torch", "triton", "onnx", "onnxruntime", "safetensors"},
     "cli": {"pyarrow", "ray"},
 }

@@ -23,9 +23,11 @@ from engine.model.checkpoint import load_state, read_model_config, save_whole
 from engine.model.layers import channels_last
 from engine.model.network import CrowdNetwork
 from engine.model.precision import mixed_precision
+from engine.model.trunk import EfficientNetLite
 from engine.training.augment import AugmentConfig
 from engine.training.batches import Batches, CrowdBatches, Sizes
 from engine.training.device_batches import DeviceBatches
+from engine.training.frozen_layers import FrozenLayers
 from engine.training.logit_limit import limit_logits
 from engine.training.losses import REGION, LossConfig, crowd_loss, draw_levels
 from engine.training.optimizer import MuonAdamW
@@ -157,9 +159,7 @@ class TrainingRun:
         config = self.config
         self.network.train()
         if self.network.encoder.has_trunk:
-            trunk = self.network.encoder.trunk
-            trunk.requires_grad_(self.iteration >= config.frozen)
-            trunk.early.requires_grad_(self.iteration >= max(config.frozen, config.frozen_early))
+            self._freeze(self.network.encoder.trunk)
         rng = np.random.default_rng((config.seed, self.iteration, 1))
         pixels, heads, counts = (x.to(self.device, non_blocking=True) for x in batch)
         if self.iteration % _LIMIT_EVERY == 0:
@@ -177,6 +177,16 @@ class TrainingRun:
         self.iteration += 1
         self._update_average()
         return parts
+
+    def _freeze(self, trunk: EfficientNetLite) -> None:
+        """Let the next step leave alone what the settings say."""
+        early = self.iteration < max(self.config.frozen, self.config.frozen_early)
+        trunk.requires_grad_(self.iteration >= self.config.frozen)
+        trunk.early.requires_grad_(not early)
+        if not early:
+            trunk.frozen_early = None
+        elif trunk.frozen_early is None and self.device.type == "cpu":
+            trunk.frozen_early = FrozenLayers(trunk.early)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -213,6 +223,8 @@ class TrainingRun:
                 f"{path} is of a network with other settings; resume with those of its run, or start anew"
             )
         self.network.load_state_dict(state["network"])
+        if self.network.encoder.has_trunk:
+            self.network.encoder.trunk.frozen_early = None
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.iteration, self.seconds, self.best = state["iteration"], state["seconds"], state["best"]

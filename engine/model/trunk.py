@@ -5,6 +5,7 @@ Source: EfficientNet (ICML 2019) in its "lite" variant: no squeeze-and-excite, a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -80,6 +81,10 @@ class EfficientNetLite(nn.Module):
         self.at16 = _stages(40, _LITE0[3:5])
         self.at32 = _stages(112, _LITE0[5:])
 
+    # What stands for the layers before stride 4 in training, where a run does not train them; see
+    # :mod:`engine.training.frozen_layers`.
+    frozen_early: Callable[[Tensor], Tensor] | None = None
+
     def train(self, mode: bool = True) -> EfficientNetLite:
         """As of any module; but the norms keep the statistics that they came with, as is usual for fine-tuning."""
         super().train(mode)
@@ -94,7 +99,7 @@ class EfficientNetLite(nn.Module):
         return self._stages(image)
 
     def _stages(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        at4 = self.early(image)
+        at4 = self.frozen_early(image) if self.training and self.frozen_early else self.early(image)
         at8 = self.at8(at4)
         at16 = self.at16(at8)
         return at4, at8, at16, self.at32(at16)
