@@ -27,8 +27,6 @@ except ModuleNotFoundError as missing:
 if TYPE_CHECKING:
     import pyarrow
 
-# Rows that an actor gets at once: it reads them ahead of each other.
-_BATCH = 64
 # Readers of Parquet folders leave out what is called so.
 CHECKPOINT = "_checkpoint"
 
@@ -74,6 +72,7 @@ def count_dataset(
     num_gpus: float = 0,
     concurrency: tuple[int, int] = (1, 1),
     limits: FetchLimits | None = None,
+    batch_size: int = 64,
 ) -> ray.data.Dataset:
     """Count the people in every picture of a data set, with counters as stateful actors.
 
@@ -85,6 +84,7 @@ def count_dataset(
         num_cpus, num_gpus: of each actor.
         concurrency: fewest and most actors. One that dies is started again, and its rows are counted again.
         limits: of reading addresses; private networks are refused unless they allow them.
+        batch_size: rows that an actor gets at once, and reads ahead of each other.
 
     Returns:
         Rows of :func:`engine.jobs.parts.schema`. A picture that cannot be read is a row with its error.
@@ -109,7 +109,7 @@ def count_dataset(
             limits or FetchLimits(),
             os.getcwd(),
         ),
-        batch_size=_BATCH,
+        batch_size=batch_size,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(min_size=concurrency[0], max_size=concurrency[1]),
         num_cpus=num_cpus,
@@ -132,7 +132,7 @@ def _check_cpus(num_cpus: float, concurrency: tuple[int, int]) -> None:
         )
 
 
-def count_manifest(manifest: Path, out: Path, **options: Any) -> None:
+def count_manifest(manifest: Path, out: Path, part_rows: int, **options: Any) -> None:
     """Count a manifest into Parquet parts, and go on where it was stopped.
 
     Ray Data's own checkpoints, in ``out``, say which ids are done. A part has the rows of one file of the manifest, and
@@ -141,18 +141,20 @@ def count_manifest(manifest: Path, out: Path, **options: Any) -> None:
     Args:
         manifest: folder of .parquet files with the columns "id" and "uri".
         out: folder that every machine of the cluster sees.
+        part_rows: rows of each of these files.
         options: of :func:`count_dataset`.
     """
     context = ray.data.DataContext.get_current()
-    before = context.checkpoint_config, context.target_min_block_size
+    before = context.checkpoint_config, context.use_datasource_v2
     context.checkpoint_config = ray.data.checkpoint.CheckpointConfig(
         id_column="id", checkpoint_path=str(out / CHECKPOINT), delete_checkpoint_on_success=False
     )
-    # Addresses are short: Ray would read many files into one block, all of which one failure would lose.
-    context.target_min_block_size = 0
+    # Addresses are short: the newer reader puts many files into one block, all of which one failure would lose.
+    context.use_datasource_v2 = False
     try:
         files = len(list(manifest.glob("*.parquet")))
         rows = ray.data.read_parquet(str(manifest), columns=["id", "uri"], override_num_blocks=files)
-        count_dataset(rows, **options).write_parquet(str(out))
+        # Ray puts blocks together until there is a batch.
+        count_dataset(rows, batch_size=min(part_rows, 64), **options).write_parquet(str(out))
     finally:
-        context.checkpoint_config, context.target_min_block_size = before
+        context.checkpoint_config, context.use_datasource_v2 = before

@@ -42,13 +42,15 @@ def run(options: argparse.Namespace, layout: ZoneLayout | None, source: JobSourc
         if any("done" in row for row in journal.rows()):
             say("everything is done already")
             return Status.OK
-        _write_manifest(source, out / _MANIFEST, journal, options.part_rows or _PART_ROWS)
+        part_rows = options.part_rows or _PART_ROWS
+        _write_manifest(source, out / _MANIFEST, journal, part_rows)
         ray.init(options.ray, log_to_driver=False, **_init_options(options.ray))
         counter = {name: getattr(options, name) for name in ("model", *_SETTINGS)}
         cpus = max(1, options.threads)
         count_manifest(
             out / _MANIFEST,
             out,
+            part_rows,
             counter=counter | {"cpu_threads": cpus},
             zones=layout,
             num_cpus=cpus,
