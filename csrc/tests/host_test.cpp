@@ -59,7 +59,8 @@ engine.CrowdCounter.count = refuse
   try {
     counter.count(std::filesystem::path(picture));
   } catch (const crowd::Error& error) {
-    crowd::test::check(error.type() == "Hostile", "the error is " + error.type());
+    const std::string type = error.type();
+    crowd::test::check(type == "Hostile", "the error is " + type);
     crowd::test::check(std::string(error.what()).find("cannot be shown") != std::string::npos, error.what());
     return;
   }
