@@ -125,7 +125,7 @@ def choose_labels(entries: Sequence[Entry], wanted: Sequence[str], where: str) -
         ConfigError: a wanted label is not there, or it cannot be told which are people.
     """
     found = Counter(label for entry in entries for label in entry.labels)
-    if missing := set(wanted) - set(found) if found or wanted else set():
+    if missing := set(wanted) - set(found):
         known = ", ".join(map(repr, sorted(found))) or "none"
         raise ConfigError(f"{where} has no label {', '.join(map(repr, sorted(missing)))}; it has {known}")
     chosen = set(wanted or _people(found, where))
