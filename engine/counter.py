@@ -187,14 +187,14 @@ class CrowdCounter:
             )
         check_choice("on_error", on_error, ("raise", "keep"))
         plan, layout = self._plan(steps, samples, page, exif_orientation), _layout(zones)
-        pictures: Iterable[Any] = ((img, color) for img in images)
+        pictures: Iterable[tuple[Any, str]] = ((img, color) for img in images)
         if on_error == "raise":
             own = (self._snapshot(*x, plan) for x in pictures) if self.parallel > 1 else pictures
             results: Iterable[Any] = self._count_many(own, plan, layout, stream)
         else:
-            count = attempt(lambda picture: self._count_one(*picture, plan, layout, stream))
+            count = attempt(lambda given: self._count_one(given[0], given[1], plan, layout, stream))
             if self.parallel > 1:
-                taken = map(attempt(lambda picture: self._snapshot(*picture, plan)), pictures)
+                taken = map(attempt(lambda given: self._snapshot(given[0], given[1], plan)), pictures)
                 results = ordered_map(count, taken, self.parallel)
             else:
                 results = map(count, pictures)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.bundle.bundle import load_bundle
+from engine.cli.job_options import reading
 from engine.cli.job_output import job_head
 from engine.cli.job_source import JobSource, fetch_limits
 from engine.cli.terminal import Status, say
@@ -30,6 +31,8 @@ def run(options: argparse.Namespace, layout: ZoneLayout | None, source: JobSourc
     """Count; 0, or 1 where a picture could not be counted, which is a row with its error."""
     if options.manifest is None or options.out is None:
         raise ConfigError("--ray counts a manifest into Parquet parts; name both: --manifest FILE --out DIR")
+    if reading(options):
+        raise ConfigError("--page and --no-exif-orientation do not go with --ray; leave them out, or --ray")
     # Before a folder is made: it may not be installed, and is told not to report its use.
     from engine.ray import CHECKPOINT, count_manifest
 
