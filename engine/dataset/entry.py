@@ -140,10 +140,9 @@ def choose_labels(entries: Sequence[Entry], wanted: Sequence[str], where: str) -
 def _people(found: Counter[str], where: str) -> list[str]:
     if len(found) < 2:
         return list(found)
-    plain = {label.strip().casefold(): label for label in found}
     for name in _PEOPLE:
-        if name in plain:
-            return [plain[name]]
+        if called_so := [label for label in found if label.strip().casefold() == name]:
+            return called_so
     raise ConfigError(
         f"{where} has the labels {', '.join(map(repr, sorted(found)[:10]))}, and none is called "
         f"{' or '.join(_PEOPLE[:3:2])}; say which are people: --label NAME"

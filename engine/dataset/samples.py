@@ -82,25 +82,33 @@ def find_samples(
     if not root.is_dir():
         raise ConfigError(f"data folder {root} does not exist; give a folder that has pictures and annotations in it")
     chosen = set(SPLITS) if split is None else {split} if isinstance(split, str) else set(split)
-    skipped = []
-
-    def skip(folder: Path) -> bool:
-        other = (_folder_split(folder, root) or "train") not in chosen
-        skipped.extend([folder] if other else [])
-        return other
-
-    if annotations is None:
-        sources = find_sources(root, form, skip, _refuse_folder)
-    else:
-        sources = read_source(Path(annotations), form, root)
-    samples = _samples(sources, root, labels)
+    skip = _Skip(root, chosen)
+    sources = find_sources(root, form, skip, _refuse_folder) if annotations is None else []
+    samples = _samples(sources or _named(annotations, form, root), root, labels)
     kept = sorted((s for s in samples if s.split in chosen), key=lambda s: s.image)
     if annotations is None and form is None:
         _refuse_unannotated(root, {s.image.parent for s in samples}, skip)
     if not kept:
-        _refuse_nothing(root, split if skipped or samples else None)
+        _refuse_nothing(root, split if skip.any or samples else None)
     several = len({s.split for s in kept}) > 1
     return [Sample(s.image, s.points, s.part + (f"/{s.split}" if several else ""), s.split) for s in kept]
+
+
+class _Skip:
+    """Whether a folder is of another split than the chosen ones; ``any`` says whether one was."""
+
+    def __init__(self, root: Path, chosen: set[str]):
+        self._root, self._chosen, self.any = root, chosen, False
+
+    def __call__(self, folder: Path) -> bool:
+        # Where the folder does not say, the annotations may.
+        other = _folder_split(folder, self._root) not in (None, *self._chosen)
+        self.any |= other
+        return other
+
+
+def _named(annotations: str | Path | None, form: str | None, root: Path) -> list[Source]:
+    return [] if annotations is None else read_source(Path(annotations), form, root)
 
 
 def _samples(sources: Sequence[Source], root: Path, labels: Sequence[str]) -> list[Sample]:

@@ -64,33 +64,38 @@ def annotation_writer(
     """
     names = dict(zip(pictures, relative_names(pictures), strict=True))
     if is_folder(form):
-        targets = _targets(form, path, names)
-        there = {picture for picture, target in targets.items() if target.exists()}
-        if there and not resume:
-            raise ConfigError(
-                f"{targets[min(there)]} is there already ({len(there)} such files), and may have been corrected by "
-                "hand; write the annotations to another folder"
-            )
-        path.mkdir(parents=True, exist_ok=True)
-        if form == "yolo":
-            _describe_yolo(path / "data.yaml")
-
-        def write(picture: str, size: tuple[int, int], points: np.ndarray) -> None:
-            name = names[picture]
-            if picture in there:
-                return
-            if form == "labelme":
-                # Its files name the picture as it is seen from them.
-                name = _path_from(targets[picture].parent, picture)
-            _write(targets[picture], _one(form, (name, size, _rows(points)), box))
-
-        yield write
+        yield _folder_writer(path, form, names, box, resume)
         return
     found: list[Picture] = []
     try:
         yield lambda picture, size, points: found.append((names[picture], size, _rows(points)))
     finally:
         _write(path, _all(form, found, box))
+
+
+def _folder_writer(path: Path, form: str, names: dict[str, str], box: float, resume: bool) -> Write:
+    """What writes a file for each picture; ``names`` by the picture's path."""
+    targets = _targets(form, path, names)
+    there = {picture for picture, target in targets.items() if target.exists()}
+    if there and not resume:
+        raise ConfigError(
+            f"{targets[min(there)]} is there already ({len(there)} such files), and may have been corrected by hand; "
+            "write the annotations to another folder"
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    if form == "yolo":
+        _describe_yolo(path / "data.yaml")
+
+    def write(picture: str, size: tuple[int, int], points: np.ndarray) -> None:
+        name = names[picture]
+        if picture in there:
+            return
+        if form == "labelme":
+            # Its files name the picture as it is seen from them.
+            name = _path_from(targets[picture].parent, picture)
+        _write(targets[picture], _one(form, (name, size, _rows(points)), box))
+
+    return write
 
 
 def _describe_yolo(path: Path) -> None:

@@ -506,6 +506,7 @@ def test_nwpu_as_published(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="engine"):
         found = {s.split: s.points.tolist() for s in find_samples(tmp_path)}
     assert found == {"train": [[1, 4.5]], "val": [[2, 4.5]]}
+    assert [s.image.stem for s in find_samples(tmp_path, "val")] == ["0002"]
     assert "1 pictures beside those annotated are not in it; left out" in caplog.text
     save(tmp_path, "jsons/0001.json", {"img_id": "0001.jpg", "human_num": 2, "points": [[1, 2]]})
     with pytest.raises(ConfigError, match=r"0001\.json has 1 points, and says that there are 2 people"):
@@ -544,6 +545,8 @@ def test_splits_of_coco_files(tmp_path):
         images = [{"id": 1, "file_name": f"{number}.jpg"}]
         save(tmp_path, f"annotations/instances_{split}.json", {"images": images, "annotations": []})
     assert {s.image.stem: s.split for s in find_samples(tmp_path)} == {"1": "train", "2": "val"}
+    assert [s.image.stem for s in find_samples(tmp_path, "val")] == ["2"]
+    assert [s.image.stem for s in find_samples(tmp_path, "train")] == ["1"]
     Image.new("RGB", SIZE).save(tmp_path / "flat.jpg")
     for name, split in (
         ("instances_val", "val"),
