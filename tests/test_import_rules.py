@@ -122,6 +122,26 @@ def test_every_room_is_named() -> None:
     assert {_room_of(p) for p in SOURCES} | {"_core"} == set(ROOMS)
 
 
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts[:-1] if parts[-1] == "__init__" else parts
+    return ".".join(parts if parts[0] == "engine" else ("engine", *parts))
+
+
+def test_no_modules_import_each_other() -> None:
+    """Not in a circle of several either, nor where only types are meant."""
+    modules = {_module(path): path for path in SOURCES}
+    left = {}
+    for module, path in modules.items():
+        # The module that an imported name is, or lies in.
+        targets = {next((x for x in (name, name.rpartition(".")[0]) if x in modules), "") for name in _imports(path)}
+        left[module] = targets - {"", "engine", module}
+    while free := [module for module, targets in left.items() if not targets & left.keys()]:
+        for module in free:
+            del left[module]
+    assert not left, f"these import each other, or modules that do: {sorted(left)}"
+
+
 def test_importing_engine_loads_no_runtime() -> None:
     program = f"import sys, engine; print(sorted({HEAVY!r} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)

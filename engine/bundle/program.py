@@ -27,7 +27,7 @@ class Program:
         self, spec: ProgramSpec, compile_segment: Callable[[SegmentStage], Segment], kernels: Mapping[str, Segment]
     ):
         self._inputs, self._outputs = spec.inputs, spec.outputs
-        self._stages = [(stage, _runner(stage, compile_segment, kernels)) for stage in spec.stages]
+        self._stages = [(stage, stage.inputs, _runner(stage, compile_segment, kernels)) for stage in spec.stages]
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Run all stages; arrays come in and go out in the order of the spec.
@@ -36,8 +36,8 @@ class Program:
             BundleError: a stage made something that does not fit the others.
         """
         arrays = dict(zip(self._inputs, inputs, strict=True))
-        for stage, run in self._stages:
-            given = [arrays[name] for name in stage.inputs]
+        for stage, names, run in self._stages:
+            given = [arrays[name] for name in names]
             if isinstance(stage, KernelStage):
                 check_attention(stage, given)
             made = run(given)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from engine.serve.desk import Desk
     from engine.serve.streams import StreamRegistry
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Turns(Protocol):
+    """Requests inside, and of these the ones that are counted now: a :class:`engine.serve.desk.Desk`."""
+
+    inside: int
+    running: int
 
 
 class Metrics:
@@ -32,7 +38,7 @@ class Metrics:
             it), and "request" as a whole.
     """
 
-    def __init__(self, desk: Desk | None, streams: StreamRegistry):
+    def __init__(self, desk: Turns | None, streams: StreamRegistry):
         self.registry = registry = CollectorRegistry()
         self.counts = Counter("crowd_counts", "Pictures counted.", registry=registry)
         self.people = Counter("crowd_people", "People in the pictures counted.", registry=registry)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from engine.backends.cuda.context import Context, Resource
 from engine.errors import BackendError
 
-if TYPE_CHECKING:
-    from engine.backends.cuda.memory import DeviceBuffer
+
+class Buffer(Protocol):
+    """Device memory that copies go to or come from: a :class:`engine.backends.cuda.memory.DeviceBuffer`."""
+
+    nbytes: int
+
+    @property
+    def pointer(self) -> int:
+        """Address on the device."""
+
+    def at(self, offset: int, nbytes: int) -> int:
+        """Pointer to ``nbytes`` bytes, ``offset`` bytes from the start, which must lie inside."""
 
 
 class Event(Resource):
@@ -95,7 +105,7 @@ class Stream(Resource):
             # The driver keeps a destroyed event until nothing waits for it.
             event.close()
 
-    def upload(self, target: DeviceBuffer, array: np.ndarray, offset: int = 0) -> None:
+    def upload(self, target: Buffer, array: np.ndarray, offset: int = 0) -> None:
         """Queue a copy of a C-contiguous array to ``target``, ``offset`` bytes from its start.
 
         A pinned array must stay unchanged until the copy is done; another one is read before this returns.
@@ -104,7 +114,7 @@ class Stream(Resource):
         pointer = target.at(offset, array.nbytes)
         self.context.call("cuMemcpyHtoDAsync", pointer, array.ctypes.data, array.nbytes, self.handle)
 
-    def download(self, source: DeviceBuffer, array: np.ndarray, offset: int = 0) -> None:
+    def download(self, source: Buffer, array: np.ndarray, offset: int = 0) -> None:
         """Queue a copy from ``source``, ``offset`` bytes from its start, that fills a C-contiguous array.
 
         A pinned array holds the values once the stream was synchronised.
@@ -115,11 +125,11 @@ class Stream(Resource):
         pointer = source.at(offset, array.nbytes)
         self.context.call("cuMemcpyDtoHAsync", array.ctypes.data, pointer, array.nbytes, self.handle)
 
-    def copy(self, target: DeviceBuffer, source: int, nbytes: int, offset: int = 0) -> None:
+    def copy(self, target: Buffer, source: int, nbytes: int, offset: int = 0) -> None:
         """Queue a copy from the device pointer ``source`` to ``target``, ``offset`` bytes from its start."""
         self.context.call("cuMemcpyDtoDAsync", target.at(offset, nbytes), source, nbytes, self.handle)
 
-    def fill(self, target: DeviceBuffer, byte: int = 0) -> None:
+    def fill(self, target: Buffer, byte: int = 0) -> None:
         """Queue setting each byte of ``target``."""
         self.context.call("cuMemsetD8Async", target.pointer, byte, target.nbytes, self.handle)
 
