@@ -123,7 +123,7 @@ def crowd_loss(
     """
     clean = network.fold(heads[:, None])  # [B, L, h, w]
     maps = (2 * clean - 1) * model.map_scale
-    features, density = network.encoder(pixels, raw=True)
+    features, encoded = network.encoder(pixels, raw=True)
     x_t = noisy_maps(network.decoder, features, maps, levels, noise)
     x_0 = network.decoder(features, x_t, torch.from_numpy(levels.times).to(noise))
 
@@ -131,11 +131,11 @@ def crowd_loss(
     error = (x_0 - maps) / (2 * model.map_scale)
     map_loss = ((1 + config.foreground * clean) * error.square()).mean()
     if network.encoder.has_bins:
-        binned = network.encoder.rate.counts(density)
+        binned = network.encoder.rate.counts(encoded)
         rate = binned.expected()[:, 0] + 1e-4  # heads per 16x16 block
         block_loss = binned_loss(binned, counts)
     else:
-        rate = 4 * F.avg_pool2d(density, 2)[:, 0] + 1e-4
+        rate = 4 * F.avg_pool2d(encoded, 2)[:, 0] + 1e-4
         block_loss = _poisson(rate, counts, 1)
     # An absolute error would pull sparse regions to their median, far below their mean: part B lost 10 % to it.
     region_loss = _poisson(rate, counts, REGION // COUNT_STRIDE) + _poisson(rate, counts, rate.shape[-1])

@@ -24,7 +24,7 @@ def validate(
 
     Returns:
         ``map``: weighted squared error of the head map from one step at t = 1, averaged over pictures;
-        ``density/<part>``: mean absolute error of the encoder's count; ``ratio/<part>``: its sum over the true one;
+        ``rate/<part>``: mean absolute error of the encoder's count; ``ratio/<part>``: its sum over the true one;
         ``score``: ``map`` times the mean of the parts' count errors, each relative to the part's mean count (at
         least 1). Weights are chosen by it: the map alone improves long after the counts have begun to over-fit.
     """
@@ -50,7 +50,7 @@ def validate(
         # Parts of empty pictures alone have no mean to compare with.
         mean = max(float(np.mean(true[part])), 1.0)
         mae = float(np.abs(np.subtract(expected[part], true[part])).mean())
-        scores |= {f"density/{part}": mae, f"ratio/{part}": float(np.mean(expected[part])) / mean}
+        scores |= {f"rate/{part}": mae, f"ratio/{part}": float(np.mean(expected[part])) / mean}
         relative.append(mae / mean)
     error = float(np.mean(map_errors))
     return {"score": error * float(np.mean(relative)), "map": error} | scores

@@ -31,7 +31,7 @@ class Encoder(nn.Module):
     """Five strided stages and a feature pyramid folded to stride 8.
 
     Shapes: image [B, 3, H, W], normalised, with H and W multiples of 32 ->
-    features [B, F, H/8, W/8] and density [B, 1, H/8, W/8], the expected heads in each 8x8 block.
+    features [B, F, H/8, W/8] and rate [B, 1, H/8, W/8], the expected heads in each 8x8 block.
 
     The stages are plain ones, trained from random weights, or a pre-trained trunk (``config.trunk``).
     """
@@ -74,7 +74,7 @@ class Encoder(nn.Module):
             nn.init.constant_(self.density.bias, -3.0)
 
     def forward(self, image: Tensor, raw: bool = False) -> tuple[Tensor, Tensor]:
-        """Features and density; with ``raw``, in place of a density made of binned counts their logits."""
+        """Features and rate; with ``raw``, in place of a rate made of binned counts their logits."""
         features = self._features(image)
         if not self.has_bins:
             return features, F.softplus(self.density(self.density_hidden(features)).float())

@@ -172,7 +172,7 @@ def test_a_short_run_leaves_checkpoints_and_a_log_and_can_go_on(samples, tmp_pat
     assert rows[0]["iteration"] == iterations
     assert rows[-1]["iteration"] > iterations
     scores = rows[0]["held_out"]
-    errors = [scores[f"density/{sample.part}"] / max(len(sample.points), 1) for sample in samples]
+    errors = [scores[f"rate/{sample.part}"] / max(len(sample.points), 1) for sample in samples]
     assert scores["score"] == pytest.approx(scores["map"] * np.mean(errors))
     for sample, error in zip(samples, errors, strict=True):  # of one picture each
         assert abs(scores[f"ratio/{sample.part}"] - 1) == pytest.approx(error)
