@@ -236,6 +236,12 @@ def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) ->
         fetch("https://example.org/a.jpg")
 
 
+def test_passwords_in_addresses_are_not_told() -> None:
+    with pytest.raises(ImageError, match="cannot be read") as told:
+        fetch("http://user:secret@exa mple:port/a.jpg?pwd=secret")
+    assert "secret" not in str(told.value)
+
+
 def test_limits_are_positive() -> None:
     for options in ({"timeout": 0}, {"max_bytes": 0}, {"retries": -1}, {"at_once": 0}):
         with pytest.raises(ConfigError, match="positive"):
