@@ -16,7 +16,8 @@ from engine.image.load import is_many_pictures, load_image
 from engine.stream.live import LivePictures, LiveVideo, Patience
 from engine.stream.snapshots import Snapshots, take_snapshot
 from engine.stream.sources import PictureSource, Snapshot, Source, VideoSource, find_folder
-from engine.stream.video import Target, VideoInput, file_target, load_av, url_target, webcam_target
+from engine.stream.target import Target, file_target, url_target, webcam_target
+from engine.stream.video import VideoInput, load_av
 from engine.system.addresses import hide_password
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")

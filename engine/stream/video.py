@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -14,29 +13,12 @@ import numpy as np
 from engine.config import ImageLimits
 from engine.errors import ImageError, SourceError
 from engine.image.pixels import check_size
+from engine.stream.target import Target
 from engine.stream.tracks import best_track, shown_pixels, shown_size
-from engine.system.addresses import hide_password, hide_passwords
+from engine.system.addresses import hide_passwords
 
-# What a file may be. Playlists are left out: they name other files and addresses, which a stranger's would make us
-# open.
-_FILE_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,mjpeg,h264,hevc,gif,ivf,obu,"
-    "mxf,dv,nut,wtv,rm,yuv4mpegpipe"
-)
-# What a network stream may lead to: never a file of this machine.
-_NETWORK_PROTOCOLS = "http,https,tcp,tls,crypto,data,httpproxy,rtsp,rtsps,rtp,srtp,udp,rtmp,rtmps,rtmpt,srt,mms,mmsh"
-_URL_OPTIONS = {
-    "protocol_whitelist": _NETWORK_PROTOCOLS,
-    # UDP loses packets, and with them the lower part of pictures.
-    "rtsp_transport": "tcp",
-}
 # A video that ends by more than so many seconds, and by more than this share, before it should is an error.
 _EARLY, _EARLY_SHARE = 1.0, 0.05
-# What cameras are opened with: format, address, options. Apple's refuse the rate that FFmpeg would ask for, 29.97.
-_WEBCAMS: dict[str, tuple[str, str, dict[str, str]]] = {
-    "linux": ("v4l2", "/dev/video{}", {}),
-    "darwin": ("avfoundation", "{}", {"framerate": "30"}),
-}
 # Seconds until a camera that has no picture yet is asked again.
 _POLL = 0.005
 
@@ -54,49 +36,6 @@ class Picture:
     time: float | None
     pixels: Callable[[], np.ndarray]
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Target:
-    """What PyAV opens.
-
-    Attributes:
-        name: for messages.
-        address: path, URL or device; not shown, as it may hold a password.
-        format: of FFmpeg, or None to find out.
-        options: of FFmpeg's demuxer.
-    """
-
-    name: str
-    address: str = field(repr=False)
-    format: str | None
-    options: dict[str, str]
-
-
-def file_target(path: str) -> Target:
-    """A video file; whatever it holds, nothing but this file is opened."""
-    # With its protocol named, FFmpeg takes no part of a path for an option or another protocol.
-    return Target(path, f"file:{path}", None, {"format_whitelist": _FILE_FORMATS, "protocol_whitelist": "file"})
-
-
-def url_target(url: str) -> Target:
-    """A network stream."""
-    return Target(hide_password(url), url, None, dict(_URL_OPTIONS))
-
-
-def webcam_target(index: int) -> Target:
-    """The camera with this number.
-
-    Raises:
-        SourceError: cameras are not read by number on this system.
-    """
-    if sys.platform not in _WEBCAMS:
-        raise SourceError(
-            f"cameras are opened by number on Linux and macOS, not on {sys.platform}; read it with another library and "
-            "pass its frames: counter.stream(frames, live=True)"
-        )
-    kind, address, camera_options = _WEBCAMS[sys.platform]
-    return Target(f"camera {index}", address.format(index), kind, dict(camera_options))
 
 
 class VideoInput:
@@ -167,7 +106,7 @@ class VideoInput:
             if not self._track.codec_context.width:
                 # No size is known either where a decoder refused the first picture while it found out what it is.
                 problem += f", or its pictures have more than {self._limits.max_pixels} pixels"
-            raise SourceError(f"{self._target.name} has no picture to decode ({problem}); {_advice(self._target)}")
+            raise SourceError(f"{self._target.name} has no picture to decode ({problem}); {self._target.advice}")
         if damaged:
             raise SourceError(
                 f"{self._target.name} is damaged after its picture {found} ({reason}); what came before was delivered"
@@ -197,7 +136,7 @@ class VideoInput:
         except (self._av.error.FFmpegError, OSError, ValueError) as error:
             problem = _reason(error, target)
         # Outside of the handler, and from nothing: FFmpeg's error holds the whole address.
-        raise SourceError(f"{target.name} cannot be opened ({problem}); {_advice(target)}")
+        raise SourceError(f"{target.name} cannot be opened ({problem}); {target.advice}")
 
     def _open_track(self) -> Any:
         if not self._container.streams.video:
@@ -302,11 +241,3 @@ def _reason(error: BaseException, target: Target) -> str:
         return "no answer in time"
     text = str(getattr(error, "strerror", None) or error)
     return hide_passwords(text, [target.address]).partition("\n")[0]
-
-
-def _advice(target: Target) -> str:
-    if target.format:
-        return "check that the camera is there, is not in use, and may be read by this user"
-    if "://" in target.address:
-        return "check the address and that it can be reached from here"
-    return "expected a complete video file, such as MP4, MKV, AVI, MOV or MPEG-TS"

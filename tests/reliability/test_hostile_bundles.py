@@ -9,7 +9,8 @@ from typing import Any
 
 import onnx
 import pytest
-from reliability.hostile_graphs import GRAPH, HOSTILE_GRAPHS, within
+from reliability.graph_makers import GRAPH, within
+from reliability.hostile_graphs import HOSTILE_GRAPHS
 from reliability.small_bundle import sound_graphs, write_small_bundle
 
 from engine.bundle.bundle import MANIFEST_FILE, load_bundle

@@ -21,7 +21,8 @@ from engine.errors import SourceError
 from engine.outputs.video import VideoWriter
 from engine.stream.opening import StreamOptions, open_source
 from engine.stream.sources import MediaClock, Pacer
-from engine.stream.video import VideoInput, file_target
+from engine.stream.target import file_target
+from engine.stream.video import VideoInput
 
 NUMBERS = [0, 40, 80, 120, 160, 200]
 
@@ -234,7 +235,8 @@ _PROBE = """
 import resource, sys
 from engine.config import ImageLimits
 from engine.errors import SourceError
-from engine.stream.video import VideoInput, file_target
+from engine.stream.target import file_target
+from engine.stream.video import VideoInput
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     list(VideoInput(file_target(sys.argv[1]), 5.0, ImageLimits(max_pixels=1_000_000)).pictures())

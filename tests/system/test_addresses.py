@@ -19,7 +19,8 @@ from engine.image.load import load_image
 from engine.jobs.fetch import Fetcher, FetchLimits
 from engine.stream.live import LiveVideo, Patience
 from engine.stream.opening import StreamOptions, open_source
-from engine.stream.video import VideoInput, url_target
+from engine.stream.target import url_target
+from engine.stream.video import VideoInput
 from engine.system.addresses import hide_password, hide_passwords
 
 # What no other part of an address holds.
