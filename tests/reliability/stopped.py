@@ -13,6 +13,7 @@ import random
 import shutil
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -151,6 +152,10 @@ def _become(trial: Trial, ready: int, log: Path) -> None:
         code = stopped.code or 0
     except BaseException:
         traceback.print_exc()
+    # As the interpreter does when it ends.
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
