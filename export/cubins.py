@@ -20,8 +20,8 @@ from engine.export.gpu_kernels import KernelBuild, kernel_builds
 
 # A100; RTX 30; RTX 40 and L4; H100 and H200; RTX 50.
 ARCHITECTURES = (80, 86, 89, 90, 120)
-# PTX 8.8: the newest that both assemblers in Triton 3.9 take, and old enough for every driver of CUDA 13.
-_PTX_VERSION = 88
+# PTX 8.7: the oldest that knows all of the architectures, so that older versions of Triton assemble it too.
+_PTX_VERSION = 87
 _WIDTHS = {"i32": "u32", "fp32": "f32"}
 # Of CUDA's code in an ELF file.
 _MACHINE = 190
