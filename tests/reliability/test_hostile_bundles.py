@@ -7,12 +7,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from reliability.graph_makers import GRAPH, within
 from reliability.hostile_graphs import HOSTILE_GRAPHS
 from reliability.small_bundle import sound_graphs, write_small_bundle
 
+from engine import CrowdCounter
+from engine.bundle import bundle as bundle_module
 from engine.bundle.bundle import MANIFEST_FILE, load_bundle
 from engine.errors import BundleError
 
@@ -172,6 +175,55 @@ def test_stages_that_do_not_fit(tmp_path: Path, name: str) -> None:
     (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match=re.escape(reason)):
         load_bundle(folder)
+
+
+@pytest.mark.parametrize("performance", ["balanced", "latency"])
+@pytest.mark.parametrize(
+    ("place", "value", "reason"),
+    [
+        (["decoder", 1, "sizes"], [8, 8, 17], r"^q and k and v is refused while it runs"),
+        (["decoder", 1, "sizes"], [4, 12, 16], r"^criss_cross_attention is refused while it runs"),
+        (["decoder", 2, "inputs"], ["q", "v", "k"], r"^criss_cross_attention is refused while it runs"),
+        (["decoder", 2, "inputs"], ["t", "t", "t"], r"^criss_cross_attention is refused while it runs"),
+        (["decoder", 3, "graph"], "wide.onnx", r"^decoder is refused while it runs: it makes x_0"),
+        (["encoder", 0, "graph"], "dense.onnx", r"^encoder is refused while it runs: it makes density"),
+    ],
+    ids=str,
+)
+def test_while_it_runs_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: list[Any], value: Any, reason: str, performance: str
+) -> None:
+    """Were a bundle let through by the check of its graphs, the one of arrays would refuse it at the first picture."""
+    monkeypatch.setattr(bundle_module, "check_shapes", lambda *_: None)
+    # Both ends larger by a border.
+    graphs = {"wide.onnx": _padded("second.onnx", "estimate", 2), "dense.onnx": _padded("encoder.onnx", "density", 1)}
+    folder = write_small_bundle(tmp_path / "bundle", graphs).path
+    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    entry = manifest["programs"][place[0]]["stages"]
+    for key in place[1:-1]:
+        entry = entry[key]
+    entry[place[-1]] = value
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
+    options = {"backend": "openvino", "compute_type": "float32", "cpu_threads": 1, "cache_dir": tmp_path / "cache"}
+    with CrowdCounter(folder, performance=performance, steps=1, **options) as counter:
+        with pytest.raises(BundleError, match=reason):
+            counter.count(np.zeros((64, 96, 3), np.uint8))
+        # It did not break: what it is asked next, it refuses in the same way.
+        with pytest.raises(BundleError, match=reason):
+            counter.count(np.zeros((96, 64, 3), np.uint8))
+
+
+def _padded(file: str, made: str, border: int) -> bytes:
+    """A graph that makes a map larger by a border."""
+    model = onnx.load_from_string(sound_graphs()[file])
+    for node in model.graph.node:
+        if node.op_type == "Conv" and node.output[0] == made:
+            (pads,) = (x for x in node.attribute if x.name == "pads")
+            pads.ints[:] = [border] * 4
+        # What else is added is as large as before.
+        if node.op_type == "Add":
+            node.op_type, node.input[1] = "Max", node.input[0]
+    return model.SerializeToString()
 
 
 def test_a_part_of_a_tensor_as_the_input_of_a_segment(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def addresses(draw: st.DrawFn) -> str:
 
 
 @given(addresses())
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @example(f"rtsp://user:pa/{SECRET}@cam/live")
 @example(f"rtsp://user:pa?{SECRET}@cam/live")
 @example(f"rtsp://user:pa#{SECRET}@cam/live")
