@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serving import PICTURE, until
 
+from engine import CountResult
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+QUAD = ((0.1, 0.2), (0.5, 0.15), (0.55, 0.8), (0.08, 0.9))
 
 
 def count_of(page: Page) -> int:
@@ -33,3 +37,40 @@ def at(page: Page, x: float, y: float) -> tuple[float, float]:
     box = page.locator("#drawing").bounding_box()
     assert box is not None
     return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+
+def draw(page: Page, kind: str, places: Any) -> None:
+    page.click(f"#draw-{kind}")
+    for place in places:
+        page.mouse.click(*at(page, *place))
+    if kind == "zone":
+        page.keyboard.press("Enter")
+
+
+def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    page.mouse.move(*at(page, *start))
+    page.mouse.down()
+    page.mouse.move(*at(page, *end), steps=5)
+    page.mouse.up()
+
+
+def rows(page: Page) -> list[str]:
+    """What the list says of each zone and line."""
+    return [text.strip() for text in page.locator("#shapes .people").all_inner_texts()]
+
+
+def expected_rows(result: CountResult) -> list[str]:
+    def zone(name: str, people: int) -> str:
+        low, high = result.zone_intervals[name]
+        return f"{people} {'person' if people == 1 else 'people'} {low} to {high}"
+
+    zones = [zone(name, people) for name, people in result.zones.items()]
+    return zones + [f"{left} left {right} right" for left, right in result.lines.values()]
+
+
+def download(page: Page, button: str, folder: Path) -> Path:
+    with page.expect_download() as info:
+        page.click(button)
+    path = folder / info.value.suggested_filename
+    info.value.save_as(path)
+    return path

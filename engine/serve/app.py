@@ -46,6 +46,19 @@ def create_app(
     if service:
         metrics.describe(service.model)
 
+    app = _empty_app(streams, service)
+    answer_errors(app, metrics)
+    count_routes.add_count(app, service, metrics)
+    count_routes.add_model(app, service, settings, zone_file is not None)
+    _add_health(app, service, metrics)
+    live_routes.add(app, streams)
+    zone_routes.add(app, zone_file)
+    _add_page(app)
+    app.add_middleware(Gate, settings=settings)
+    return app
+
+
+def _empty_app(streams: StreamRegistry, service: CountService | None) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
@@ -62,14 +75,6 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.streams = streams
-    answer_errors(app, metrics)
-    count_routes.add_count(app, service, metrics)
-    count_routes.add_model(app, service, settings, zone_file is not None)
-    _add_health(app, service, metrics)
-    live_routes.add(app, streams)
-    zone_routes.add(app, zone_file)
-    _add_page(app)
-    app.add_middleware(Gate, settings=settings)
     return app
 
 

@@ -22,21 +22,29 @@ _MOST_VIEWERS = 16
 
 def add(app: FastAPI, streams: StreamRegistry) -> None:
     """Add the addresses to the application."""
-    viewers: set[object] = set()
+    _add_numbers(app, streams)
+    _add_pictures(app, streams)
 
-    def find(name: str) -> LiveStream:
-        stream = streams.get(name)
-        if stream is None:
-            raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no stream {name!r:.80}")
-        return stream
 
+def _find(streams: StreamRegistry, name: str) -> LiveStream:
+    stream = streams.get(name)
+    if stream is None:
+        raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no stream {name!r:.80}")
+    return stream
+
+
+def _add_numbers(app: FastAPI, streams: StreamRegistry) -> None:
     @app.get("/v1/streams", summary="The running streams, and what was counted in the newest frame of each")
     async def read_streams() -> list[StreamAnswer]:
         return [_answer(stream) for stream in streams.running() if not stream.closed]
 
     @app.get("/v1/streams/{name}", summary="A running stream")
     async def read_stream(name: str) -> StreamAnswer:
-        return _answer(find(name))
+        return _answer(_find(streams, name))
+
+
+def _add_pictures(app: FastAPI, streams: StreamRegistry) -> None:
+    viewers: set[object] = set()
 
     @app.get(
         "/v1/streams/{name}/frame.jpg",
@@ -45,14 +53,14 @@ def add(app: FastAPI, streams: StreamRegistry) -> None:
         responses={200: {"content": {"image/jpeg": {}}}},
     )
     async def frame(name: str) -> Response:
-        _, jpeg = await run_in_threadpool(find(name).jpeg)
+        _, jpeg = await run_in_threadpool(_find(streams, name).jpeg)
         if not jpeg:
             raise BusyError("there is no frame yet; try again in a second")
         return Response(jpeg, media_type="image/jpeg")
 
     @app.get("/v1/streams/{name}/snapshot", summary="The newest frame without marks (JPEG, base64), and its numbers")
     async def snapshot(name: str) -> dict[str, Any]:
-        stream = find(name)
+        stream = _find(streams, name)
         taken = await run_in_threadpool(stream.snapshot)
         if taken is None:
             raise BusyError("there is no frame yet, or it lies on a GPU; try again in a second")
@@ -65,7 +73,7 @@ def add(app: FastAPI, streams: StreamRegistry) -> None:
         responses={200: {"content": {"multipart/x-mixed-replace": {}}}},
     )
     async def live(name: str) -> Response:
-        stream = find(name)
+        stream = _find(streams, name)
         if len(viewers) >= _MOST_VIEWERS:
             raise BusyError(f"there are {_MOST_VIEWERS} viewers already; close another page")
         return _Counted(stream, viewers)

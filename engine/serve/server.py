@@ -92,6 +92,8 @@ class AppServer:
             http=_Connection,
             ws="none",
             log_config=None,
+            # Else any stranger's nonsense would be a line in the log.
+            log_level="error",
             access_log=False,
             server_header=False,
             timeout_keep_alive=_IDLE,

@@ -8,58 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from browsing import at, count_of, load, wait
+from browsing import QUAD, count_of, download, drag, draw, expected_rows, load, rows, wait
 from PIL import Image
 from serving import PICTURE
 
 from engine import CountResult, CrowdCounter
-from engine.serve.settings import ServeSettings
-from engine.serve.streams import StreamRegistry
-from engine.serve.zone_file import ZoneFile
 from engine.zones.inputs import load_layout
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    pass
 
 VECTORS = Path(__file__).parents[1] / "zones" / "member_vectors.json"
-QUAD = ((0.1, 0.2), (0.5, 0.15), (0.55, 0.8), (0.08, 0.9))
-
-
-def draw(page: Page, kind: str, places: Any) -> None:
-    page.click(f"#draw-{kind}")
-    for place in places:
-        page.mouse.click(*at(page, *place))
-    if kind == "zone":
-        page.keyboard.press("Enter")
-
-
-def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
-    page.mouse.move(*at(page, *start))
-    page.mouse.down()
-    page.mouse.move(*at(page, *end), steps=5)
-    page.mouse.up()
-
-
-def rows(page: Page) -> list[str]:
-    """What the list says of each zone and line."""
-    return [text.strip() for text in page.locator("#shapes .people").all_inner_texts()]
-
-
-def expected_rows(result: CountResult) -> list[str]:
-    def zone(name: str, people: int) -> str:
-        low, high = result.zone_intervals[name]
-        return f"{people} {'person' if people == 1 else 'people'} {low} to {high}"
-
-    zones = [zone(name, people) for name, people in result.zones.items()]
-    return zones + [f"{left} left {right} right" for left, right in result.lines.values()]
-
-
-def download(page: Page, button: str, folder: Path) -> Path:
-    with page.expect_download() as info:
-        page.click(button)
-    path = folder / info.value.suggested_filename
-    info.value.save_as(path)
-    return path
 
 
 def test_drop_draw_drag_download_and_load(
@@ -191,31 +150,6 @@ def test_layers_are_drawn(serve: Any, open_page: Any, counter: CrowdCounter, res
     assert page.is_hidden("#heat")
 
 
-def test_pictures_that_the_browser_cannot_show(
-    serve: Any, open_page: Any, counter: CrowdCounter, result: CountResult, tmp_path: Path
-) -> None:
-    Image.open(PICTURE).save(tmp_path / "street.tiff")
-    page = open_page(serve(counter).url)
-    assert load(page, tmp_path / "street.tiff") == result.count
-    assert page.locator("#picture").evaluate("node => node.naturalWidth") == result.image_size[0]
-    (tmp_path / "broken.jpg").write_bytes(PICTURE.read_bytes()[:5000])
-    open_page.forgive = "422"
-    page.set_input_files("#file", tmp_path / "broken.jpg")
-    page.wait_for_selector("#error:not([hidden])")
-    assert "damaged or cut short" in page.inner_text("#error")
-
-
-def test_the_camera(serve: Any, open_page: Any, counter: CrowdCounter) -> None:
-    page = open_page(serve(counter).url.replace("127.0.0.1", "localhost"), permissions=["camera"])
-    page.wait_for_selector("body[data-ready]")
-    page.click("#camera")
-    wait(page, "document.getElementById('video').videoWidth > 0")
-    page.click("#take")
-    count_of(page)
-    assert page.locator("#picture").evaluate("node => node.naturalWidth") > 100
-    assert page.locator("#video").evaluate("node => node.srcObject") is None
-
-
 def test_the_vectors(serve: Any, open_page: Any) -> None:
     page = open_page(serve(None).url)
     vectors = json.loads(VECTORS.read_text())
@@ -234,91 +168,3 @@ def test_the_vectors(serve: Any, open_page: Any) -> None:
         "ignored": [vector["kept"] for vector in vectors["ignored"]],
         "intervals": [vector["expected"] for vector in vectors["intervals"]],
     }
-
-
-def test_a_phone(serve: Any, open_page: Any, counter: CrowdCounter, tmp_path: Path) -> None:
-    phone = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
-    page = open_page(serve(counter).url, **phone)
-    load(page)
-    page.tap("#draw-zone")
-    for place in QUAD:
-        page.touchscreen.tap(*at(page, *place))
-    page.tap("#done")
-    counted = counter.count(PICTURE, zones=load_layout(download(page, "#download-zones", tmp_path)))
-    assert rows(page) == expected_rows(counted)
-    # Nothing is wider than the screen; the count is on the first one.
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.evaluate("window.scrollTo(0, 0)")
-    assert page.locator("#count").bounding_box()["y"] < 844
-
-
-def test_light_and_dark(serve: Any, open_page: Any) -> None:
-    url = serve(None).url
-    grounds = []
-    for scheme in ("light", "dark"):
-        page = open_page(url, color_scheme=scheme)
-        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        grounds.append(sum(int(part) for part in ground.removeprefix("rgb(").removesuffix(")").split(",")))
-    assert grounds[0] > 600
-    assert grounds[1] < 120
-
-
-def test_signing_in(serve: Any, open_page: Any, counter: CrowdCounter) -> None:
-    token = "a token of enough letters"
-    ask = serve(counter, ServeSettings(host="0.0.0.0", port=0, token=token))
-    page = open_page(f"http://127.0.0.1:{ask.port}/")
-    assert page.url.endswith("/signin")
-    for text in ("wrong", token):
-        page.fill("input[name=token]", text)
-        page.click("button")
-        if text == "wrong":
-            page.wait_for_selector("#wrong", state="visible")
-    load(page)
-    assert token not in page.evaluate("document.cookie")
-
-
-def test_running_streams(serve: Any, open_page: Any, result: CountResult) -> None:
-    streams = StreamRegistry()
-    stream = streams.add("gate", "Gate <north>")
-    page = open_page(serve(None, streams=streams).url)
-    page.wait_for_selector("body[data-ready]")
-    status = {**result.to_dict(), "alerts": ["left"], "zones": {"left": 4}}
-    stream.publish(lambda: np.asarray(result.plot()), status, result._image)
-    wait(page, "document.querySelector('.stream .number')?.textContent.startsWith('10 people')")
-    assert page.inner_text(".stream h3") == "Gate <north>"
-    assert page.inner_text(".stream .alert") == "Alert: left"
-    assert page.inner_text(".stream li") == "left: 4"
-    wait(page, "document.querySelector('.stream img').naturalWidth === 768")
-    page.click(".stream button")
-    assert count_of(page) == result.count
-    draw(page, "zone", QUAD)
-    assert rows(page)[0].split()[0] != "0"
-
-
-def test_the_file_of_crowd_zones(serve: Any, open_page: Any, counter: CrowdCounter, tmp_path: Path) -> None:
-    path = tmp_path / "gate.json"
-    pixels = np.asarray(Image.open(PICTURE))
-    layout = {
-        "zones": {"old": [[0, 0], [90, 0], [90, 90]]},
-        "alerts": {"old": {"high": 5, "low": 2}, "total": {"high": 9}},
-    }
-    path.write_text(json.dumps(layout))
-    page = open_page(serve(counter, zone_file=ZoneFile(path, "a.jpg", pixels, PICTURE.read_bytes())).url)
-    count_of(page)
-    draw(page, "zone", QUAD)
-    page.locator("#shapes input").last.fill("new")
-    page.click("#save-file")
-    wait(page, "document.getElementById('hint').textContent === 'gate.json is saved.'")
-    saved = load_layout(path)
-    assert list(saved.zones) == ["old", "new"]
-    # What the page does not show is kept.
-    assert json.loads(path.read_text())["alerts"] == layout["alerts"]
-    np.testing.assert_array_equal(saved.zone_corners((768, 576))["old"], layout["zones"]["old"])
-    assert rows(page) == expected_rows(counter.count(PICTURE, zones=saved))
-
-
-def test_the_docs_page(serve: Any, open_page: Any) -> None:
-    page = open_page(serve(None).url)
-    page.click("header a[href=docs]")
-    page.wait_for_selector("#operations h3")
-    assert "POST/v1/count" in page.inner_text("#operations").replace("\n", "").replace(" ", "")

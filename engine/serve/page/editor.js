@@ -1,10 +1,10 @@
 // Drawing and changing zones and lines, by pointer and by keyboard.
 
 import { draftMarks, element, handleMarks, headMarks, labelMarks, shapeMarks } from "./canvas.js";
+import { useKey } from "./keys.js";
 
 // CSS pixels: what is still a click, and how near another corner draws a corner to itself.
 const CLICK = 5, SNAP = 9;
-const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class Editor {
   // svg: to draw in. textOf(shape): its label. say(text): shows a hint. drawingChanged(): it began or ended.
@@ -25,7 +25,7 @@ export class Editor {
     svg.addEventListener("pointerup", (event) => this.release(event));
     svg.addEventListener("pointercancel", () => this.cancelDrag());
     svg.addEventListener("dblclick", (event) => this.draft && (event.preventDefault(), this.finish()));
-    svg.addEventListener("keydown", (event) => this.key(event));
+    svg.addEventListener("keydown", (event) => useKey(this, event));
   }
 
   get scale() {
@@ -251,64 +251,6 @@ export class Editor {
   cancelDrag() {
     this.drag = null;
     this.draw();
-  }
-
-  key(event) {
-    const arrow = ARROWS[event.key];
-    const corner = event.target.dataset?.corner;
-    if (this.draft) this.drawByKey(event, arrow);
-    else if (corner !== undefined && this.layout.selected) this.changeByKey(event, arrow, Number(corner));
-  }
-
-  // One hundredth of the picture, or one pixel.
-  stride(event) {
-    return event.shiftKey ? 1 : Math.max(1, Math.round(Math.max(...this.size) / 100));
-  }
-
-  drawByKey(event, arrow) {
-    const { draft, size } = this;
-    if (arrow) {
-      const from = draft.cursor ?? [size[0] / 2, size[1] / 2];
-      const step = this.stride(event);
-      draft.cursor = [0, 1].map((axis) => Math.min(Math.max(from[axis] + step * arrow[axis], 0), size[axis]));
-      draft.byKey = true;
-      this.draw();
-    } else if (event.key === " ") {
-      draft.byKey = true;
-      this.addCorner(draft.cursor ?? [size[0] / 2, size[1] / 2]);
-    } else if (event.key === "Enter") {
-      if (draft.kind === "line" && draft.cursor) this.addCorner(draft.cursor);
-      else this.finish();
-    } else if (event.key === "Backspace") {
-      draft.corners.pop();
-      this.tell();
-      this.draw();
-    } else return;
-    event.preventDefault();
-    event.stopPropagation();
-  }
-
-  changeByKey(event, arrow, corner) {
-    const { layout, size } = this;
-    const shape = layout.selected;
-    const corners = layout.pixels(shape, size);
-    if (arrow) {
-      if (!event.repeat) layout.remember();
-      const step = this.stride(event);
-      const moved = [0, 1].map((axis) => corners[corner][axis] + step * arrow[axis]);
-      shape.corners[corner] = layout.corner(moved, size);
-    } else if (event.key === "Insert" && shape.kind !== "line") {
-      layout.remember();
-      const next = corners[(corner + 1) % corners.length];
-      const middle = [0, 1].map((axis) => (corners[corner][axis] + next[axis]) / 2);
-      shape.corners.splice(corner + 1, 0, layout.corner(middle, size));
-    } else if ((event.key === "Delete" || event.key === "Backspace") && shape.kind !== "line" && corners.length > 3) {
-      layout.remember();
-      shape.corners.splice(corner, 1);
-    } else return;
-    event.preventDefault();
-    event.stopPropagation();
-    layout.changed();
   }
 }
 
