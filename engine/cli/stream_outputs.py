@@ -64,7 +64,7 @@ class StreamOutputs:
         self._frames += 1
         rate = self._rate.update()
         for event in self._log.update(frame.timestamp, frame.result):
-            say(str(event))
+            say(_at(frame, event))
         alerts = self._log.alerts_on
         for record in self._records:
             record.write(frame, alerts)
@@ -76,7 +76,7 @@ class StreamOutputs:
             status = {**frame.to_dict(), "alerts": list(alerts)}
             self._page.publish(lambda: self._shown.draw(frame, rate, alerts), status, frame.image)
         if self._writes_text:
-            print(printable(_text(frame)), flush=True)
+            print(printable(_at(frame, _text(frame))), flush=True)
         warnings = frame.to_dict()["warnings"]
         # What holds for frame after frame is said once.
         for warning in () if self._quiet else warnings:
@@ -121,6 +121,11 @@ def _open_growing(path: str, append: bool) -> contextlib.AbstractContextManager[
     if append:
         cut_last_line(path)
     return open_text(path, append)
+
+
+def _at(frame: FrameResult, text: object) -> str:
+    """A line that begins with the time of day, where the frame has one."""
+    return f"{frame.time} {text}" if frame.time else str(text)
 
 
 def _text(frame: FrameResult) -> str:

@@ -87,14 +87,14 @@ def rgb_from_encoded(data: bytes, name: str, how: Reading) -> np.ndarray:
                 turn_to(image, how.page or 0, name, how.warn)
                 check_size(image.width, image.height, name, how.limits)
                 has_more = has_sixteen_bits(image)
-                turned = _turned_by_pillow(image, name)
+                turned = _turned_by_pillow(image)
                 image.load()
                 if has_more and uses_few_bits(image):
                     with plugin(_WholeFile(data)) as again:
                         pixels = _sixteen_bit_pixels(image, again, name, how)
                 else:
                     pixels = _pixels(image, name, how)
-            return _turn(pixels, image, name, how, turned)
+            return _turn(pixels, image, how, turned)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -117,7 +117,7 @@ def upright_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
             file.seek(0)
             with plugin(file) as image:
                 # Pillow gives the size of a TIFF file as it will be once it is turned.
-                sideways = image.format != "TIFF" and _orientation(image, os.fspath(path)) >= 5
+                sideways = image.format != "TIFF" and _orientation(image) >= 5
                 return (image.height, image.width) if sideways else (image.width, image.height)
     except Exception:
         # Reading the picture itself will say what is wrong with it.
@@ -131,9 +131,9 @@ def rgb_from_picture(image: Image.Image, name: str, how: Reading) -> np.ndarray:
     try:
         if how.page is not None:
             turn_to(image, how.page, name, how.warn)
-        turned = _turned_by_pillow(image, name)
+        turned = _turned_by_pillow(image)
         image.load()
-        return _turn(_pixels(image, name, how), image, name, how, turned)
+        return _turn(_pixels(image, name, how), image, how, turned)
     except ImageError:
         raise
     except MemoryError as error:
@@ -200,26 +200,26 @@ def _colours_and_alpha(band: Image.Image) -> tuple[np.ndarray, np.ndarray | None
     return rgba[..., :3], rgba[..., 3:]
 
 
-def _turn(pixels: np.ndarray, image: Image.Image, name: str, how: Reading, turned: int) -> np.ndarray:
+def _turn(pixels: np.ndarray, image: Image.Image, how: Reading, turned: int) -> np.ndarray:
     """Stored pixels as they are wanted; ``turned`` is the orientation that Pillow has applied to them already."""
     if how.exif_orientation:
-        return upright(pixels, _orientation(image, name))
+        return upright(pixels, _orientation(image, how.warn))
     return upright(pixels, {6: 8, 8: 6}.get(turned, turned))
 
 
-def _turned_by_pillow(image: Image.Image, name: str) -> int:
+def _turned_by_pillow(image: Image.Image) -> int:
     """The orientation that Pillow will apply itself when it loads the image, as it does with TIFF."""
-    return _orientation(image, name) if image.format == "TIFF" else 1
+    return _orientation(image) if image.format == "TIFF" else 1
 
 
-def _orientation(image: Image.Image, name: str) -> int:
+def _orientation(image: Image.Image, warn: Warn = _log.warning) -> int:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        # Some writers repeat it.
-        return int(orientation[0] if isinstance(orientation, tuple) else orientation)
+        # Some writers repeat it, or write it as bytes.
+        return int(orientation[0] if isinstance(orientation, tuple | bytes) else orientation)
     except Exception as error:
         # A damaged tag makes the parser raise nearly anything; viewers show such a picture as stored, and so do we.
-        _log.warning("%s: unreadable EXIF data (%s); taken as upright", name, _reason(error))
+        warn(f"its EXIF data are unreadable ({_reason(error)}); it was taken as upright")
         return 1
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import av
@@ -299,3 +300,14 @@ def test_ctrl_c_and_termination_end_a_real_process_with_whole_outputs(number, st
     # The frame in hand may have reached some outputs and not others.
     assert 0 <= len(lines) - saved <= 1
     assert 0 < len(out.splitlines()) + 1 <= len(lines) < 3000
+
+
+def test_lines_of_live_sources_begin_with_the_time_of_day(monkeypatch, capsys) -> None:
+    original = StandInStream.__next__
+    monkeypatch.setattr(
+        StandInStream, "__next__", lambda self: replace(original(self), time="2026-11-28T09:05:00.000Z")
+    )
+    assert crowd("0", "--alert", "total=5:4") == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == f"{time} 0.30 s: 3 people (3-3)"
+    assert f"crowd: {time} 0.50 s: total: alert on at 5 people" in err.splitlines()

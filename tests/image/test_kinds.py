@@ -234,6 +234,20 @@ def test_the_orientation_may_be_left_alone(kind: str, orientation: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "value", "turned"),
+    [*((kind, b"\6\0\0\0", True) for kind in (1, 3, 4, 7)), (2, b"6\0\0\0", True)]
+    + [(3, bytes([none, 0, 0, 0]), False) for none in (0, 9)],
+)
+def test_orientations_of_other_types(kind: int, value: bytes, turned: bool) -> None:
+    """As numbers of 1, 2 and 4 bytes, text and bytes; 0 and 9 are none."""
+    entry = struct.pack("<HHI", 0x112, kind, 2 if kind == 2 else 1) + value
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+    got, warnings = loaded(encoded(Image.fromarray(PICTURE), "jpeg", exif=exif))
+    assert got.shape == ((40, 24, 3) if turned else (24, 40, 3))
+    assert warnings == []
+
+
+@pytest.mark.parametrize(
     "kind", ["1", "L", "LA", "La", "P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"]
 )
 def test_every_mode_of_pillow_shows_the_picture(kind: str) -> None:
