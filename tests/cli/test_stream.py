@@ -303,10 +303,8 @@ def test_ctrl_c_and_termination_end_a_real_process_with_whole_outputs(number, st
 
 
 def test_lines_of_live_sources_begin_with_the_time_of_day(monkeypatch, capsys) -> None:
-    original = StandInStream.__next__
-    monkeypatch.setattr(
-        StandInStream, "__next__", lambda self: replace(original(self), time="2026-11-28T09:05:00.000Z")
-    )
+    original, time = StandInStream.__next__, "2026-11-28T09:05:00.000Z"
+    monkeypatch.setattr(StandInStream, "__next__", lambda self: replace(original(self), time=time))
     assert crowd("0", "--alert", "total=5:4") == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[0] == f"{time} 0.30 s: 3 people (3-3)"
