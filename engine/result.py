@@ -278,7 +278,7 @@ def make_result(job: CountJob, find_peaks: FindPeaks, layout: ZoneLayout) -> Cou
     stride = job.plan.model.map_stride
     points = np.minimum(counted.points * np.float32(stride), np.array(size, np.float32))
     if layout is not NO_ZONES and (ignored := layout.ignored_corners(size)):
-        kept, interval = leave_out(points, counted.interval, ignored)
+        kept, interval = leave_out(points, counted.interval, ignored, size)
         counted = replace(counted, points=counted.points[kept], scores=counted.scores[kept], interval=interval)
         points = points[kept]
         heatmap, spread = (blank(cells, ignored, stride) for cells in (maps.heatmap, maps.spread))

@@ -11,7 +11,7 @@ from engine.zones.members import in_any, zone_interval
 
 
 def leave_out(
-    points: np.ndarray, interval: tuple[int, int], ignored: Mapping[str, np.ndarray]
+    points: np.ndarray, interval: tuple[int, int], ignored: Mapping[str, np.ndarray], size: tuple[int, int]
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Who counts, and the interval of their number.
 
@@ -19,12 +19,13 @@ def leave_out(
         points: float32 [N, 2], (x, y) of everybody, in pixels.
         interval: of N.
         ignored: corners float64 [M, 2] of zones, by name.
+        size: (width, height) of the picture.
 
     Returns:
         bool [N], false for who is in one of the zones; and :func:`engine.zones.members.zone_interval` of the rest of
         the picture, as if that were a zone.
     """
-    kept = ~in_any(points, ignored)
+    kept = ~in_any(points, ignored, size)
     return kept, zone_interval(int(kept.sum()), len(points), interval)
 
 

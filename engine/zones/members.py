@@ -77,9 +77,7 @@ def count_zones(
     >>> count_zones(np.array([[5, 5], [10, 5]], np.float32), {"left": [(0, 0), (10, 0), (10, 10), (0, 10)]})
     {'left': 1}
     """
-    places = points.astype(np.float64)
-    if size is not None:
-        places = np.minimum(places, np.nextafter(np.array(size, np.float64), 0))
+    places = _places(points, size)
     return {
         name: int(_inside(places, check_shape(f"zone {name!r}", polygon, 3, MAX_CORNERS)).sum())
         for name, polygon in (zones or {}).items()
@@ -97,12 +95,18 @@ def _inside(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
     return inside
 
 
-def in_any(points: np.ndarray, zones: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Whether each point float32 [N, 2] is in one of the polygons float64 [M, 2]; bool [N]."""
-    inside = np.zeros(len(points), bool)
+def in_any(points: np.ndarray, zones: Mapping[str, np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """Whether each point float32 [N, 2] of a picture of that size is in one of the polygons [M, 2]; bool [N]."""
+    places, inside = _places(points, size), np.zeros(len(points), bool)
     for corners in zones.values():
-        inside |= _inside(points.astype(np.float64), corners)
+        inside |= _inside(places, corners)
     return inside
+
+
+def _places(points: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    """The points in float64; those on the right or lower border of the picture are just inside."""
+    places = points.astype(np.float64)
+    return places if size is None else np.minimum(places, np.nextafter(np.array(size, np.float64), 0))
 
 
 def count_sides(points: np.ndarray, lines: Mapping[str, Polygon]) -> dict[str, tuple[int, int]]:

@@ -158,7 +158,7 @@ def test_the_vectors(serve: Any, open_page: Any) -> None:
       return {
         zones: vectors.zones.map(v => membersOf(exactPoints(v.points), v.corners, v.size).map(Number)),
         lines: vectors.lines.map(v => countSides(exactPoints(v.points), v.ends)),
-        ignored: vectors.ignored.map(v => leaveOut(exactPoints(v.points), v.interval, v.ignored).count),
+        ignored: vectors.ignored.map(v => leaveOut(exactPoints(v.points), v.interval, v.ignored, v.size).count),
         intervals: vectors.intervals.map(v => zoneInterval(v.people, v.count, v.interval)),
       };
     }"""

@@ -61,11 +61,11 @@ def test_lines(vector: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("vector", VECTORS["ignored"], ids=lambda vector: vector["name"])
 def test_zones_to_ignore(vector: dict[str, Any]) -> None:
-    points, ignored = vector["points"], vector["ignored"]
-    kept = [not any(is_inside(point, corners, None) for corners in ignored) for point in points]
+    points, ignored, size = vector["points"], vector["ignored"], vector["size"]
+    kept = [not any(is_inside(point, corners, size) for corners in ignored) for point in points]
     assert sum(kept) == vector["kept"]
     zones = {str(number): np.array(corners, np.float64) for number, corners in enumerate(ignored)}
-    got, interval = leave_out(np.array(points, np.float32), tuple(vector["interval"]), zones)
+    got, interval = leave_out(np.array(points, np.float32), tuple(vector["interval"]), zones, tuple(size))
     assert got.tolist() == kept
     assert list(interval) == vector["expected"]
 
@@ -88,7 +88,7 @@ const zones = vectors.zones.map(({ points, corners, size }) => [
   membersOf(exactPoints(points), corners, size).map(Number), countZone(exactPoints(points), corners, size)]);
 const lines = vectors.lines.map(({ points, ends }) => countSides(exactPoints(points), ends));
 const intervals = vectors.intervals.map(({ people, count, interval }) => zoneInterval(people, count, interval));
-const ignored = vectors.ignored.map((one) => leaveOut(exactPoints(one.points), one.interval, one.ignored));
+const ignored = vectors.ignored.map((one) => leaveOut(exactPoints(one.points), one.interval, one.ignored, one.size));
 console.log(JSON.stringify({ zones, lines, intervals, ignored: ignored.map((one) => [one.count, one.interval]) }));
 """
 

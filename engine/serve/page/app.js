@@ -74,7 +74,7 @@ function recount() {
   const { answer } = state;
   const ignored = layout.shapes.filter((shape) => shape.kind === "ignore");
   state.result = answer && ignored.length
-    ? { ...answer, ...leaveOut(answer.points, answer.interval, ignored.map((shape) => layout.pixels(shape, answer.size))) }
+    ? { ...answer, ...leaveOut(answer.points, answer.interval, ignored.map((shape) => layout.pixels(shape, answer.size)), answer.size) }
     : answer;
   editor.points = state.result?.points ?? [];
   showResult();

@@ -47,8 +47,8 @@ export function countSides(points, [[x0, y0], [x1, y1]]) {
 }
 
 // Who counts, if nobody does in some zones, and the interval of their number: engine/zones/ignore.py.
-export function leaveOut(points, interval, ignored) {
-  const out = ignored.map((corners) => membersOf(points, corners, null));
+export function leaveOut(points, interval, ignored, size) {
+  const out = ignored.map((corners) => membersOf(points, corners, size));
   const kept = points.filter((_, number) => !out.some((inside) => inside[number]));
   return { points: kept, count: kept.length, interval: zoneInterval(kept.length, points.length, interval) };
 }
