@@ -77,6 +77,28 @@ def test_it_counts_and_finishes_what_runs(start: Start) -> None:
     assert said.count("\n") == 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the memory of a process is read from /proc")
+def test_memory_is_flat(start: Start) -> None:
+    process = start("serve", "--port", "0", "--threads", "1")
+    file = io.BytesIO()
+    Image.open(PICTURE).resize((64, 64)).save(file, "JPEG")
+
+    def resident() -> int:
+        lines = Path(f"/proc/{process.popen.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+    def ask(requests: int) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            statuses = set(pool.map(lambda _: process.ask.count(file.getvalue()).status, range(requests)))
+        assert statuses == {200}
+
+    ask(300)
+    before = resident()
+    ask(1200)
+    assert resident() - before < 6 * 1024, "KiB"
+    process.end()
+
+
 def test_a_token_and_limits(start: Start, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("a token of enough letters\n")
     options = ["--host", "0.0.0.0", "--token-file", str(tmp_path / "token"), "--max-megapixels", "0.1"]
