@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import logging
@@ -131,6 +132,11 @@ def rgb_from_picture(image: Image.Image, name: str, how: Reading) -> np.ndarray:
     try:
         if how.page is not None:
             turn_to(image, how.page, name, how.warn)
+        elif not current and (getattr(image, "tile", None) or image.format not in ("GIF", "TIFF")):
+            # Looking for the pages of these two would undo what was painted on a loaded one. An image whose file is
+            # closed cannot tell of any.
+            with contextlib.suppress(Exception):
+                turn_to(image, 0, name, how.warn)
         turned = _turned_by_pillow(image)
         image.load()
         return _turn(_pixels(image, name, how), image, how, turned)

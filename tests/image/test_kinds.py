@@ -182,6 +182,14 @@ def test_pages_and_frames(kind: str) -> None:
             got, warnings = loaded(source, page=page)
             assert (got == shade).all()
             assert len(warnings) == (page == 0)
+    assert loaded(Image.open(io.BytesIO(data)))[1] == [warning]
+    with Image.open(io.BytesIO(data)) as closed:
+        closed.load()
+    assert (loaded(closed)[0] == shades[0]).all()
+    painted = Image.open(io.BytesIO(data))
+    painted.paste((9, 9, 9) if painted.mode != "P" else 0, (0, 0, 8, 6))
+    before = np.asarray(painted.convert("RGB"))
+    assert np.array_equal(loaded(painted)[0], before)
     opened = Image.open(io.BytesIO(data))
     opened.seek(2)
     assert (loaded(opened)[0] == shades[2]).all()
