@@ -7,6 +7,7 @@ import pytest
 from engine.backends.cuda.driver import CudaError
 from engine.cli import doctor as command
 from engine.cli import gpu as doctor
+from engine.cli.machine import Cuda, probe_cuda
 
 
 @pytest.fixture
@@ -28,6 +29,11 @@ def test_a_machine_with_everything(report) -> None:
     assert details["tensorrt"] == "tensorrt 10.9.0"
     assert details["kernels"] == "compiled for 9.0; this GPU runs those of 9.0"
     assert details["segments"] == "5 in float16, bfloat16"
+
+
+def test_the_driver_is_asked_without_a_package(machine) -> None:
+    machine()
+    assert probe_cuda() == Cuda("13.1", ("Simulated GPU",), None)
 
 
 def test_a_gpu_without_kernels(report) -> None:
