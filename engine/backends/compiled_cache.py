@@ -158,7 +158,7 @@ def _check_owner(found: os.stat_result, name: str) -> None:
         raise PermissionError(f"{name} belongs to user {found.st_uid}, and engines are code; use a folder of your own")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         who = "everybody" if found.st_mode & stat.S_IWOTH else "its group"
-        raise PermissionError(f"{who} may write to {name}, and engines are code; take that right away (chmod go-w)")
+        raise PermissionError(f"{who} may write to {name}, and engines are code; use a private folder (chmod go-w)")
 
 
 def _last_use(file: Path) -> float:
