@@ -202,7 +202,7 @@ def test_heads_that_do_not_come_are_cut(serve: Any, counter: CrowdCounter, monke
     # A byte now and then does not help.
     with connection, pytest.raises(OSError, match=r"reset|[Bb]roken"):
         send_slowly(connection)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
     # One that is kept may rest longer than that.
     kept = HTTPConnection(ask.host, ask.port, timeout=60)
     kept.connect()

@@ -245,4 +245,5 @@ def test_publishing_waits_for_nobody(page: Page) -> None:
     start = time.perf_counter()
     for _ in range(1000):
         page.stream.publish(lambda: grey(1), STATUS)
-    assert time.perf_counter() - start < 5
+    # Eight watchers who never read would hold it up without end.
+    assert time.perf_counter() - start < 60

@@ -56,15 +56,18 @@ def test_json_reads_back_and_is_ascii(data: Any) -> None:
     assert json.loads(line) == data
 
 
-def test_five_thousand_points_take_under_a_millisecond_of_the_processor() -> None:
+def test_points_are_written_many_times_as_fast_as_by_the_standard_library() -> None:
     points = np.random.default_rng(0).uniform(0, 4000, (5000, 2)).astype(np.float32)
-    times = []
-    for _ in range(20):
+    ours, theirs = [], []
+    for _ in range(10):
         start = time.process_time()
         json_text({"points": points})
-        times.append(time.process_time() - start)
-    # 0.3 ms where it was measured; 26 ms without orjson.
-    assert min(times) < 0.001
+        middle = time.process_time()
+        json.dumps({"points": points.tolist()})
+        ours.append(middle - start)
+        theirs.append(time.process_time() - middle)
+    # Where it was measured, 0.3 ms against 12.
+    assert min(ours) < min(theirs) / 3
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0d"])
