@@ -24,6 +24,8 @@ from engine.jobs.parts import schema
 
 import ray  # isort: skip
 
+# Ray warns of its own settings.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 # Seconds in which a job gets on, on a busy machine.
 _PATIENCE = 900
 
