@@ -12,13 +12,13 @@ import numpy as np
 
 from engine.dataset.entry import Entry
 from engine.dataset.shapes import head_of, middle
+from engine.dataset.text import read_bytes
 from engine.errors import ConfigError
 
 _log = logging.getLogger("engine")
 _LEFT_OUT = ("polyline", "cuboid", "mask")
 # An annotation file nests five deep.
 _MAX_DEPTH = 32
-_MAX_BYTES = 1 << 29
 
 
 def read(path: str | os.PathLike[str]) -> list[Entry]:
@@ -28,14 +28,7 @@ def read(path: str | os.PathLike[str]) -> list[Entry]:
         ConfigError: it is no such XML, or something in it is missing or no number; the message has the line. Documents
             that declare entities, which may grow without bound, are refused.
     """
-    name = os.fspath(path)
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{name} cannot be read: {error.strerror or error}") from error
-    if len(data) > _MAX_BYTES:
-        raise ConfigError(f"{name} is larger than {_MAX_BYTES >> 20} MiB; split it")
+    name, data = os.fspath(path), read_bytes(path)
     reader = _Reader(name)
     try:
         reader.parser.Parse(data, True)

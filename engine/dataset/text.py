@@ -15,11 +15,11 @@ from engine.errors import ConfigError
 _MAX_BYTES = 1 << 29
 
 
-def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a file in UTF-8 or UTF-16, or else in Windows-1252, as Excel writes CSV in western countries.
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """What is in a file of annotations.
 
     Raises:
-        ConfigError: it cannot be read, is too large, or is no text.
+        ConfigError: it cannot be read, or is too large.
     """
     name = os.fspath(path)
     try:
@@ -29,6 +29,16 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise ConfigError(f"{name} cannot be read: {error.strerror or error}") from error
     if len(data) > _MAX_BYTES:
         raise ConfigError(f"{name} is larger than {_MAX_BYTES >> 20} MiB; split it")
+    return data
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a file in UTF-8 or UTF-16, or else in Windows-1252, as Excel writes CSV in western countries.
+
+    Raises:
+        ConfigError: it cannot be read, is too large, or is no text.
+    """
+    name, data = os.fspath(path), read_bytes(path)
     for encoding in _encodings(data):
         try:
             return data.decode(encoding)
