@@ -50,8 +50,8 @@ def test_drop_draw_drag_download_and_load(
     counted = counter.count(PICTURE, zones=load_layout(zones))
     assert rows(page) == expected_rows(counted) != before
     assert counted.zones["zone 1"] > 0
-    label = page.locator("#drawing text").first.text_content()
-    assert label == f"zone 1: {counted.zones['zone 1']}"
+    label = f"zone 1: {counted.zones['zone 1']}"
+    wait(page, f"document.querySelector('#drawing text').textContent === {label!r}")
     after = rows(page)
     # And the same again on a fresh page.
     page.reload()
@@ -77,7 +77,8 @@ def test_names_undo_and_zones_to_ignore(
     name.fill("total")
     assert name.evaluate("node => node.validationMessage") == "“total” stands for the whole picture"
     name.fill("Eingang <Süd>")
-    assert page.locator("#drawing text").first.text_content().startswith("Eingang <Süd>: ")
+    # The picture is drawn at the next frame.
+    wait(page, "document.querySelector('#drawing text').textContent.startsWith('Eingang <Süd>: ')")
     page.click("#shapes .acts button:first-child")
     counted = counter.count(PICTURE, zones=load_layout(download(page, "#download-zones", tmp_path)))
     assert count_of(page) == counted.count < result.count
@@ -131,8 +132,8 @@ def test_drawing_by_keyboard_alone(
 def test_layers_are_drawn(serve: Any, open_page: Any, counter: CrowdCounter, result: CountResult) -> None:
     page = open_page(serve(counter).url)
     load(page)
-    dots = page.locator("#drawing .dots").last.get_attribute("d")
-    assert dots.count("M") == result.count
+    heads = "(document.querySelectorAll('#drawing .dots')[1]?.getAttribute('d') ?? '').split('M').length - 1"
+    wait(page, f"{heads} === {result.count}")
     page.uncheck("#show-heads")
     wait(page, "document.querySelectorAll('#drawing .dots').length === 0")
     sums = []
