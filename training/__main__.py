@@ -21,10 +21,11 @@ from engine.training.augment import AugmentConfig
 from engine.training.average import average_weights, fit_norms
 from engine.training.calibrate import LEAST_PICTURES, calibrate
 from engine.training.compare import compare_decoders, table
+from engine.training.config import TrainConfig
 from engine.training.recipe import read_recipe
 from engine.training.smooth import smooth_stem
 from engine.training.start import start_counting, start_model, start_network
-from engine.training.train import TrainConfig, make_batches, train
+from engine.training.train import make_batches, train
 
 _PROG = "python -m engine.training"
 

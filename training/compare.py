@@ -18,8 +18,9 @@ from engine.model.network import CrowdNetwork
 from engine.model.precision import mixed_precision
 from engine.training.batches import CrowdBatches
 from engine.training.calibrate import fit_rule, read_pictures
+from engine.training.config import TrainConfig
 from engine.training.losses import draw_levels, noisy_maps
-from engine.training.train import TrainConfig, make_optimizer
+from engine.training.train import make_optimizer
 from engine.training.validate import validate
 from engine.training.variants import CrossAttentionDecoder, RegressionDecoder
 

@@ -10,8 +10,8 @@ from typing import Any
 from engine.config import ModelConfig
 from engine.errors import ConfigError
 from engine.training.augment import AugmentConfig
+from engine.training.config import TrainConfig
 from engine.training.losses import LossConfig
-from engine.training.train import TrainConfig
 
 _PARTS: dict[str, type] = {"model": ModelConfig, "loss": LossConfig, "augment": AugmentConfig}
 

@@ -8,7 +8,6 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +23,12 @@ from engine.model.layers import channels_last
 from engine.model.network import CrowdNetwork
 from engine.model.precision import mixed_precision
 from engine.model.trunk import EfficientNetLite
-from engine.training.augment import AugmentConfig
-from engine.training.batches import Batches, CrowdBatches, Sizes
+from engine.training.batches import Batches, CrowdBatches
+from engine.training.config import TrainConfig
 from engine.training.device_batches import DeviceBatches
 from engine.training.frozen_layers import FrozenLayers
 from engine.training.logit_limit import limit_logits
-from engine.training.losses import REGION, LossConfig, crowd_loss, draw_levels
+from engine.training.losses import crowd_loss, draw_levels
 from engine.training.optimizer import MuonAdamW
 from engine.training.pretrained import load_trunk
 from engine.training.start import start_model, start_network
@@ -39,96 +38,6 @@ from engine.training.validate import validate
 _LIMIT_EVERY, _LIMIT_CROPS = 20, 4
 # Seconds of training from one checkpoint to the next: what is lost when the process is killed.
 _SAVE_EVERY = 120.0
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Settings of a run; stored in its checkpoint.
-
-    Attributes:
-        iterations: length of the run. The learning rate falls to zero over it.
-        minutes: length of the run where ``iterations`` is 0; a resumed run goes on from the minutes already spent.
-        batch: crops in a step.
-        crop: side of the crops in pixels, a multiple of 64; 0 is the ``crop_size`` of the model. A model that starts
-            from random weights takes it for its own.
-        optimizer: "muon" for :class:`MuonAdamW`, or "adamw" for AdamW alone.
-        learning_rate, weight_decay, warmup: of the optimiser; warm-up in iterations.
-        decay: share of the run, at its end, over which the learning rate falls to zero; before that it is constant, so
-            that a run can be made longer after it was begun.
-        trunk_rate: learning rate of a pre-trained trunk, as a share of that of the other layers.
-        frozen: iterations at the start in which a pre-trained trunk stays as it is.
-        frozen_early: the same for the trunk's layers before stride 4, which cost most of the memory.
-        late_crop, late: side of the crops in the last share ``late`` of the run, in pixels, a multiple of 64; a batch
-            then has as many pixels as before. 0: no such part.
-        ema: decay of the averaged weights, which are the ones that are kept.
-        validate_every: minutes between validations.
-    """
-
-    iterations: int = 0
-    minutes: float = 60.0
-    batch: int = 16
-    crop: int = 0
-    optimizer: str = "muon"
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-2
-    warmup: int = 300
-    decay: float = 1.0
-    trunk_rate: float = 0.3
-    frozen: int = 0
-    frozen_early: int = 0
-    late_crop: int = 0
-    late: float = 0.0
-    ema: float = 0.999
-    clip_norm: float = 5.0
-    validate_every: float = 10.0
-    seed: int = 0
-    model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-
-    def __post_init__(self) -> None:
-        if self.optimizer not in ("muon", "adamw"):
-            raise ConfigError(f"optimizer must be 'muon' or 'adamw', got {self.optimizer!r}")
-        for name in (
-            "iterations",
-            "learning_rate",
-            "weight_decay",
-            "warmup",
-            "ema",
-            "trunk_rate",
-            "frozen",
-            "frozen_early",
-        ):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        positive = ("batch", "clip_norm", "validate_every", *(() if self.iterations else ("minutes",)))
-        for name in positive:
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
-        side = self.crop or self.model.crop_size
-        if side <= 0 or side % REGION:
-            raise ConfigError(f"crop must be a multiple of {REGION}, got {side}")
-        if self.ema >= 1:
-            raise ConfigError(f"ema must be below 1, got {self.ema}")
-        if not 0 < self.decay <= 1 or not 0 <= self.late <= 1:
-            raise ConfigError(f"decay and late must be shares of the run, got {self.decay} and {self.late}")
-        if self.late_crop % REGION or (self.late_crop and not self.iterations):
-            raise ConfigError(
-                f"late_crop must be a multiple of {REGION}, and the run's length be given in iterations, "
-                f"got {self.late_crop}"
-            )
-
-    @property
-    def sizes(self) -> Sizes:
-        """Crops of each batch."""
-        late_from = round((1 - self.late) * self.iterations)
-        return Sizes(self.crop or self.model.crop_size, self.batch, self.late_crop if self.late else 0, late_from)
-
-    def rate(self, iteration: int, progress: float) -> float:
-        """Learning rate at ``iteration``, when ``progress`` (0 .. 1) of the run is done."""
-        warm = min(1.0, (iteration + 1) / max(self.warmup, 1))
-        fallen = max(progress - (1 - self.decay), 0.0) / self.decay
-        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * fallen))
 
 
 class TrainingRun:

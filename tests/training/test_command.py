@@ -16,8 +16,8 @@ from engine.cli import main as crowd
 from engine.config import ModelConfig
 from engine.dataset.writer import annotation_writer
 from engine.training.__main__ import main
+from engine.training.config import TrainConfig
 from engine.training.recipe import write_recipe
-from engine.training.train import TrainConfig
 
 SMALL = ModelConfig(
     widths=(8, 8, 8, 16, 16), depths=(0, 0, 1, 1, 0), features=16, attention_dim=8, decoder_width=16, crop_size=64

@@ -11,7 +11,7 @@ from engine.config import ModelConfig
 from engine.dataset.samples import Sample
 from engine.model.network import CrowdNetwork
 from engine.training.compare import VARIANTS, compare_decoders, table
-from engine.training.train import TrainConfig
+from engine.training.config import TrainConfig
 from engine.training.variants import CrossAttentionDecoder, RegressionDecoder
 
 MODEL = ModelConfig(

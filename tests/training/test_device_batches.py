@@ -13,8 +13,9 @@ from engine.config import ModelConfig
 from engine.dataset.samples import Sample
 from engine.training.augment import AugmentConfig
 from engine.training.batches import CrowdBatches
+from engine.training.config import TrainConfig
 from engine.training.device_batches import DeviceBatches
-from engine.training.train import TrainConfig, TrainingRun, make_batches
+from engine.training.train import TrainingRun, make_batches
 
 MODEL = ModelConfig(crop_size=64)
 COLOURS = AugmentConfig(negatives=0)

@@ -10,8 +10,8 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.training.augment import AugmentConfig
+from engine.training.config import TrainConfig
 from engine.training.recipe import read_recipe, write_recipe
-from engine.training.train import TrainConfig
 
 RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 

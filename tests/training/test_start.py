@@ -17,8 +17,9 @@ from engine.model.layers import ConvNorm, fold_norms
 from engine.model.network import CrowdNetwork
 from engine.training.augment import AugmentConfig
 from engine.training.batches import CrowdBatches
+from engine.training.config import TrainConfig
 from engine.training.start import start_model, start_network, unfold_norms
-from engine.training.train import TrainConfig, train
+from engine.training.train import train
 
 MODEL = ModelConfig(
     widths=(8, 8, 8, 16, 16), depths=(0, 1, 1, 1, 1), features=16, attention_dim=8, decoder_width=16, crop_size=64

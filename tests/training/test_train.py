@@ -21,9 +21,10 @@ from engine.model.layers import channels_last
 from engine.model.network import CrowdNetwork
 from engine.training.augment import AugmentConfig
 from engine.training.batches import CrowdBatches
+from engine.training.config import TrainConfig
 from engine.training.logit_limit import LIMIT, limit_logits
 from engine.training.losses import crowd_loss, draw_levels
-from engine.training.train import TrainConfig, TrainingRun, make_batches, train
+from engine.training.train import TrainingRun, make_batches, train
 
 MODEL = ModelConfig(
     widths=(8, 8, 8, 16, 16),
