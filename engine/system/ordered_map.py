@@ -45,17 +45,17 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], wo
 
     At most twice as many items are taken ahead of the result that is yielded. The first error, of the function or of
     the items, is raised where its result would come, after those of the items before it; what was not begun by then
-    is not computed.
+    is not computed. Where the system refuses threads, there are fewer; without any, the caller's computes.
 
     >>> list(ordered_map(abs, [-3, 2, -1], workers=2))
     [3, 2, 1]
     """
     pending: deque[Future[ResultT]] = deque()
     source = UntilError(items)
-    with ThreadPoolExecutor(workers, thread_name_prefix="crowd") as pool:
+    with _Pool(workers, thread_name_prefix="crowd") as pool:
         try:
             for item in source:
-                pending.append(pool.submit(function, item))
+                pending.append(_submit(pool, function, item))
                 if len(pending) >= 2 * workers:
                     yield pending.popleft().result()
             while pending:
@@ -64,6 +64,31 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], wo
         finally:
             for future in pending:
                 future.cancel()
+
+
+class _Pool(ThreadPoolExecutor):
+    """A pool that does with the threads that it has, where the system refuses another one."""
+
+    def _adjust_thread_count(self) -> None:
+        try:
+            super()._adjust_thread_count()
+        except RuntimeError:
+            # What is submitted lies in the queue already, which any thread takes it from.
+            if not self._threads:
+                raise
+
+
+def _submit(pool: _Pool, function: Callable[[ItemT], ResultT], item: ItemT) -> Future[ResultT]:
+    try:
+        return pool.submit(function, item)
+    except RuntimeError:
+        # There is no thread at all.
+        future: Future[ResultT] = Future()
+        try:
+            future.set_result(function(item))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 def attempt(function: Callable[[Any], ResultT]) -> Callable[[Any], ResultT | Exception]:

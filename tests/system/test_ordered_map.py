@@ -76,3 +76,24 @@ def test_an_error_of_the_items_is_raised_after_the_results_before_it(before: int
     with pytest.raises(OSError, match="no more pictures"):
         found.extend(results)
     assert found == list(range(before))
+
+
+@pytest.mark.parametrize("allowed", [0, 1, 2])
+def test_refused_threads_are_done_without(monkeypatch: pytest.MonkeyPatch, allowed: int) -> None:
+    """As where a limit of processes is reached: every result comes, in order, and errors are raised in their places."""
+    start, started = threading.Thread.start, []
+
+    def limited(thread: threading.Thread) -> None:
+        if len(started) >= allowed:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    assert list(ordered_map(abs, range(-9, 0), workers=4)) == list(range(9, 0, -1))
+    assert len(started) == allowed
+    started.clear()
+    results = ordered_map(lambda x: 1 // x, [1, 0, 1], workers=4)
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
