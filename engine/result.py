@@ -17,6 +17,7 @@ from engine.counting.heads import FindPeaks, density_map
 from engine.counting.stitching import CountJob
 from engine.drawing.notebook import result_html, shown_png
 from engine.drawing.overlay import count_texts, crowding, draw_overlay, heat_of_heads
+from engine.drawing.picture_file import KINDS, encode_picture
 from engine.drawing.zones import line_marks, zone_marks
 from engine.errors import ConfigError, EngineError, MapsNotKeptError
 from engine.image.load import load_image
@@ -30,10 +31,6 @@ from engine.zones.members import count_sides, count_zones, zone_interval
 if TYPE_CHECKING:
     import supervision
 
-_PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
-             ".tiff": "TIFF"}  # fmt: skip
-# Small coloured dots smear when JPEG halves the colour resolution.
-_SAVE_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"quality": 92}}
 _MAPS = ("heatmap", "density", "uncertainty")
 _ARRAYS = ("points", "scores", *_MAPS)
 
@@ -188,8 +185,7 @@ class CountResult:
             ConfigError: another suffix, or the folder does not exist.
             OSError: the file cannot be written.
         """
-        path = Path(path)
-        data = self._encode(path)
+        data = self.encode((path := Path(path)).suffix)
         if not path.parent.is_dir():
             raise ConfigError(f"cannot save {path}: the folder {path.parent} does not exist; create it first")
         write_whole(path, data)
@@ -238,28 +234,24 @@ class CountResult:
             class_id=np.zeros(len(self.points), int),
         )
 
-    def _encode(self, path: Path) -> bytes:
-        suffix = path.suffix.lower()
+    def encode(self, suffix: str) -> bytes:
+        """What :meth:`save` would write into a file whose name ends in ``suffix``, such as ".png".
+
+        Raises:
+            ConfigError: another suffix, or a picture that the format cannot hold.
+        """
+        suffix = suffix.lower()
         if suffix == ".json":
             return (self.to_json() + "\n").encode()
         if suffix == ".csv":
-            rows = (f"{x},{y},{score}\n" for (x, y), score in zip(plain(self.points), plain(self.scores), strict=True))
-            return ("x,y,score\n" + "".join(rows)).encode()
-        file = io.BytesIO()
+            rows = zip(plain(self.points), plain(self.scores), strict=True)
+            return "".join(["x,y,score\n", *(f"{x},{y},{score}\n" for (x, y), score in rows)]).encode()
         if suffix == ".npy":
-            np.save(file, self.density, allow_pickle=False)
-        elif suffix in _PICTURES:
-            kind = _PICTURES[suffix]
-            try:
-                self.plot().save(file, kind, **_SAVE_OPTIONS.get(kind, {}))
-            except (OSError, ValueError) as error:
-                if isinstance(error, ConfigError):
-                    raise
-                raise ConfigError(f"{kind} cannot hold this picture ({error}); save it as .png") from error
-        else:
-            kinds = ", ".join([*_PICTURES, ".json", ".csv", ".npy"])
-            raise ConfigError(f"cannot tell from {path.name!r} what to save; end it in one of {kinds}")
-        return file.getvalue()
+            np.save(file := io.BytesIO(), self.density, allow_pickle=False)
+            return file.getvalue()
+        if suffix in KINDS:
+            return encode_picture(self.plot(), suffix)
+        raise ConfigError(f"nothing is saved as {suffix!r}; use one of {', '.join([*KINDS, '.json', '.csv', '.npy'])}")
 
 
 def make_result(job: CountJob, find_peaks: FindPeaks, layout: ZoneLayout) -> CountResult:

@@ -167,6 +167,8 @@ def test_save_data(people: int, tmp_path: Path) -> None:
     assert density.dtype == np.float32
     assert density.sum() == people
     assert sorted(p.name for p in tmp_path.iterdir()) == ["r.csv", "r.json", "r.npy"]
+    for path in tmp_path.iterdir():
+        assert result.encode(path.suffix.upper()) == path.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["out", "out.txt", "out.pkl", ".png"])

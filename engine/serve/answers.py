@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -106,9 +105,9 @@ def _weight(parameters: list[str]) -> float:
 def write_answer(result: CountResult, kind: str, include: tuple[str, ...] = ()) -> bytes:
     """A result as the body of an answer of that kind."""
     if kind == PNG:
-        return result._encode(Path("overlay.png"))
+        return result.encode(".png")
     if kind == CSV:
-        return result._encode(Path("points.csv"))
+        return result.encode(".csv")
     if not include:
         return result.to_json().encode()
     answer = result.to_dict()
