@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +18,7 @@ from engine.config import FEATURE_STRIDE
 from engine.counter import CrowdCounter
 from engine.diffusion.latent import TileMaps, head_maps
 from engine.diffusion.sampler import Latents, Network, Request, denoise, infer, initial_noise
-from engine.image.load import load_host_picture
+from engine.image.load import load_host_picture, load_image
 from engine.image.tiles import HostPicture, to_input
 from engine.system.stopwatch import Stopwatch
 
@@ -129,11 +130,11 @@ class BatchBackend(Backend):
     def __init__(self, network: Network):
         self.model, self._network = network.model, network
 
-    def load(self, img: Any, color: str, cuda_stream: Any) -> HostPicture:
-        return load_host_picture(img, color, cuda_stream, self.name)
+    def load(self, img: Any, color: str, cuda_stream: Any, read: Callable[..., np.ndarray] = load_image) -> HostPicture:
+        return load_host_picture(img, color, cuda_stream, self.name, read)
 
-    def snapshot(self, img: Any, *, color: str) -> np.ndarray:
-        return self.load(img, color, None).pixels
+    def snapshot(self, img: Any, *, color: str, **options: Any) -> np.ndarray:
+        return self.load(img, color, None, functools.partial(load_image, **options)).pixels
 
     def infer(self, tile: np.ndarray, request: Request, clock: Stopwatch) -> TileMaps:
         return infer(self._network, tile, request, clock)

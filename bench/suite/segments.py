@@ -97,17 +97,17 @@ class Record:
 
     def watching(self) -> Any:
         """A context in which segments report to this record."""
-        from engine.backends.openvino.worker import _SizedSegment
+        from engine.backends.openvino.worker import StaticSegment
 
-        run: Callable[..., list[np.ndarray]] = _SizedSegment.__call__
+        run: Callable[..., list[np.ndarray]] = StaticSegment.__call__
 
-        def watched(segment: _SizedSegment, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        def watched(segment: StaticSegment, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
             start = time.perf_counter()
             outputs = run(segment, arrays)
             self._add(segment._stage, tuple(x.shape for x in arrays), 1e3 * (time.perf_counter() - start))
             return outputs
 
-        return mock.patch.object(_SizedSegment, "__call__", watched)
+        return mock.patch.object(StaticSegment, "__call__", watched)
 
     def _add(self, stage: SegmentStage, shapes: Shapes, milliseconds: float) -> None:
         name = stage.graph.removesuffix(".onnx")

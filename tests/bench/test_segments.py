@@ -25,7 +25,7 @@ def _layers(network: torch.nn.Module, picture: np.ndarray) -> int:
         if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)
     ]
     with engine.CrowdCounter(backend="torch", steps=2) as counter:
-        counter._open_backend()._denoiser.network = network
+        counter._open_backend()._network._denoiser.network = network
         counter.count(picture)
     for hook in hooks:
         hook.remove()
@@ -37,7 +37,7 @@ def _layers(network: torch.nn.Module, picture: np.ndarray) -> int:
 def test_multiply_adds_are_those_of_the_network(compute_type, counts):
     picture = np.zeros((96, 128, 3), np.uint8)
     with engine.CrowdCounter(backend="torch") as counter:
-        expected = _layers(counter._open_backend()._denoiser.network, picture)
+        expected = _layers(counter._open_backend()._network._denoiser.network, picture)
     record = Record(counts)
     with engine.CrowdCounter(compute_type=compute_type, performance="latency", steps=2) as counter:
         with record.watching():

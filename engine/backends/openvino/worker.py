@@ -87,7 +87,7 @@ class Worker:
         return to_float32(array)
 
     def _segment(self, stage: SegmentStage) -> Segment:
-        return _StaticSegment(self._models, stage) if self._static_shape else _DynamicSegment(self._models, stage)
+        return StaticSegment(self._models, stage) if self._static_shape else _DynamicSegment(self._models, stage)
 
 
 class _DynamicSegment:
@@ -104,7 +104,7 @@ class _DynamicSegment:
         return [_array(self._request.get_tensor(name)) for name in self._stage.outputs]
 
 
-class _StaticSegment:
+class StaticSegment:
     """A segment with a request for each size of its inputs."""
 
     def __init__(self, models: SegmentModels, stage: SegmentStage):

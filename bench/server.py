@@ -1,6 +1,6 @@
 """What serving costs: a request against the bare count, and pictures a second against ``count_batch``, in one run.
 
-Usage: python bench/serving.py [PICTURE] [--alternations 50] [--rounds 3] [--pictures 24]
+Usage: python bench/server.py [PICTURE] [--alternations 50] [--rounds 3] [--pictures 24]
 
 The server runs in this process and counts with the same counter, so that both are measured under the same load; its
 client shares the cores with it, and is in its figures. Where others use the machine too, the seconds of this process on
