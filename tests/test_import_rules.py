@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HEAVY = {
     "torch", "triton", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "onnx", "onnxruntime", "scipy", "safetensors",
-    "av", "pyarrow", "aiohttp", "s3fs", "gcsfs", "ray",
+    "av", "pyarrow", "aiohttp", "s3fs", "gcsfs", "ray", "paho",
 }  # fmt: skip
 
 # The house from the ground up: a room imports itself and rooms named before it, and of the heavy packages those
@@ -48,6 +48,7 @@ ROOMS: dict[str, set[str]] = {
     "counter": set(),
     "__init__": set(),
     "outputs": {"av"},
+    "watch": {"paho"},
     "serve": {"ray"},
     "jobs": {"pyarrow", "aiohttp", "s3fs", "gcsfs"},
     "ray": {"ray", "pyarrow"},
@@ -67,6 +68,7 @@ PRIVATE: dict[str, set[str]] = {
     "dataset": {"evaluation", "training", "export", "cli"},
     "evaluation": {"cli"},
     "training": {"export", "cli"},
+    "watch": {"cli"},
     # Needs its extra.
     "serve": {"cli"},
 }

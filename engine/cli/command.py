@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any, NoReturn
 
-from engine.cli import bench, count, counter_options, evaluate, logs, serve, stream, zone_editor
+from engine.cli import bench, count, counter_options, evaluate, logs, serve, stream, watch, zone_editor
 from engine.cli.counter_options import CounterFactory
 from engine.cli.extras import needs_extra
 from engine.cli.terminal import Status, say
@@ -68,6 +68,8 @@ def build_parser() -> argparse.ArgumentParser:
     counter_options.add_arguments(count.add_arguments(_add_command(commands, "count", *count.TEXTS)))
     # The frames of a stream are of one size.
     counter_options.add_arguments(stream.add_arguments(_add_command(commands, "stream", *stream.TEXTS)), "latency")
+    # Cameras are of several sizes, and no model is compiled for each.
+    counter_options.add_arguments(watch.add_arguments(_add_command(commands, "watch", *watch.TEXTS)), "throughput")
     counter_options.add_arguments(evaluate.add_arguments(_add_command(commands, "eval", *evaluate.TEXTS)))
     counter_options.add_arguments(zone_editor.add_arguments(_add_command(commands, "zones", *zone_editor.TEXTS)))
     counter_options.add_arguments(serve.add_arguments(_add_command(commands, "serve", *serve.TEXTS)), "throughput")
@@ -109,6 +111,7 @@ def _run_command(options: argparse.Namespace, counter_factory: CounterFactory | 
     runs = {
         "count": count.run,
         "stream": stream.run,
+        "watch": watch.run,
         "eval": evaluate.run,
         "zones": zone_editor.run,
         "serve": serve.run,

@@ -1,0 +1,136 @@
+"""The frames of one camera, read in a thread of its own; whatever happens to it happens there."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from engine.errors import ConfigError
+from engine.stream.frame import Frame
+from engine.stream.mailbox import Mailbox
+from engine.stream.opening import open_source
+from engine.stream.sources import Source
+from engine.system.addresses import hide_passwords
+from engine.watch.config import Camera
+
+# Seconds before a camera is opened again; each further delay is twice as long.
+_FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0
+# Seconds that closing waits; a thread that hangs in a driver is left to itself: it is a daemon.
+_CLOSE_TIMEOUT = 2.0
+
+_log = logging.getLogger("engine")
+
+
+class Feed:
+    """Reads a camera, and opens it again whenever it fails; a recording is read once.
+
+    Args:
+        camera: what to read.
+        arrived: called when a frame is there, or none will come any more; from the thread that reads.
+        opener: opens the source; raises SourceError.
+        clock: seconds, monotonic.
+
+    Attributes:
+        heard: when the newest frame came, by the clock.
+        problem: why there are no frames; empty as long as there are. Without passwords.
+        ended: no frame will come any more.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        arrived: Callable[[], None],
+        opener: Callable[[Camera], Source] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.camera, self.heard, self.problem, self.ended = camera, clock(), "connecting", False
+        self._arrived, self._opener, self._clock = arrived, opener or _open, clock
+        self._mailbox = Mailbox(newest=True)
+        self._source: Source | None = None
+        self._delay = _FIRST_DELAY
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"crowd-{camera.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def take(self) -> Frame | None:
+        """The next frame, if one is there; returns at once."""
+        if len(self._mailbox):
+            # The reading thread may move it to another mailbox just now, and says so when it is there.
+            with contextlib.suppress(TimeoutError):
+                return self._mailbox.take(0)
+        return None
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing more will be taken."""
+        return self.ended and not len(self._mailbox)
+
+    def stop(self) -> None:
+        """Ask it to end; :meth:`join` waits for that."""
+        self._stop.set()
+        if self._source is not None:
+            self._source.close()
+        self._mailbox.close()
+
+    def join(self) -> None:
+        """Wait for its thread, but not for ever."""
+        if self._thread.is_alive():
+            self._thread.join(_CLOSE_TIMEOUT)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._read()
+                if not self._stop.is_set():
+                    self.problem = "it ended"
+                break
+            except ConfigError as error:
+                self._note(error, "not tried again")
+                break
+            except Exception as error:
+                # Whatever a driver or an iterable raises is this camera's trouble alone.
+                self._note(error, f"tried again in {self._delay:g} s")
+            if self._stop.wait(self._delay):
+                break
+            self._delay = min(2 * self._delay, _LONGEST_DELAY)
+        self.ended = True
+        self._arrived()
+
+    def _read(self) -> None:
+        source = self._source = self._opener(self.camera)
+        self._mailbox = self._fresh_mailbox(source.is_live)
+        # After that: closing may have come while it was opened.
+        if self._stop.is_set():
+            self.stop()
+        with contextlib.closing(source.frames()) as frames:
+            for frame in frames:
+                self._delay = _FIRST_DELAY
+                self.heard, self.problem = self._clock(), ""
+                if not self._mailbox.put(frame):
+                    return
+                self._arrived()
+
+    def _fresh_mailbox(self, newest: bool) -> Mailbox:
+        mailbox = Mailbox(newest)
+        # What still lies there is not lost, except where a newer frame takes its place.
+        if (frame := self.take()) is not None:
+            mailbox.put(frame)
+        return mailbox
+
+    def _note(self, error: Exception, what_next: str) -> None:
+        known = [source] if isinstance(source := self.camera.source, str) else []
+        problem = hide_passwords(str(error) or type(error).__name__, known)
+        # Once, not at every attempt.
+        if problem != self.problem:
+            _log.warning("%s: %s; %s", self.camera.name, problem, what_next)
+        self.problem = problem
+
+
+def _open(camera: Camera) -> Source:
+    return open_source(camera.source, camera.options)

@@ -1,0 +1,124 @@
+"""All cameras, one counter."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from engine.errors import BackendError, EngineError
+from engine.result import CountResult
+from engine.stream.frame import Frame, FrameResult
+from engine.stream.sources import Source
+from engine.watch.config import Camera
+from engine.watch.feed import Feed
+from engine.watch.station import Station
+from engine.watch.turns import Turns
+from engine.zones.layout import ZoneLayout
+
+# Seconds between looks at clocks and at cameras that say nothing.
+_TICK = 0.5
+
+
+class Counter(Protocol):
+    """What is used of :class:`engine.CrowdCounter`."""
+
+    @property
+    def parallel(self) -> int: ...
+
+    def count(self, img: Any, *, zones: ZoneLayout) -> CountResult: ...
+
+
+class Watch:
+    """Counts the newest frame of each camera, in turn.
+
+    Args:
+        counter: what counts; it stays the caller's.
+        stations: what becomes of the counts, one for each camera.
+        opener: opens a camera's source; None is :func:`engine.stream.opening.open_source`.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        counter: Counter,
+        stations: Sequence[Station],
+        opener: Callable[[Camera], Source] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._counter, self._clock = counter, clock
+        self._turns = Turns[Feed]()
+        self._stations = {Feed(s.camera, self._turns.wake, opener, clock): s for s in stations}
+        for feed in self._stations:
+            self._turns.add(feed)
+        self._failure: BaseException | None = None
+
+    def run(self) -> None:
+        """Count until :meth:`close`, or until all of it were recordings that have ended.
+
+        Raises:
+            BackendError: the counter failed. What a camera fails with is told to its station, and tried again.
+        """
+        workers = [
+            threading.Thread(target=self._work, name="crowd-count", daemon=True)
+            for _ in range(min(self._counter.parallel, len(self._stations)))
+        ]
+        for thread in (*self._stations, *workers):
+            thread.start()
+        try:
+            while any(worker.is_alive() for worker in workers):
+                self._look()
+                workers[0].join(_TICK)
+        finally:
+            self.close()
+            # A count that runs is finished: the counter may be closed after this.
+            for worker in workers:
+                worker.join()
+            for feed in self._stations:
+                feed.join()
+        self._look()
+        if self._failure:
+            raise self._failure
+
+    def close(self) -> None:
+        """End :meth:`run`, after the counts that run. Closing twice, or from another thread, is harmless."""
+        self._turns.close()
+        for feed in self._stations:
+            feed.stop()
+
+    def _look(self) -> None:
+        """Tell of cameras that say nothing, and end minutes."""
+        for feed, station in self._stations.items():
+            silent = self._clock() - feed.heard
+            patience = feed.camera.options.patience.timeout + 1 / (feed.camera.options.fps or 1.0)
+            if feed.problem:
+                station.report(feed.problem)
+            elif silent > patience:
+                station.report(f"no frame for {patience:g} s")
+            station.tick()
+
+    def _work(self) -> None:
+        while turn := self._turns.take():
+            feed, frame = turn
+            try:
+                self._count(feed, frame)
+            except BaseException as error:
+                self._failure = error
+                self._turns.close()
+            finally:
+                self._turns.done(feed)
+
+    def _count(self, feed: Feed, frame: Frame) -> None:
+        station = self._stations[feed]
+        try:
+            result = self._counter.count(frame.image, zones=feed.camera.layout)
+        except BackendError:
+            raise
+        except EngineError as error:
+            # Such as a picture that is too large; the next one may not be.
+            station.report(str(error))
+            return
+        # By its name: no address reaches what is written.
+        named = {"file": feed.camera.name, "time": frame.time, "warnings": frame.warnings}
+        station.write(FrameResult(frame.index, frame.timestamp, frame.dropped, result, **named))

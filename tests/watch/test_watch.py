@@ -1,0 +1,133 @@
+"""All cameras and one counter: fairness over a minute, newest frames, and cameras that are lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from watch_sources import FakeCamera, FakeCounter, Time, camera
+
+from engine.errors import BackendError, ImageError
+from engine.stream.frame import Frame, FrameResult
+from engine.watch.station import Station
+from engine.watch.watch import Watch
+
+PERIODS = (1 / 25, 1 / 30, 1 / 12.5, 1 / 15, 1 / 10)
+NEVER = float("inf")
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.frames: list[FrameResult] = []
+        self.times: list[float] = []
+        self.problems: list[str] = []
+
+    def write(self, frame: FrameResult, alerts: Sequence[str]) -> None:
+        self.frames.append(frame)
+
+    def report(self, problem: str) -> None:
+        self.problems.append(problem)
+
+
+class Scene:
+    """Five cameras that give more than can be counted, for a minute of their clock."""
+
+    def __init__(self, lost: dict[int, tuple[float, bool]] | None = None, slow: int | None = None):
+        self.time, self.lost, self.opened = Time(), lost or {}, [0] * len(PERIODS)
+        self.names = [f"camera-{number}" for number in range(len(PERIODS))]
+        # Where frames are due and none was given yet, time stands still.
+        self.time.next = dict.fromkeys(self.names, 0.0)
+        self.listeners = [Listener() for _ in PERIODS]
+        stations = [Station(camera(n), followers=[f]) for n, f in zip(self.names, self.listeners, strict=True)]
+        self.watch = Watch(None, stations, self.open, self.time)  # type: ignore[arg-type]
+        cost = {slow: 0.2} if slow is not None else {}
+        self.counter = FakeCounter(self.time, lambda n: cost.get(n, 0.05), 60, self.watch.close)
+        self.watch._counter = self.counter
+
+    def open(self, wanted: Any) -> FakeCamera:
+        number = self.names.index(wanted.name)
+        self.opened[number] += 1
+        lost_at, hangs = self.lost.get(number, (NEVER, False))
+        return FakeCamera(self.time, wanted.name, number, PERIODS[number], lost_at, hangs)
+
+
+@pytest.mark.parametrize("slow", [None, 2])
+def test_every_camera_has_its_share_over_a_minute(slow: int | None) -> None:
+    scene = Scene(slow=slow)
+    scene.watch.run()
+    counts, whole = scene.counter.counts, sum(scene.counter.counts.values())
+    assert whole >= 700
+    for number in range(len(PERIODS)):
+        assert counts[number] >= 0.8 / len(PERIODS) * whole, counts
+    for listener, period in zip(scene.listeners, PERIODS, strict=True):
+        # Each is the newest there was when its turn came, and says how many were passed over.
+        indices = [frame.index for frame in listener.frames]
+        assert indices == sorted(set(indices))
+        assert indices[-1] >= 59 / period - 10
+        assert indices[-1] == sum(frame.dropped + 1 for frame in listener.frames) - 1
+        assert {frame.result.count for frame in listener.frames} == {scene.listeners.index(listener)}
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_lost_camera_does_not_disturb_the_others(hangs: bool, caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(lost={1: (20.0, hangs)})
+    with caplog.at_level(logging.INFO, logger="engine"):
+        scene.watch.run()
+    counts, whole = scene.counter.counts, sum(scene.counter.counts.values())
+    for number in {*range(len(PERIODS))} - {1}:
+        assert counts[number] >= 0.8 / len(PERIODS) * whole, counts
+        assert scene.opened[number] == 1
+        assert scene.listeners[number].problems in ([], ["connecting"])
+    assert 60 <= counts[1] <= 100
+    said = scene.listeners[1].problems[-1]
+    assert ("no frame for" if hangs else "rtsp://camera-1/live") in said
+    assert "secret" not in said + caplog.text
+
+
+def test_a_picture_that_cannot_be_counted_is_its_cameras_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, count = Scene(), FakeCounter.count
+
+    def fail(self: FakeCounter, img: Any, *, zones: Any) -> Any:
+        result = count(self, img, zones=zones)
+        if img[0, 0, 0] == 3:
+            raise ImageError("too large")
+        return result
+
+    monkeypatch.setattr(FakeCounter, "count", fail)
+    scene.watch.run()
+    assert not scene.listeners[3].frames
+    assert "too large" in scene.listeners[3].problems
+    assert len(scene.listeners[0].frames) >= 0.8 / 5 * 1200
+
+
+def test_a_counter_that_fails_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise BackendError("out of order")
+
+    monkeypatch.setattr(FakeCounter, "count", fail)
+    with pytest.raises(BackendError, match="out of order"):
+        Scene().watch.run()
+
+
+def test_recordings_are_counted_to_their_end_frame_by_frame() -> None:
+    class Recording(FakeCamera):
+        is_live = False
+
+        def frames(self) -> Any:
+            for index in range(7):
+                yield Frame(index, index / 10, np.zeros((48, 64, 3), np.uint8))
+
+    time, listener = Time(), Listener()
+    watch = Watch(
+        FakeCounter(time, lambda _: 0.0, NEVER, lambda: None),
+        [Station(camera("hall"), followers=[listener])],
+        lambda _: Recording(time, "hall", 0, 1, NEVER, False),
+        time,
+    )
+    watch.run()
+    assert [frame.index for frame in listener.frames] == list(range(7))
+    assert {frame.file for frame in listener.frames} == {"hall"}
+    assert listener.problems[-1] == "it ended"
