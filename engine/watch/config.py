@@ -82,8 +82,10 @@ class MqttSettings:
             raise ConfigError(f"mqtt.discovery must be letters, digits, '_' or '-', or empty, got {self.discovery!r}")
         if self.password is not None and self.username is None:
             raise ConfigError("mqtt has a password and no username; give both")
-        if isinstance(self.every, bool) or not isinstance(self.every, int | float) or not 0 <= self.every <= 3600:
-            raise ConfigError(f"mqtt.every must be from 0 to 3600 seconds, got {self.every!r}")
+        # A file may hold anything.
+        every: object = self.every
+        if isinstance(every, bool) or not isinstance(every, int | float) or not 0 <= every <= 3600:
+            raise ConfigError(f"mqtt.every must be from 0 to 3600 seconds, got {every!r}")
 
 
 @dataclass(frozen=True)

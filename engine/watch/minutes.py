@@ -55,6 +55,7 @@ class MinuteLog:
     """
 
     def __init__(self, now: datetime):
+        self._frames, self._dropped = 0, 0
         self._begin(_start(now))
 
     @property
@@ -78,7 +79,7 @@ class MinuteLog:
 
     def _begin(self, start: datetime) -> None:
         self._start, self._log = start, OccupancyLog()
-        self._frames = self._dropped = 0
+        self._frames, self._dropped = 0, 0
 
 
 def utc_text(time: datetime) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 from engine.errors import ConfigError
 from engine.stream.frame import FrameResult
@@ -44,7 +45,7 @@ class MqttClient:
         self._newest: dict[str, str] = {}
         self._lock, self._said = threading.Lock(), ""
         self._discoveries = [message for camera in cameras for message in discovery(settings, camera)]
-        self._client = client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        self._client = client = paho.Client(CallbackAPIVersion.VERSION2)
         client.username_pw_set(settings.username, settings.password)
         if settings.tls:
             try:

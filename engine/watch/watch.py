@@ -64,8 +64,10 @@ class Watch:
             threading.Thread(target=self._work, name="crowd-count", daemon=True)
             for _ in range(min(self._counter.parallel, len(self._stations)))
         ]
-        for thread in (*self._stations, *workers):
-            thread.start()
+        for feed in self._stations:
+            feed.start()
+        for worker in workers:
+            worker.start()
         try:
             while any(worker.is_alive() for worker in workers):
                 self._look()
@@ -119,6 +121,10 @@ class Watch:
             # Such as a picture that is too large; the next one may not be.
             station.report(str(error))
             return
-        # By its name: no address reaches what is written.
-        named = {"file": feed.camera.name, "time": frame.time, "warnings": frame.warnings}
-        station.write(FrameResult(frame.index, frame.timestamp, frame.dropped, result, **named))
+        # By the camera's name: no address reaches what is written.
+        name, time_of_day, warnings = feed.camera.name, frame.time, frame.warnings
+        station.write(
+            FrameResult(
+                frame.index, frame.timestamp, frame.dropped, result, warnings=warnings, file=name, time=time_of_day
+            )
+        )
