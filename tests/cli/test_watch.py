@@ -63,7 +63,8 @@ def test_cameras_on_the_page_and_no_password_anywhere(camera: str, tmp_path: Pat
         '{"unit": "fractions", "zones": {"left": [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]}}'
     )
     (tmp_path / "cameras.toml").write_text(
-        f'folder = "out"\n[cameras.gate]\nsource = "{camera}"\nevery = 0.2\nzones = "left.json"\nalerts = ["left=1:0"]\n'
+        f'folder = "out"\n[cameras.gate]\nsource = "{camera}"\nevery = 0.2\n'
+        'zones = "left.json"\nalerts = ["left=1:0"]\n'
         f'[cameras.lost]\nsource = "rtsp://user:{SECRET}@127.0.0.1:1/live?pwd={SECRET}"\n'
     )
     command = [sys.executable, "-P", "-c", "from engine.cli import run; run()", "watch", str(tmp_path / "cameras.toml")]
