@@ -9,6 +9,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from engine import errors
 from engine.cli.command import build_parser
 from engine.evaluation.evaluate import Row
 from engine.stream.frame import FrameResult
+from engine.watch.config import MqttSettings, load_config
 from engine.zones.inputs import as_layout
 
 ROOT = Path(__file__).parent.parent
@@ -187,6 +189,17 @@ def test_the_zones_file_is_one(tmp_path: Path) -> None:
     # Without their unit, the polygons would be in pixels.
     with pytest.raises(errors.ConfigError, match=r'from_polygons\({...}, unit="fractions"\)'):
         as_layout(json.loads(text)["zones"])
+
+
+def test_the_cameras_file_is_one(tmp_path: Path) -> None:
+    (text,) = blocks(PAGES["watch.md"], "toml")
+    (tmp_path / "cameras.toml").write_text(text)
+    shape = {"zones": {"door": [[0, 0], [9, 0], [9, 9]]}}
+    (tmp_path / "gate.json").write_text(json.dumps(shape))
+    config = load_config(tmp_path / "cameras.toml", {"GATE_PASSWORD": "a", "MQTT_PASSWORD": "b"})
+    assert [camera.name for camera in config.cameras] == ["gate", "hall"]
+    named = {*re.findall(r"^(\w+) =", text, re.MULTILINE), *(span.split()[0] for span in spans(PAGES["watch.md"]))}
+    assert {field.name for field in fields(MqttSettings)} <= named
 
 
 def test_the_keys_of_json_are_named() -> None:

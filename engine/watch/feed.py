@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -20,8 +19,8 @@ from engine.watch.config import Camera
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0
 # Seconds that closing waits; a thread that hangs in a driver is left to itself: it is a daemon.
 _CLOSE_TIMEOUT = 2.0
-
-_log = logging.getLogger("engine")
+# Problems that are none.
+CONNECTING, ENDED = "connecting", "it ended"
 
 
 class Feed:
@@ -46,7 +45,7 @@ class Feed:
         opener: Callable[[Camera], Source] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.camera, self.heard, self.problem, self.ended = camera, clock(), "connecting", False
+        self.camera, self.heard, self.problem, self.ended = camera, clock(), CONNECTING, False
         self._arrived, self._opener, self._clock = arrived, opener or _open, clock
         self._mailbox = Mailbox(newest=True)
         self._source: Source | None = None
@@ -88,14 +87,14 @@ class Feed:
             try:
                 self._read()
                 if not self._stop.is_set():
-                    self.problem = "it ended"
+                    self.problem = ENDED
                 break
             except ConfigError as error:
-                self._note(error, "not tried again")
+                self._note(error)
                 break
             except Exception as error:
                 # Whatever a driver or an iterable raises is this camera's trouble alone.
-                self._note(error, f"tried again in {self._delay:g} s")
+                self._note(error)
             if self._stop.wait(self._delay):
                 break
             self._delay = min(2 * self._delay, _LONGEST_DELAY)
@@ -123,13 +122,9 @@ class Feed:
             mailbox.put(frame)
         return mailbox
 
-    def _note(self, error: Exception, what_next: str) -> None:
+    def _note(self, error: Exception) -> None:
         known = [source] if isinstance(source := self.camera.source, str) else []
-        problem = hide_passwords(str(error) or type(error).__name__, known)
-        # Once, not at every attempt.
-        if problem != self.problem:
-            _log.warning("%s: %s; %s", self.camera.name, problem, what_next)
-        self.problem = problem
+        self.problem = hide_passwords(str(error) or type(error).__name__, known)
 
 
 def _open(camera: Camera) -> Source:

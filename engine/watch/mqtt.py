@@ -75,9 +75,9 @@ class MqttClient:
         topic = f"{self.settings.topic}/{topic}"
         with self._lock:
             self._newest[topic] = text
-        # What waits within the library would all be sent, however old.
-        if self._client.is_connected():
-            self._client.publish(topic, text, retain=True)
+            # What waits within the library would all be sent, however old.
+            if self._client.is_connected():
+                self._client.publish(topic, text, retain=True)
 
     def _connected(self, client: paho.Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
@@ -88,9 +88,8 @@ class MqttClient:
         self._said = ""
         client.publish(self._status, _ONLINE, qos=1, retain=True)
         with self._lock:
-            newest = list(self._newest.items())
-        for topic, text in (*self._discoveries, *newest):
-            client.publish(topic, text, retain=True)
+            for topic, text in (*self._discoveries, *self._newest.items()):
+                client.publish(topic, text, retain=True)
 
     def _disconnected(self, client: paho.Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:

@@ -17,6 +17,7 @@ from engine.stream.frame import FrameResult
 from engine.system.addresses import hide_passwords
 from engine.system.text import csv_row
 from engine.watch.config import Camera
+from engine.watch.feed import CONNECTING, ENDED
 from engine.watch.minutes import Minute, MinuteLog, utc_text
 from engine.zones.occupancy import OccupancyLog
 
@@ -88,6 +89,8 @@ class Station:
     def write(self, frame: FrameResult) -> None:
         """Take a counted frame. A follower or file that fails does not keep it from the others."""
         with self._lock:
+            if self._problem not in (None, CONNECTING):
+                _log.warning("%s is counted again", self.camera.name)
             self._problem, now = None, self._now()
             self._end_minute(self._minutes.tick(now))
             self._minutes.add(now, frame.dropped, frame.result)
@@ -106,6 +109,9 @@ class Station:
             if problem == self._problem:
                 return
             self._problem = problem
+            # Once, not at every attempt.
+            if problem not in (CONNECTING, ENDED):
+                _log.warning("%s is not counted: %s; it is tried again", self.camera.name, problem)
             for follower in self._followers:
                 with self._forgiven():
                     follower.report(problem)

@@ -11,6 +11,7 @@ from engine.errors import BackendError, EngineError
 from engine.result import CountResult
 from engine.stream.frame import Frame, FrameResult
 from engine.stream.sources import Source
+from engine.system.addresses import hide_passwords
 from engine.watch.config import Camera
 from engine.watch.feed import Feed
 from engine.watch.station import Station
@@ -69,9 +70,9 @@ class Watch:
         for worker in workers:
             worker.start()
         try:
-            while any(worker.is_alive() for worker in workers):
+            while alive := [worker for worker in workers if worker.is_alive()]:
                 self._look()
-                workers[0].join(_TICK)
+                alive[0].join(_TICK)
         finally:
             self.close()
             # A count that runs is finished: the counter may be closed after this.
@@ -119,7 +120,7 @@ class Watch:
             raise
         except EngineError as error:
             # Such as a picture that is too large; the next one may not be.
-            station.report(str(error))
+            station.report(hide_passwords(str(error)))
             return
         # By the camera's name: no address reaches what is written.
         name, time_of_day, warnings = feed.camera.name, frame.time, frame.warnings
