@@ -20,7 +20,7 @@ USER, PASSWORD = "crowd", "topsecret"
 class Broker:
     """Mosquitto on a port of its own, which may be stopped and started again; it forgets everything then."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, tls: bool = False):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -30,7 +30,20 @@ class Broker:
         self._config.write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\nuser root\n"
         )
+        if tls:
+            certificate, key = self.encrypt(folder)
+            with open(self._config, "a") as file:
+                file.write(f"certfile {certificate}\nkeyfile {key}\n")
         self._process: subprocess.Popen[bytes] | None = None
+
+    @staticmethod
+    def encrypt(folder: Path) -> tuple[Path, Path]:
+        """A certificate for 127.0.0.1, signed by itself, and its key."""
+        certificate, key = folder / "cert.pem", folder / "key.pem"
+        names = ["-subj", "/CN=broker", "-addext", "subjectAltName=IP:127.0.0.1"]
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
+        subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+        return certificate, key
 
     def start(self) -> None:
         assert MOSQUITTO

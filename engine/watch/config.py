@@ -134,6 +134,9 @@ def _config(data: Mapping[str, Any], base: Path) -> WatchConfig:
     cameras = data.get("cameras", {})
     if not isinstance(cameras, Mapping) or not cameras:
         raise ConfigError(f"there is no camera; expected, for example,\n{EXAMPLE}")
+    for name in cameras:
+        if f"{name}-minutes" in cameras:
+            raise ConfigError(f"camera {name}-minutes would write to a file of camera {name}; give it another name")
     folder = data.get("folder")
     if folder is not None:
         _check_kind("folder", folder, str)

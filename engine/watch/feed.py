@@ -33,8 +33,6 @@ class Feed:
         clock: seconds, monotonic.
 
     Attributes:
-        heard: when the newest frame came, by the clock.
-        problem: why there are no frames; empty as long as there are. Without passwords.
         ended: no frame will come any more.
     """
 
@@ -45,8 +43,10 @@ class Feed:
         opener: Callable[[Camera], Source] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.camera, self.heard, self.problem, self.ended = camera, clock(), CONNECTING, False
+        self.camera, self.ended = camera, False
         self._arrived, self._opener, self._clock = arrived, opener or _open, clock
+        # When the newest frame came; and why there is none, without passwords.
+        self._heard, self._problem = clock(), CONNECTING
         self._mailbox = Mailbox(newest=True)
         self._source: Source | None = None
         self._delay = _FIRST_DELAY
@@ -64,6 +64,16 @@ class Feed:
             with contextlib.suppress(TimeoutError):
                 return self._mailbox.take(0)
         return None
+
+    @property
+    def trouble(self) -> str:
+        """Why no frame is there; empty where one waits, or may be expected. Without passwords."""
+        if len(self._mailbox):
+            return ""
+        options = self.camera.options
+        patience = options.patience.timeout + 1 / (options.fps or 1.0)
+        silent = self._clock() - self._heard > patience
+        return self._problem or (f"no frame for {patience:g} s" if silent else "")
 
     @property
     def is_empty(self) -> bool:
@@ -87,7 +97,7 @@ class Feed:
             try:
                 self._read()
                 if not self._stop.is_set():
-                    self.problem = ENDED
+                    self._problem = ENDED
                 break
             except ConfigError as error:
                 self._note(error)
@@ -110,7 +120,7 @@ class Feed:
         with contextlib.closing(source.frames()) as frames:
             for frame in frames:
                 self._delay = _FIRST_DELAY
-                self.heard, self.problem = self._clock(), ""
+                self._heard, self._problem = self._clock(), ""
                 if not self._mailbox.put(frame):
                     return
                 self._arrived()
@@ -124,7 +134,7 @@ class Feed:
 
     def _note(self, error: Exception) -> None:
         known = [source] if isinstance(source := self.camera.source, str) else []
-        self.problem = hide_passwords(str(error) or type(error).__name__, known)
+        self._problem = hide_passwords(str(error) or type(error).__name__, known)
 
 
 def _open(camera: Camera) -> Source:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -55,7 +56,7 @@ class MqttClient:
         client.will_set(self._status, _OFFLINE, qos=1, retain=True)
         client.reconnect_delay_set(_FIRST_DELAY, _LONGEST_DELAY)
         client.on_connect, client.on_disconnect = self._connected, self._disconnected
-        client.on_connect_fail = lambda *_: self._say("cannot connect")
+        client.on_connect_fail = self._failed
 
     def __enter__(self) -> MqttClient:
         # Not connect(): the broker may come later.
@@ -90,6 +91,10 @@ class MqttClient:
         with self._lock:
             for topic, text in (*self._discoveries, *self._newest.items()):
                 client.publish(topic, text, retain=True)
+
+    def _failed(self, client: paho.Client, data: Any) -> None:
+        # The library calls this while it handles what went wrong.
+        self._say(f"cannot be reached: {sys.exception() or 'no reason given'}")
 
     def _disconnected(self, client: paho.Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:

@@ -89,7 +89,7 @@ class Station:
     def write(self, frame: FrameResult) -> None:
         """Take a counted frame. A follower or file that fails does not keep it from the others."""
         with self._lock:
-            if self._problem not in (None, CONNECTING):
+            if self._problem not in (None, CONNECTING, ENDED):
                 _log.warning("%s is counted again", self.camera.name)
             self._problem, now = None, self._now()
             self._end_minute(self._minutes.tick(now))

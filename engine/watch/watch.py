@@ -48,7 +48,7 @@ class Watch:
         opener: Callable[[Camera], Source] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._counter, self._clock = counter, clock
+        self._counter = counter
         self._turns = Turns[Feed]()
         self._stations = {Feed(s.camera, self._turns.wake, opener, clock): s for s in stations}
         for feed in self._stations:
@@ -93,12 +93,8 @@ class Watch:
     def _look(self) -> None:
         """Tell of cameras that say nothing, and end minutes."""
         for feed, station in self._stations.items():
-            silent = self._clock() - feed.heard
-            patience = feed.camera.options.patience.timeout + 1 / (feed.camera.options.fps or 1.0)
-            if feed.problem:
-                station.report(feed.problem)
-            elif silent > patience:
-                station.report(f"no frame for {patience:g} s")
+            if trouble := feed.trouble:
+                station.report(trouble)
             station.tick()
 
     def _work(self) -> None:

@@ -71,6 +71,7 @@ CAMERA = '[cameras.a]\nsource = "rtsp://u:secret@c/"\n'
         ("[cameras.a]\nsource = true", "camera a needs a source"),
         ("[cameras.'a b']\nsource = 0", "a camera's name must be"),
         ("[cameras.'../a']\nsource = 0", "a camera's name must be"),
+        (CAMERA + "[cameras.a-minutes]\nsource = 1", "give it another name"),
         (CAMERA + "fsp = 2", "camera a has 'fsp'; known are alerts, every, fps"),
         (CAMERA + "fps = 0", "camera a: fps must be a positive number"),
         (CAMERA + "fps = '2'", "camera a: fps must be a positive number"),

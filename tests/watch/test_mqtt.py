@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from serving import until
 from stream_frames import counted_frame
 from watch_sources import camera
 
+from engine.errors import ConfigError
 from engine.watch.config import Camera, MqttSettings
 from engine.zones.layout import Alert, Shape, ZoneLayout
 
@@ -112,7 +114,7 @@ def test_a_broker_that_comes_late_and_goes(broker: Broker, caplog: pytest.LogCap
     broker.stop()
     with caplog.at_level(logging.WARNING, "engine"), MqttClient(settings(broker, every=0), [GATE]) as client:
         follower = MqttFollower(client, GATE)
-        until(lambda: "trying again" in caplog.text)
+        until(lambda: "Connection refused; trying again" in caplog.text)
         for people in (1, 2, 3):
             follower.write(frame(people), [])
         broker.start()
@@ -136,6 +138,25 @@ def test_a_wrong_password_is_said_and_not_shown(broker: Broker, caplog: pytest.L
         until(lambda: "Not authorized" in caplog.text)
     assert "wr0ng" not in caplog.text
     assert "wr0ng" not in repr(settings(broker, password="wr0ng"))
+
+
+# The library leaves the socket of a failed handshake to Python.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
+def test_encryption(broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "tls").mkdir()
+    encrypted = Broker(tmp_path / "tls", tls=True)
+    encrypted.start()
+    try:
+        with caplog.at_level(logging.WARNING, "engine"), MqttClient(settings(encrypted, tls=True), []):
+            # Of an authority that nobody knows.
+            until(lambda: "certificate verify failed" in caplog.text)
+        known = settings(encrypted, tls=True, ca=str(tmp_path / "tls" / "cert.pem"))
+        with MqttClient(known, []) as client:
+            until(client._client.is_connected)
+    finally:
+        encrypted.stop()
+    with pytest.raises(ConfigError, match="cannot be used"):
+        MqttClient(settings(broker, tls=True, ca=str(tmp_path / "none.pem")), [])
 
 
 def test_messages_are_as_rare_as_asked_for_but_alerts_come_at_once() -> None:

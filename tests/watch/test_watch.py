@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time as time_module
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +54,14 @@ class Scene:
         self.opened[number] += 1
         lost_at, hangs = self.lost.get(number, (NEVER, False))
         return FakeCamera(self.time, wanted.name, number, PERIODS[number], lost_at, hangs)
+
+
+class Recording(FakeCamera):
+    is_live = False
+
+    def frames(self) -> Any:
+        for index in range(30):
+            yield Frame(index, index / 10, np.full((48, 64, 3), self._number, np.uint8))
 
 
 @pytest.mark.parametrize("slow", [None, 2])
@@ -112,14 +122,41 @@ def test_a_counter_that_fails_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
         Scene().watch.run()
 
 
+def test_several_are_counted_at_once_but_each_in_its_order() -> None:
+    """With as many threads as cameras."""
+    busy, most = set[int](), [0]
+    lock = threading.Lock()
+
+    class Several(FakeCounter):
+        parallel = 3
+
+        def count(self, img: Any, *, zones: Any) -> Any:
+            number = int(img[0, 0, 0])
+            with lock:
+                assert number not in busy
+                busy.add(number)
+                most[0] = max(most[0], len(busy))
+            time_module.sleep(0.002)
+            with lock:
+                busy.remove(number)
+            return super().count(img, zones=zones)
+
+    time, listeners = Time(), [Listener() for _ in range(3)]
+    names = ["a", "b", "c"]
+    watch = Watch(
+        Several(time, lambda _: 0.0, NEVER, lambda: None),
+        [Station(camera(name), followers=[listener]) for name, listener in zip(names, listeners, strict=True)],
+        lambda wanted: Recording(time, wanted.name, names.index(wanted.name), 1, NEVER, False),
+        time,
+    )
+    watch.run()
+    assert most[0] > 1
+    for number, listener in enumerate(listeners):
+        assert [frame.index for frame in listener.frames] == list(range(30))
+        assert {frame.result.count for frame in listener.frames} == {number}
+
+
 def test_recordings_are_counted_to_their_end_frame_by_frame() -> None:
-    class Recording(FakeCamera):
-        is_live = False
-
-        def frames(self) -> Any:
-            for index in range(7):
-                yield Frame(index, index / 10, np.zeros((48, 64, 3), np.uint8))
-
     time, listener = Time(), Listener()
     watch = Watch(
         FakeCounter(time, lambda _: 0.0, NEVER, lambda: None),
@@ -128,6 +165,6 @@ def test_recordings_are_counted_to_their_end_frame_by_frame() -> None:
         time,
     )
     watch.run()
-    assert [frame.index for frame in listener.frames] == list(range(7))
+    assert [frame.index for frame in listener.frames] == list(range(30))
     assert {frame.file for frame in listener.frames} == {"hall"}
     assert listener.problems[-1] == "it ended"
