@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace, factory: CounterFactory) -> int:
-    """Count until SIGINT or SIGTERM (130, 143), or until all of it were recordings that have ended (0)."""
+    """Count until SIGINT or SIGTERM (130, 143), or until all of it were recordings that have ended (0, or 1)."""
     # Here, so that --help loads no array library.
     from engine.watch.config import load_config
     from engine.watch.watch import Watch
@@ -52,8 +52,8 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
         ]
         if not options.quiet:
             say(f"watching {', '.join(camera.name for camera in config.cameras)}")
-        Watch(counter, stations).run()
-    return Status.OK
+        whole = Watch(counter, stations).run()
+    return Status.OK if whole else Status.FAILED
 
 
 def _check(config: WatchConfig) -> None:

@@ -34,6 +34,7 @@ class Feed:
 
     Attributes:
         ended: no frame will come any more.
+        failed: it ended before it should have.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Feed:
         opener: Callable[[Camera], Source] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.camera, self.ended = camera, False
+        self.camera, self.ended, self.failed = camera, False, False
         self._arrived, self._opener, self._clock = arrived, opener or _open, clock
         # When the newest frame came; and why there is none, without passwords.
         self._heard, self._problem = clock(), CONNECTING
@@ -59,11 +60,7 @@ class Feed:
 
     def take(self) -> Frame | None:
         """The next frame, if one is there; returns at once."""
-        if len(self._mailbox):
-            # The reading thread may move it to another mailbox just now, and says so when it is there.
-            with contextlib.suppress(TimeoutError):
-                return self._mailbox.take(0)
-        return None
+        return self._mailbox.take(0) if len(self._mailbox) else None
 
     @property
     def trouble(self) -> str:
@@ -105,15 +102,22 @@ class Feed:
             except Exception as error:
                 # Whatever a driver or an iterable raises is this camera's trouble alone.
                 self._note(error)
+                # A recording is not begun again.
+                if self._source is not None and not self._source.is_live:
+                    break
             if self._stop.wait(self._delay):
                 break
             self._delay = min(2 * self._delay, _LONGEST_DELAY)
+        self.failed = self._problem != ENDED and not self._stop.is_set()
         self.ended = True
         self._arrived()
 
     def _read(self) -> None:
-        source = self._source = self._opener(self.camera)
-        self._mailbox = self._fresh_mailbox(source.is_live)
+        source = self._opener(self.camera)
+        if self._source is None:
+            # Every frame of a recording is counted.
+            self._mailbox = Mailbox(newest=source.is_live)
+        self._source = source
         # After that: closing may have come while it was opened.
         if self._stop.is_set():
             self.stop()
@@ -124,13 +128,6 @@ class Feed:
                 if not self._mailbox.put(frame):
                     return
                 self._arrived()
-
-    def _fresh_mailbox(self, newest: bool) -> Mailbox:
-        mailbox = Mailbox(newest)
-        # What still lies there is not lost, except where a newer frame takes its place.
-        if (frame := self.take()) is not None:
-            mailbox.put(frame)
-        return mailbox
 
     def _note(self, error: Exception) -> None:
         known = [source] if isinstance(source := self.camera.source, str) else []

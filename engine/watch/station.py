@@ -111,7 +111,7 @@ class Station:
             self._problem = problem
             # Once, not at every attempt.
             if problem not in (CONNECTING, ENDED):
-                _log.warning("%s is not counted: %s; it is tried again", self.camera.name, problem)
+                _log.warning("%s is not counted: %s", self.camera.name, problem)
             for follower in self._followers:
                 with self._forgiven():
                     follower.report(problem)

@@ -55,8 +55,11 @@ class Watch:
             self._turns.add(feed)
         self._failure: BaseException | None = None
 
-    def run(self) -> None:
+    def run(self) -> bool:
         """Count until :meth:`close`, or until all of it were recordings that have ended.
+
+        Returns:
+            Whether all that ended came to its end.
 
         Raises:
             BackendError: the counter failed. What a camera fails with is told to its station, and tried again.
@@ -83,6 +86,7 @@ class Watch:
         self._look()
         if self._failure:
             raise self._failure
+        return not any(feed.failed for feed in self._stations)
 
     def close(self) -> None:
         """End :meth:`run`, after the counts that run. Closing twice, or from another thread, is harmless."""

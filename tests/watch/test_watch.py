@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from watch_sources import FakeCamera, FakeCounter, Time, camera
 
-from engine.errors import BackendError, ImageError
+from engine.errors import BackendError, ImageError, SourceError
 from engine.stream.frame import Frame, FrameResult
 from engine.watch.station import Station
 from engine.watch.watch import Watch
@@ -164,7 +164,25 @@ def test_recordings_are_counted_to_their_end_frame_by_frame() -> None:
         lambda _: Recording(time, "hall", 0, 1, NEVER, False),
         time,
     )
-    watch.run()
+    assert watch.run()
     assert [frame.index for frame in listener.frames] == list(range(30))
     assert {frame.file for frame in listener.frames} == {"hall"}
     assert listener.problems[-1] == "it ended"
+
+
+def test_a_recording_that_fails_is_not_begun_again() -> None:
+    class Damaged(Recording):
+        def frames(self) -> Any:
+            yield from super().frames()
+            raise SourceError("the rest is damaged")
+
+    time, listener = Time(), Listener()
+    watch = Watch(
+        FakeCounter(time, lambda _: 0.0, NEVER, lambda: None),
+        [Station(camera("hall"), followers=[listener])],
+        lambda _: Damaged(time, "hall", 0, 1, NEVER, False),
+        time,
+    )
+    assert not watch.run()
+    assert len(listener.frames) == 30
+    assert listener.problems[-1] == "the rest is damaged"
