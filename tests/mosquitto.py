@@ -6,6 +6,9 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from serving import until
@@ -59,3 +62,24 @@ class Broker:
     def _answers(self) -> bool:
         with socket.socket() as trial:
             return trial.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@contextmanager
+def listening(broker: Broker) -> Iterator[dict[str, str]]:
+    """The newest message of each topic, from another client."""
+    import paho.mqtt.client as paho
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    messages: dict[str, str] = {}
+    subscribed = threading.Event()
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client.username_pw_set(USER, PASSWORD)
+    client.on_connect = lambda *_: client.subscribe("#", qos=1)
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.on_message = lambda _, __, message: messages.update({message.topic: message.payload.decode()})
+    client.connect("127.0.0.1", broker.port)
+    client.loop_start()
+    assert subscribed.wait(20)
+    yield messages
+    client.disconnect()
+    client.loop_stop()

@@ -85,7 +85,7 @@ class Feed:
         self._mailbox.close()
 
     def join(self) -> None:
-        """Wait for its thread, but not for ever."""
+        """Wait for its thread, two seconds at most."""
         if self._thread.is_alive():
             self._thread.join(_CLOSE_TIMEOUT)
 

@@ -1,4 +1,4 @@
-"""What becomes of one camera's counts: alerts, files, and whoever else follows it."""
+"""What becomes of one camera's counts: alerts, files, and followers such as a page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _log = logging.getLogger("engine")
 
 
 class Follower(Protocol):
-    """Who gets the counts of a camera: a page, a broker. Returns at once; called by one thread at a time."""
+    """What gets the counts of a camera: a page, a broker. Returns at once; called by one thread at a time."""
 
     def write(self, frame: FrameResult, alerts: Sequence[str]) -> None:
         """A frame was counted, with the zones whose alert is on."""
@@ -42,8 +42,8 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _nobody(_: str) -> None:
-    """Says it to nobody."""
+def _say_nothing(_: str) -> None:
+    """Drop the text."""
 
 
 class Station:
@@ -70,8 +70,8 @@ class Station:
         camera: Camera,
         folder: Path | None = None,
         followers: Sequence[Follower] = (),
-        tell: Callable[[str], None] = _nobody,
-        tell_minute: Callable[[str], None] = _nobody,
+        tell: Callable[[str], None] = _say_nothing,
+        tell_minute: Callable[[str], None] = _say_nothing,
         now: Callable[[], datetime] = utc_now,
     ):
         self.camera, self._followers, self._now = camera, tuple(followers), now

@@ -1,4 +1,4 @@
-"""``crowd watch`` on cameras of this machine, with its page and a real broker; and no password anywhere."""
+"""``crowd watch`` on cameras of this machine, with its page; and no password anywhere."""
 
 from __future__ import annotations
 

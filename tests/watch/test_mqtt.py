@@ -7,14 +7,11 @@ import logging
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mosquitto import PASSWORD, USER, Broker
+from mosquitto import PASSWORD, USER, Broker, listening
 from serving import until
 from stream_frames import counted_frame
 from watch_sources import camera
@@ -34,24 +31,6 @@ GATE = Camera("gate", "rtsp://user:secret@camera/live", "Gate, north", LAYOUT)
 
 def settings(broker: Broker, **changes: Any) -> MqttSettings:
     return MqttSettings(**{"host": "127.0.0.1", "port": broker.port, "username": USER, "password": PASSWORD, **changes})
-
-
-@contextmanager
-def listening(broker: Broker) -> Iterator[dict[str, str]]:
-    """The newest message of each topic, from another client."""
-    messages: dict[str, str] = {}
-    subscribed = threading.Event()
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2)
-    client.username_pw_set(USER, PASSWORD)
-    client.on_connect = lambda *_: client.subscribe("#", qos=1)
-    client.on_subscribe = lambda *_: subscribed.set()
-    client.on_message = lambda _, __, message: messages.update({message.topic: message.payload.decode()})
-    client.connect("127.0.0.1", broker.port)
-    client.loop_start()
-    assert subscribed.wait(20)
-    yield messages
-    client.disconnect()
-    client.loop_stop()
 
 
 def frame(people: int, index: int = 0) -> Any:
