@@ -33,7 +33,8 @@ class Card {
     this.title.textContent = title;
     const known = "count" in status;
     const interval = make("span", "", known ? `${status.interval[0]} to ${status.interval[1]}` : "");
-    this.number.replaceChildren(known ? `${status.count} ${status.count === 1 ? "person" : "people"}` : "waiting for the first frame", interval);
+    const nothing = frames ? "not counted now" : "waiting for the first frame";
+    this.number.replaceChildren(known ? `${status.count} ${status.count === 1 ? "person" : "people"}` : nothing, interval);
     const alerts = status.alerts ?? [];
     this.alerts.hidden = !alerts.length;
     this.alerts.textContent = `Alert: ${alerts.join(", ")}`;
