@@ -27,7 +27,12 @@ WITH_EXAMPLES = {
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name: str) -> None:
-    module = importlib.import_module(name)
+    try:
+        module = importlib.import_module(name)
+    except engine.EngineError as error:
+        # Ray is in an environment of its own.
+        assert name == "engine.ray"
+        pytest.skip(str(error))
     failed, attempted = doctest.testmod(module)
     assert failed == 0
     assert attempted > 0 or name not in WITH_EXAMPLES
