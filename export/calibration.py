@@ -173,6 +173,14 @@ def channel_means(
     return {program: {name: x / counted[program] for name, x in made.items()} for program, made in sums.items()}
 
 
+def mean_outputs(kernels: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Mean outputs [O] of a convolution whose kernels sum to [O, I / groups], of mean inputs [I]."""
+    outputs, inputs = kernels.shape
+    groups = len(means) // inputs
+    per_group = kernels.reshape(groups, outputs // groups, inputs)
+    return np.einsum("goi,gi->go", per_group, means.reshape(groups, inputs)).ravel()
+
+
 def _read(graph: onnx.ModelProto) -> list[str]:
     """What the convolutions of a graph read."""
     return sorted({tensor for tensor, _, _ in convolutions(graph).values()})

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from engine.bundle.bundle import WEIGHTS_FILE, Bundle, SegmentStage, add_files, load_bundle
 from engine.dataset.samples import Sample
 from engine.errors import ConfigError
-from engine.export.calibration import GraphRunner, calibrate, channel_means, session
+from engine.export.calibration import GraphRunner, calibrate, channel_means, mean_outputs, session
 from engine.export.quantized_onnx import QuantizedWeight, convolutions, quantize_weight, quantized_graph
 from engine.export.typed_onnx import typed_name
 from engine.export.weights import external, weight_spans
@@ -271,14 +271,6 @@ class _Quantizer:
                 tensor.CopyFrom(external(tensor.name, list(tensor.dims), span, data_type, INT8_WEIGHTS_FILE))
         content: bytes = model.SerializeToString(deterministic=True)
         return content
-
-
-def mean_outputs(kernels: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Mean outputs [O] of a convolution whose kernels sum to [O, I / groups], of mean inputs [I]."""
-    outputs, inputs = kernels.shape
-    groups = len(means) // inputs
-    per_group = kernels.reshape(groups, outputs // groups, inputs)
-    return np.einsum("goi,gi->go", per_group, means.reshape(groups, inputs)).ravel()
 
 
 def _centre(image: np.ndarray, side: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 CSV_COLUMNS = ("file", "count", "low", "high", "width", "height")
 
 
-class Table:
+class Table(ABC):
     """Text in the form of one kind of file: a start, rows, and an end."""
 
     start, separator, end, empty = "", "", "", ""
 
+    @abstractmethod
     def text(self, row: dict[str, Any]) -> str:
         """One row."""
-        raise NotImplementedError
 
 
 class JsonTable(Table):

@@ -18,8 +18,8 @@ from engine.counter import CrowdCounter
 from engine.serve.app import create_app
 from engine.serve.settings import TOKEN_VARIABLE, ServeSettings
 
-# Of each replica, where the configuration says nothing; and the requests that Ray Serve hands to one at once, of which
-# the application itself refuses those that are too many.
+# Where the configuration says nothing: the cores of each replica, and the requests that Ray Serve hands to one at
+# once. The application itself refuses those that are too many.
 _CORES, _ONGOING = 2, 64
 
 

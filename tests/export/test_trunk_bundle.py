@@ -17,7 +17,8 @@ import engine
 from engine.bundle.bundle import Bundle, load_bundle
 from engine.config import CountingRule, ModelConfig
 from engine.export.bundle_writer import export_bundle
-from engine.export.quantize import mean_outputs, quantize_bundle
+from engine.export.calibration import mean_outputs
+from engine.export.quantize import quantize_bundle
 from engine.export.verify import verify_bundle
 from engine.model.checkpoint import save_model
 from engine.model.network import CrowdNetwork

@@ -127,7 +127,7 @@ def test_encryption(broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFix
     encrypted.start()
     try:
         with caplog.at_level(logging.WARNING, "engine"), MqttClient(settings(encrypted, tls=True), []):
-            # Of an authority that nobody knows.
+            # The certificate is of an authority that nobody knows.
             until(lambda: "certificate verify failed" in caplog.text)
         known = settings(encrypted, tls=True, ca=str(tmp_path / "tls" / "cert.pem"))
         with MqttClient(known, []) as client:

@@ -123,7 +123,7 @@ class FakeDriver(MemoryFunctions):
 
     def do_cuEventCreate(self, flags: int) -> int:
         event = self._new("event")
-        # Of those without CU_EVENT_DISABLE_TIMING.
+        # Events made without CU_EVENT_DISABLE_TIMING.
         if flags == 0:
             self._timed.add(event)
         elif flags != 2:
