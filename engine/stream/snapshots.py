@@ -81,9 +81,9 @@ def take_snapshot(url: str, timeout: float, limits: ImageLimits) -> np.ndarray:
         problem = hide_passwords(str(getattr(error, "reason", None) or error), [url])
         problem = f"HTTP status {error.code} {problem}" if hasattr(error, "code") else problem
     except Exception as error:
-        # An address that is none, or an answer that is no HTTP.
+        # The text is no address, or the answer is not HTTP.
         problem = f"no HTTP there, or no address ({type(error).__name__})"
-    # Outside of the handlers, so that nobody finds the address in what it came from.
+    # Outside of the handlers, so that the error's context does not hold the address.
     raise SourceError(f"{name} gave no picture: {problem}")
 
 

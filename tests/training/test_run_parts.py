@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from small_run import MODEL, weights
 
 from engine.config import ModelConfig
 from engine.errors import ConfigError
@@ -14,21 +15,6 @@ from engine.training.augment import AugmentConfig
 from engine.training.batches import CrowdBatches
 from engine.training.config import TrainConfig
 from engine.training.train import TrainingRun, make_batches
-
-MODEL = ModelConfig(
-    widths=(8, 8, 8, 16, 16),
-    depths=(0, 1, 1, 1, 1),
-    features=16,
-    attention_dim=8,
-    decoder_width=16,
-    decoder_blocks=2,
-    crop_size=64,
-)
-
-
-def weights(run: TrainingRun) -> dict[str, torch.Tensor]:
-    state = {f"network.{k}": v for k, v in run.network.state_dict().items()}
-    return state | {f"average.{k}": v for k, v in run.average.state_dict().items()}
 
 
 def test_the_learning_rate_is_constant_and_falls_at_the_end():

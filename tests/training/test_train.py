@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_run import MODEL, weights
 
 from engine.config import ModelConfig
 from engine.dataset.samples import Sample
@@ -24,26 +25,12 @@ from engine.training.logit_limit import LIMIT, limit_logits
 from engine.training.losses import crowd_loss, draw_levels
 from engine.training.train import TrainingRun, make_batches, train
 
-MODEL = ModelConfig(
-    widths=(8, 8, 8, 16, 16),
-    depths=(0, 1, 1, 1, 1),
-    features=16,
-    attention_dim=8,
-    decoder_width=16,
-    decoder_blocks=2,
-    crop_size=64,
-)
 CONFIG = TrainConfig(minutes=1000, batch=2, learning_rate=3e-3, warmup=5, model=MODEL)
 
 
 @pytest.fixture
 def batches(samples) -> CrowdBatches:
     return CrowdBatches(samples, MODEL, AugmentConfig(), CONFIG.batch, seed=1)
-
-
-def weights(run: TrainingRun) -> dict[str, torch.Tensor]:
-    state = {f"network.{k}": v for k, v in run.network.state_dict().items()}
-    return state | {f"average.{k}": v for k, v in run.average.state_dict().items()}
 
 
 def total(parts: dict[str, torch.Tensor]) -> torch.Tensor:
