@@ -16,5 +16,6 @@ FORMATS = {
     "shanghaitech": REFUSE,
     "ucf-qnrf": REFUSE,
     "nwpu": LEAVE_OUT,
+    "beijing-brt": REFUSE,
 }
 SPLITS = ("train", "val", "test")

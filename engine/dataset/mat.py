@@ -1,4 +1,4 @@
-"""MATLAB files, one a picture: those of ShanghaiTech, of UCF-QNRF (and UCF-CC-50), and of NWPU-Crowd."""
+"""MATLAB files, one a picture: those of ShanghaiTech, of UCF-QNRF (and UCF-CC-50), and of Beijing-BRT."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ def read_ucf_qnrf(folder: Path) -> list[Entry]:
     return [_entry(file, file.stem.removesuffix("_ann"), _variable(file, "annPoints")) for file in files]
 
 
+def read_beijing_brt(folder: Path) -> list[Entry]:
+    """``<picture>.mat`` of a folder ``ground_truth``: ``loc``, [N, 2] (x, y)."""
+    files = sorted(file for file in folder.iterdir() if file.suffix == ".mat")
+    return [_entry(file, file.stem, _variable(file, "loc")) for file in files]
+
+
 def shanghaitech(points: list[list[float]]) -> bytes:
     """The content of ``GT_<picture>.mat``."""
     import numpy as np
@@ -38,6 +44,13 @@ def ucf_qnrf(points: list[list[float]]) -> bytes:
     import numpy as np
 
     return _saved({"annPoints": np.array(points, float).reshape(-1, 2)})
+
+
+def beijing_brt(points: list[list[float]]) -> bytes:
+    """The content of ``<picture>.mat``."""
+    import numpy as np
+
+    return _saved({"loc": np.array(points, float).reshape(-1, 2)})
 
 
 def _entry(file: Path, name: str, rows: Any) -> Entry:

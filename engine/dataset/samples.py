@@ -28,7 +28,7 @@ _SPLIT_NAMES = {
     **dict.fromkeys(("train", "train_data", "training"), "train"),
 }
 # Published data sets have a few points outside their pictures, and .mat files are not mended by hand.
-_DROP_OUTSIDE = ("shanghaitech", "ucf-qnrf", "nwpu")
+_DROP_OUTSIDE = ("shanghaitech", "ucf-qnrf", "nwpu", "beijing-brt")
 
 
 @dataclass(frozen=True)

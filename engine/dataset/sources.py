@@ -25,7 +25,7 @@ _JSON: dict[str, Callable[[Any, str], list[Entry]]] = {
     "nwpu": nwpu.read,
 }
 # Formats with a file a picture that is called as the picture is, or lies beside it.
-_BESIDE = ("labelme", "nwpu", "shanghaitech", "ucf-qnrf")
+_BESIDE = ("labelme", "nwpu", "shanghaitech", "ucf-qnrf", "beijing-brt")
 # Formats with one JSON file a picture: the files of a data set are one source.
 _ONE_EACH = ("labelme", "nwpu")
 # A line of YOLO. A text file beside a picture may be a caption too.
@@ -114,7 +114,11 @@ def _in_folder(folder: Path, names: Sequence[str], root: Path, wanted: str | Non
     if any(name.endswith("_ann.mat") for name in names):
         found.append(Source("ucf-qnrf", folder, mat.read_ucf_qnrf(folder), folder))
     if folder.name in _MAT_FOLDERS and not found:
-        found.append(Source("shanghaitech", folder, mat.read_shanghaitech(folder), _images(folder.parent)))
+        # ShanghaiTech's files begin with GT_; those of Beijing-BRT are called as their pictures.
+        if any(name.endswith(".mat") for name in names) and not any(name.startswith("GT_") for name in names):
+            found.append(Source("beijing-brt", folder, mat.read_beijing_brt(folder), _images(folder.parent, "frame")))
+        else:
+            found.append(Source("shanghaitech", folder, mat.read_shanghaitech(folder), _images(folder.parent)))
     found = [replace(s, entries=_below(s.entries, folder, root)) if s.format in _BESIDE else s for s in found]
     if wanted in (None, "yolo"):
         found += _yolo(folder, names, root, wanted == "yolo")
@@ -184,9 +188,9 @@ def _yolo(folder: Path, names: Sequence[str], root: Path, certain: bool) -> list
     return [Source("yolo", file, _placed(yolo.read(file, classes, root), folder)) for file in files]
 
 
-def _images(folder: Path) -> Path:
+def _images(folder: Path, name: str = "images") -> Path:
     """Where the pictures of a data set in ``folder`` are."""
-    return folder / "images" if (folder / "images").is_dir() else folder
+    return folder / name if (folder / name).is_dir() else folder
 
 
 def _below(entries: list[Entry], folder: Path, root: Path) -> list[Entry]:

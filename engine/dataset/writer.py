@@ -138,9 +138,10 @@ def _one(form: str, picture: Picture, box: float) -> bytes:
         sides = [box_around(x, y, box, size) for x, y in points]
         boxes = [[round(s, 3) for s in (left, top, left + w, top + h)] for left, top, w, h in sides]
         return _json(nwpu.write(PurePosixPath(name).name, points, boxes))
-    return mat.shanghaitech(points) if form == "shanghaitech" else mat.ucf_qnrf(points)
+    return _MATLAB[form](points)
 
 
+_MATLAB = {"shanghaitech": mat.shanghaitech, "ucf-qnrf": mat.ucf_qnrf, "beijing-brt": mat.beijing_brt}
 # Where the file of a picture goes, by the picture's name.
 _TARGETS: dict[str, Callable[[PurePosixPath], PurePosixPath]] = {
     "yolo": lambda name: "labels" / name.with_suffix(".txt"),
@@ -148,6 +149,7 @@ _TARGETS: dict[str, Callable[[PurePosixPath], PurePosixPath]] = {
     "nwpu": lambda name: name.parent / "jsons" / f"{name.stem}.json",
     "shanghaitech": lambda name: name.parent / "ground-truth" / f"GT_{name.stem}.mat",
     "ucf-qnrf": lambda name: name.with_name(f"{name.stem}_ann.mat"),
+    "beijing-brt": lambda name: name.parent / "ground_truth" / f"{name.stem}.mat",
 }
 
 

@@ -478,6 +478,18 @@ def test_ucf_qnrf_as_published(tmp_path):
         find_samples(tmp_path)
 
 
+def test_beijing_brt_as_published(tmp_path):
+    for folder in ("frame", "ground_truth"):
+        (tmp_path / "train" / folder).mkdir(parents=True)
+    for name, points in (("1-20160620091226", np.array([[3.5, 4.0]])), ("1-20160620091411", np.uint16([[9, 7]]))):
+        Image.new("RGB", SIZE).save(tmp_path / "train" / "frame" / f"{name}.jpg")
+        savemat(tmp_path / "train" / "ground_truth" / f"{name}.mat", {"loc": points})
+    assert [s.points.tolist() for s in find_samples(tmp_path)] == [[[3.5, 4]], [[9, 7]]]
+    Image.new("RGB", SIZE).save(tmp_path / "train" / "frame" / "2.jpg")
+    with pytest.raises(ConfigError, match=r"ground_truth has no entry for 2\.jpg"):
+        find_samples(tmp_path)
+
+
 def test_published_points_outside_the_picture_are_left_out_and_told(tmp_path, caplog):
     Image.new("RGB", SIZE).save(tmp_path / "img_0001.jpg")
     savemat(tmp_path / "img_0001_ann.mat", {"annPoints": np.array([[5, 4], [300, 4.0]])})

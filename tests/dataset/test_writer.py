@@ -72,7 +72,7 @@ def test_pictures_of_one_name_in_several_folders(form, tmp_path):
 POINTS = st.lists(st.tuples(st.floats(0, 50, width=32), st.floats(0, 40, width=32)), max_size=20)
 
 
-@pytest.mark.parametrize("form", sorted(set(FORMATS) - {"shanghaitech", "ucf-qnrf"}))
+@pytest.mark.parametrize("form", sorted(set(FORMATS) - {"shanghaitech", "ucf-qnrf", "beijing-brt"}))
 def test_any_points_come_back(form, tmp_path_factory):
     pictures = tmp_path_factory.mktemp("pictures")
     Image.new("RGB", (50, 40)).save(pictures / "1.png")
@@ -91,7 +91,7 @@ def test_any_points_come_back(form, tmp_path_factory):
     comes_back()
 
 
-@pytest.mark.parametrize("form", ["labelme", "yolo", "ucf-qnrf", "shanghaitech", "nwpu"])
+@pytest.mark.parametrize("form", ["labelme", "yolo", "ucf-qnrf", "shanghaitech", "nwpu", "beijing-brt"])
 def test_files_that_are_there_are_not_overwritten(form, tmp_path):
     tools.make_pictures(tmp_path / "photos")
     write(tmp_path, form)
