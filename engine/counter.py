@@ -257,6 +257,11 @@ class CrowdCounter:
         return CountStream(reader, count_frames(reader, plan, warm, partial(count, layout=layout)))
 
     @property
+    def name(self) -> str:
+        """Name of the model, as its bundle has it."""
+        return self._bundle.name
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What its counts depend on, as JSON has it; "model" is the hash of the bundle, and of every file in it."""
         backend, config = self._open_backend(), self._config
@@ -365,7 +370,7 @@ class CrowdCounter:
 
     def __repr__(self) -> str:
         state = f"{self._backend.name} on {self._backend.device}" if self._backend else "closed"
-        return f"<CrowdCounter {self._bundle.name}: {state}>"
+        return f"<CrowdCounter {self.name}: {state}>"
 
     def _open_backend(self) -> Backend:
         if self._backend is None:

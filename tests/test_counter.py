@@ -143,6 +143,7 @@ def test_settings_tell_counters_apart(counter) -> None:
         mine, others = counter.settings, other.settings
     assert json.loads(json.dumps(mine)) == mine
     assert (others["steps"], others["seed"], others["compute_type"]) == (2, 5, "float32")
+    assert counter.name == json.loads(MANIFEST.read_text())["name"]
     assert mine["model"] == others["model"] == hashlib.sha256(MANIFEST.read_bytes()).hexdigest()
     assert mine != others
 

@@ -15,6 +15,7 @@ from engine.counter import CrowdCounter
 from engine.serve import count_routes, live_routes, zone_routes
 from engine.serve.counting import CountService
 from engine.serve.gate import Gate
+from engine.serve.head import HeadAsGet
 from engine.serve.metrics import CONTENT_TYPE, Metrics
 from engine.serve.problems import answer_errors
 from engine.serve.settings import ServeSettings
@@ -55,6 +56,8 @@ def create_app(
     zone_routes.add(app, zone_file)
     _add_page(app)
     app.add_middleware(Gate, settings=settings)
+    # The last one is asked first.
+    app.add_middleware(HeadAsGet)
     return app
 
 

@@ -108,13 +108,6 @@ class CountService:
 
 def describe(counter: CrowdCounter) -> dict[str, Any]:
     """What counts, for people and metrics."""
-    backend = counter._open_backend()
-    return {
-        "model": counter._bundle.name,
-        "version": version("crowd-engine"),
-        "backend": backend.name,
-        "device": backend.device,
-        "compute_type": backend.compute_type,
-        "steps": counter._config.steps or counter._bundle.default_steps,
-        "samples": counter._config.samples,
-    }
+    settings = counter.settings
+    shown = {name: settings[name] for name in ("backend", "device", "compute_type", "steps", "samples")}
+    return {"model": counter.name, "version": version("crowd-engine")} | shown

@@ -206,3 +206,22 @@ def test_settings(tmp_path: Any) -> None:
     with pytest.raises(ConfigError, match="cannot read the token"):
         read_token(tmp_path / "none")
     assert TOKEN not in repr(ServeSettings(token=TOKEN))
+
+
+def test_head_is_get_without_a_body(guarded: Asker) -> None:
+    known = {"Authorization": f"Bearer {TOKEN}"}
+    paths = [path for path, ways in guarded("/openapi.json", **known).json()["paths"].items() if "get" in ways]
+    assert {"/healthz", "/readyz", "/metrics", "/v1/model"} <= set(paths)
+    # A count is no GET, and the last one is nothing.
+    for path in (*paths, "/", "/docs", "/signin", "/favicon.ico", "/page/app.js", "/v1/count", "/nothing"):
+        for headers in (known, {}):
+            whole, head = guarded(path, **headers), guarded(path, method="HEAD", **headers)
+            assert head.body == b""
+            assert whole.status == head.status, path
+            # The numbers of /metrics change from one answer to the next.
+            changing = {"date"} | ({"content-length"} if path == "/metrics" else set())
+            assert [x for x in whole.headers.items() if x[0] not in changing] == [
+                x for x in head.headers.items() if x[0] not in changing
+            ]
+    assert guarded("/healthz", method="HEAD").status == 200
+    assert guarded("/v1/count", method="HEAD", **known).status == 405

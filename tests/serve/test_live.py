@@ -213,6 +213,15 @@ def test_too_many_viewers_are_sent_away_until_one_goes(page: Page) -> None:
     until(has_room)
 
 
+def test_the_head_of_a_stream_has_an_end(page: Page) -> None:
+    page.stream.publish(lambda: grey(9), STATUS)
+    # More than there may be viewers.
+    for _ in range(20):
+        head = page.ask("/v1/streams/gate/live.mjpg", method="HEAD")
+        assert (head.status, head.body) == (200, b"")
+        assert head.headers["content-type"].startswith("multipart/x-mixed-replace")
+
+
 def test_a_drawing_that_fails_is_told_to_the_publisher(page: Page) -> None:
     def fail() -> np.ndarray:
         raise ValueError("no picture")
