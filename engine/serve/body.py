@@ -22,11 +22,13 @@ from engine.zones.layout import Shape, ZoneLayout
 
 # A body of up to so many bytes stays in memory, as Starlette does with the files of a form; larger ones wait on disk.
 _IN_MEMORY = 1 << 20
-# Bytes of a form's fields other than the picture; the zones are the largest.
+# Bytes of a form's fields other than the picture, together; the zones are the largest.
 _MOST_FIELD = 1 << 20
 _MOST_FIELDS = 2100
 _SMALL_SECONDS = 30.0
 INCLUDES = ("maps", "picture")
+# What may be asked for once, and what may be asked for again and again.
+_ONE, _MANY = ("steps", "samples", "zones"), ("zone", "line", "ignore", "include")
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,9 @@ async def _read_form(request: Request, wish: CountWish) -> tuple[IO[bytes], Coun
         form = await request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD)
     except HTTPException as error:
         raise BodyError(f"the form cannot be read: {error.detail}", HTTPStatus.BAD_REQUEST) from error
+    except UnicodeError as error:
+        # Some of Python's encodings are none of text.
+        raise BodyError(f"the form cannot be read: {error}", HTTPStatus.BAD_REQUEST) from error
     image = form.get("image")
     if not isinstance(image, UploadFile):
         await form.close()
@@ -131,21 +136,38 @@ async def _read_form(request: Request, wish: CountWish) -> tuple[IO[bytes], Coun
         raise
 
 
+def check_query(request: Request) -> None:
+    """Refuse an address that names something without a meaning, or one thing twice.
+
+    Raises:
+        ConfigError: it does.
+    """
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        _check_name("address", name, names.count(name))
+
+
 def _with_fields(wish: CountWish, form: FormData) -> CountWish:
+    texts = [(name, str(value)) for name, value in form.multi_items() if name != "image"]
+    if sum(len(value) for _, value in texts) > _MOST_FIELD:
+        message = f"the fields beside the picture are larger than {_MOST_FIELD >> 20} MiB together"
+        raise BodyError(message, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     fields: dict[str, Any] = {}
-    for name in set(form) - {"image"}:
-        values = [str(value) for value in form.getlist(name)]
-        if name in ("zone", "line", "ignore", "include"):
-            fields[name] = tuple(values)
-        elif name not in ("zones", "steps", "samples") or len(values) > 1:
-            raise ConfigError(
-                f"the form has {'an unknown' if len(values) == 1 else 'more than one'} field {name!r:.80}"
-            )
-        elif name == "zones":
-            fields[name] = values[0]
+    for name in dict(texts):
+        values = tuple(value for other, value in texts if other == name)
+        _check_name("form", name, len(values))
+        if name in _MANY:
+            fields[name] = values
         else:
-            fields[name] = _whole(name, values[0])
+            fields[name] = values[0] if name == "zones" else _whole(name, values[0])
     return replace(wish, **fields)
+
+
+def _check_name(where: str, name: str, times: int) -> None:
+    if name not in (*_ONE, *_MANY):
+        raise ConfigError(f"the {where} has an unknown field {name!r:.80}; known are {', '.join((*_ONE, *_MANY))}")
+    if name in _ONE and times > 1:
+        raise ConfigError(f"the {where} has more than one field {name!r}")
 
 
 def _whole(name: str, text: str) -> int:

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import IO, Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from engine.config import ImageLimits
@@ -15,7 +16,7 @@ from engine.counter import CrowdCounter
 from engine.errors import ConfigError
 from engine.image.decode import Reading, rgb_from_encoded
 from engine.serve.answers import JSON, choose_kind, write_answer
-from engine.serve.body import INCLUDES, CountWish, discard_body, read_body
+from engine.serve.body import INCLUDES, CountWish, check_query, discard_body, read_body
 from engine.serve.desk import Desk, unless_gone
 from engine.serve.metrics import Metrics
 from engine.serve.problems import BodyError, BusyError
@@ -65,11 +66,13 @@ class CountService:
                     raise BodyError(
                         "an answer can be application/json, image/png or text/csv", HTTPStatus.NOT_ACCEPTABLE
                     )
+                check_query(request)
                 self._check(wish)
                 file, wish = await read_body(request, wish, self._settings)
                 with file:
                     self._check(wish)
-                    layout = wish.layout()
+                    # The zones of 1 MiB take a while, in which others are answered.
+                    layout = await run_in_threadpool(wish.layout)
                     job = self.desk.run(lambda: self._count(file, wish, layout, kind))
                     answered, waited = await unless_gone(request, job)
         except (BusyError, ConfigError, BodyError):

@@ -110,9 +110,8 @@ class Gate:
         """The answer to the form of the sign-in page; None for any other request."""
         if scope["method"] != "POST" or _path(scope) != "/signin":
             return None
-        fields = parse_qs((await _read(receive)).decode("utf-8", "replace"), max_num_fields=10)
-        root = scope.get("root_path", "")
-        if not self._is_token(fields.get("token", [""])[0].strip()):
+        token, root = _token_of(await _read(receive)), scope.get("root_path", "")
+        if not self._is_token(token):
             return RedirectResponse(f"{root}/signin#wrong", HTTPStatus.SEE_OTHER)
         answer = RedirectResponse(f"{root}/", HTTPStatus.SEE_OTHER)
         until = str(int(time.time()) + _SESSION_SECONDS)
@@ -125,6 +124,14 @@ class Gate:
             samesite="strict",
         )
         return answer
+
+
+def _token_of(form: bytes) -> str:
+    """What the form has as token; nothing, if it is another form."""
+    try:
+        return parse_qs(form.decode("utf-8", "replace"), max_num_fields=10).get("token", [""])[0].strip()
+    except ValueError:
+        return ""
 
 
 def _path(scope: Scope) -> str:
@@ -142,7 +149,8 @@ def _name(host: str) -> str:
 
 def _is_same_site(scope: Scope, headers: Headers, host: str) -> bool:
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+    # It is a scheme and a host, or "null"; whatever else it is, is refused.
+    if origin is not None and origin.partition("://")[2].lower() != host.lower():
         return False
     # What browsers say of requests that carry no origin, such as those for pictures; a link may lead here.
     if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):

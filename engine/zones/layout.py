@@ -91,8 +91,7 @@ class ZoneLayout:
         for part in ("zones", "lines", "alerts", "ignore"):
             object.__setattr__(self, part, dict(getattr(self, part)))
         names = [*self.zones, *self.ignore, *self.lines]
-        if len(names) > _MAX_SHAPES:
-            raise ConfigError(f"got {len(names)} zones and lines; at most {_MAX_SHAPES} can be")
+        _check_number(len(names))
         for name in names:
             _check_name(name)
         if twice := self.zones.keys() & self.lines.keys():
@@ -134,6 +133,8 @@ class ZoneLayout:
         for key, part in parts.items():
             _check_mapping(f'"{key}"', part)
         zones, lines, alerts, ignore = parts.values()
+        # Before each of a million is looked at.
+        _check_number(len(zones) + len(lines) + len(ignore))
         return cls(
             {name: _zone(name, corners, unit) for name, corners in zones.items()},
             {name: _line(name, ends, unit) for name, ends in lines.items()},
@@ -152,10 +153,6 @@ class ZoneLayout:
     def ignored_corners(self, size: tuple[int, int]) -> dict[str, np.ndarray]:
         """Corners of each zone to ignore, as :meth:`zone_corners`."""
         return {name: shape.to_pixels(*size) for name, shape in self.ignore.items()}
-
-
-# The layout of a picture that is counted as a whole.
-NO_ZONES = ZoneLayout()
 
 
 def _alert(name: str, data: Any) -> Alert:
@@ -185,6 +182,11 @@ def _check(what: str, shape: Shape, least: int, most: int) -> None:
         raise ConfigError(f'{what} lies in a single pixel; for fractions of the picture set the unit to "{FRACTIONS}"')
 
 
+def _check_number(shapes: int) -> None:
+    if shapes > _MAX_SHAPES:
+        raise ConfigError(f"got {shapes} zones and lines; at most {_MAX_SHAPES} can be")
+
+
 def _check_unit(unit: object) -> None:
     if unit not in (PIXELS, FRACTIONS):
         raise ConfigError(f'the unit must be "{PIXELS}" or "{FRACTIONS}" (of width and height), got {unit!r:.120}')
@@ -202,3 +204,7 @@ def _check_mapping(what: str, data: Any, keys: set[str] | None = None) -> None:
         raise ConfigError(f"{what} must be an object {{...}}, got {type(data).__name__}; example: {EXAMPLE}")
     if keys is not None and (unknown := data.keys() - keys):
         raise ConfigError(f"{what} has {min(map(repr, unknown))}; known are {', '.join(map(repr, sorted(keys)))}")
+
+
+# The layout of a picture that is counted as a whole.
+NO_ZONES = ZoneLayout()

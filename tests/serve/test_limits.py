@@ -90,6 +90,23 @@ def test_parameters_of_the_address_that_are_not_valid(shared: Asker, picture: by
     assert is_problem(shared.count(picture, "?steps=x"), 400, "ConfigError", "steps")
     assert is_problem(shared.count(picture, "?samples=0"), 400, "ConfigError", "samples")
     assert is_problem(shared.count(picture, "?zone=a"), 400, "ConfigError", "NAME=x,y")
+    assert is_problem(shared.count(picture, "?stepz=2"), 400, "ConfigError", "unknown field 'stepz'", "steps")
+    assert is_problem(shared.count(picture, "?zones={}&zones={}"), 400, "ConfigError", "more than one field 'zones'")
+
+
+def test_many_zones_are_refused_and_hold_nobody_up(shared: Asker, picture: bytes) -> None:
+    shapes = {str(i): [[0, 0], [9, 0], [9, 9]] for i in range(24_000)}
+    reply = shared.form(picture, [("zones", json.dumps({"zones": shapes}))])
+    assert is_problem(reply, 400, "ConfigError", "24000 zones and lines; at most 1000")
+    reply = shared.form(picture, [("zone", f"{i}=" + "1,1 " * 10_000) for i in range(50)])
+    assert is_problem(reply, 413, "BodyError", "fields beside the picture")
+
+
+@pytest.mark.parametrize("charset", ["undefined", "idna", "hex", "punycode", "utf-7", "nothing", "\xe9"])
+def test_forms_in_odd_encodings(shared: Asker, charset: str) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="\xff\xc3"; filename="\xff"\r\n\r\n\xff..\r\n--x--\r\n'
+    kind = f"multipart/form-data; boundary=x; charset={charset}"
+    assert is_problem(shared("/v1/count", part, Content_Type=kind), 400, "BodyError")
 
 
 def test_forms_without_a_picture(shared: Asker) -> None:
