@@ -68,7 +68,8 @@ class StreamOptions:
 
 
 def _check_positive(name: str, value: Any, may_be_infinite: bool = False) -> None:
-    if not isinstance(value, (int, float)) or not value > 0 or (value == math.inf and not may_be_infinite):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not value > 0 or (value == math.inf and not may_be_infinite):
         raise ConfigError(f"{name} must be a positive number, got {value!r}")
 
 

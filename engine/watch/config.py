@@ -13,6 +13,7 @@ from typing import Any
 from engine.errors import ConfigError
 from engine.stream.live import Patience
 from engine.stream.opening import StreamOptions
+from engine.system.addresses import hide_passwords
 from engine.zones.inputs import as_layout, parse_alert
 from engine.zones.layout import NO_ZONES, ZoneLayout
 
@@ -20,7 +21,10 @@ EXAMPLE = '[cameras.gate]\nsource = "rtsp://user:password@10.0.0.7/live"'
 # In addresses, file names, topics and metrics.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_MOST_BYTES = 1 << 20
+# Of the file; of a text in it, such as MQTT's user name; and of a title, which names things.
+_MOST_BYTES, _MOST_TEXT, _MOST_TITLE = 1 << 20, 10_000, 100
+# A broker's name or address, as those who look it up take it.
+_HOST = re.compile(r"[^\s/@?#\\]+")
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,9 @@ class MqttSettings:
         for name in ("username", "password", "ca"):
             if (value := getattr(self, name)) is not None:
                 _check_kind(f"mqtt.{name}", value, str, shown=name != "password")
-        if not self.host or not 1 <= self.port <= 65535:
-            raise ConfigError(f"mqtt needs a host and a port from 1 to 65535, got {self.host!r} and {self.port}")
+        if not 1 <= self.port <= 65535:
+            raise ConfigError(f"mqtt needs a port from 1 to 65535, got {self.port}")
+        _check_host(self.host)
         if not _NAME.fullmatch(self.topic):
             raise ConfigError(f"mqtt.topic must be 1 to 64 letters, digits, '_' or '-', got {self.topic!r}")
         if self.discovery and not _NAME.fullmatch(self.discovery):
@@ -121,12 +126,13 @@ def load_config(path: str | os.PathLike[str], environment: Mapping[str, str] = o
         parsed = tomllib.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read the cameras in {path}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML ({error}); expected, for example,\n{EXAMPLE}") from None
     try:
         return _config(_expand(parsed, environment), path.parent)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        # Without its cause, which may have the password.
+        raise ConfigError(f"{path}: {hide_passwords(str(error))}") from None
 
 
 def _config(data: Mapping[str, Any], base: Path) -> WatchConfig:
@@ -134,16 +140,17 @@ def _config(data: Mapping[str, Any], base: Path) -> WatchConfig:
     cameras = data.get("cameras", {})
     if not isinstance(cameras, Mapping) or not cameras:
         raise ConfigError(f"there is no camera; expected, for example,\n{EXAMPLE}")
+    # Some file systems take them for the same.
+    known: dict[str, str] = {}
     for name in cameras:
-        if f"{name}-minutes" in cameras:
-            raise ConfigError(f"camera {name}-minutes would write to a file of camera {name}; give it another name")
-    folder = data.get("folder")
-    if folder is not None:
-        _check_kind("folder", folder, str)
-        folder = base / folder
+        other = known.setdefault(name.lower(), name)
+        if other != name:
+            raise ConfigError(f"cameras {other} and {name} would write to one file; give one of them another name")
+    for name in known.keys() & {f"{other}-minutes" for other in known}:
+        raise ConfigError(f"camera {known[name]} would write to a file of another camera; give it another name")
     return WatchConfig(
         tuple(_camera(name, values, base) for name, values in cameras.items()),
-        folder,
+        _path("folder", data["folder"], base) if "folder" in data else None,
         _mqtt(data["mqtt"], base) if "mqtt" in data else None,
     )
 
@@ -156,13 +163,15 @@ def _camera(name: str, values: Any, base: Path) -> Camera:
     source = values.get("source")
     if isinstance(source, bool) or not isinstance(source, str | int) or source == "":
         raise ConfigError(f"{where} needs a source: a URL, a path or the number of a webcam")
+    if isinstance(source, int) and not 0 <= source < 1000:
+        raise ConfigError(f"{where}: webcams have numbers from 0 to 999, got {source}")
     if isinstance(source, str) and "://" not in source:
         source = str(base / source)
-    title, zones = values.get("title", name), values.get("zones")
+    title = values.get("title", name)
     _check_kind(f"{where}: title", title, str)
-    if zones is not None:
-        _check_kind(f"{where}: zones", zones, str)
-        zones = base / zones
+    if len(title) > _MOST_TITLE:
+        raise ConfigError(f"{where}: title must be at most {_MOST_TITLE} characters, got {len(title)}")
+    zones = _path(f"{where}: zones", values["zones"], base) if "zones" in values else None
     try:
         layout = _with_alerts(as_layout(zones), values.get("alerts", []))
         patience = Patience(timeout=values.get("timeout", Patience.timeout), give_up=float("inf"))
@@ -190,17 +199,38 @@ def _mqtt(values: Any, base: Path) -> MqttSettings:
     settings = MqttSettings(**values)
     if settings.ca is None:
         return settings
-    if not (base / settings.ca).is_file():
-        raise ConfigError(f"mqtt.ca: {base / settings.ca} does not exist; expected a PEM file")
-    return replace(settings, ca=str(base / settings.ca))
+    ca = _path("mqtt.ca", settings.ca, base)
+    if not ca.is_file():
+        raise ConfigError(f"mqtt.ca: {ca} does not exist; expected a PEM file")
+    return replace(settings, ca=str(ca))
 
 
-def _expand(value: Any, environment: Mapping[str, str]) -> Any:
+def _path(what: str, value: Any, base: Path) -> Path:
+    _check_kind(what, value, str)
+    if "://" in value:
+        raise ConfigError(f"{what} must be a path, not an address")
+    return base / value
+
+
+def _check_host(host: str) -> None:
+    try:
+        encoded = host.encode("idna") if _HOST.fullmatch(host) else b""
+    except UnicodeError:
+        encoded = b""
+    if not encoded:
+        # It may be an address with a password.
+        raise ConfigError(
+            'mqtt.host must be a name or an address alone, such as "homeassistant.local"; port, username and password '
+            "are given for themselves"
+        )
+
+
+def _expand(value: Any, environment: Mapping[str, str], where: str = "the file") -> Any:
     """The same data with ``${NAME}`` replaced in every text."""
     if isinstance(value, dict):
-        return {name: _expand(item, environment) for name, item in value.items()}
+        return {name: _expand(item, environment, f"{where}: {name}") for name, item in value.items()}
     if isinstance(value, list):
-        return [_expand(item, environment) for item in value]
+        return [_expand(item, environment, where) for item in value]
     if not isinstance(value, str):
         return value
 
@@ -209,7 +239,14 @@ def _expand(value: Any, environment: Mapping[str, str]) -> Any:
             raise ConfigError(f"{match[0]} is used, but {match[1]} is not in the environment; set it")
         return environment[match[1]]
 
-    return _VARIABLE.sub(lookup, value)
+    text = _VARIABLE.sub(lookup, value)
+    # Paths, messages, topics and pages cannot hold them. It may be a password, and so is not shown.
+    if len(text) > _MOST_TEXT or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in text):
+        raise ConfigError(
+            f"{where!r:.200} must be text of at most {_MOST_TEXT} characters, without line breaks and other control "
+            "characters; look at it, and at the variables that it names"
+        )
+    return text
 
 
 def _check_kind(what: str, value: object, kind: type, shown: bool = True) -> None:

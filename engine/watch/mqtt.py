@@ -151,7 +151,8 @@ def discovery(settings: MqttSettings, camera: Camera) -> list[tuple[str, str]]:
     the picture and in each zone, and a binary sensor for each alert."""
     if not settings.discovery:
         return []
-    device = f"{settings.topic}_{camera.name}"
+    # A slash is in none of the names, so that no two of anything are taken for one.
+    device = f"{settings.topic}/{camera.name}"
     common = {
         "state_topic": f"{settings.topic}/{camera.name}/state",
         "availability": [{"topic": f"{settings.topic}/{where}status"} for where in ("", f"{camera.name}/")],
@@ -172,10 +173,9 @@ def discovery(settings: MqttSettings, camera: Camera) -> list[tuple[str, str]]:
         found.append(("binary_sensor", alert))
     messages = []
     for kind, entity in found:
-        unique = f"{device}_{entity.pop('object')}"
-        messages.append(
-            (f"{settings.discovery}/{kind}/{unique}/config", json.dumps({**entity, "unique_id": unique, **common}))
-        )
+        name = entity.pop("object")
+        topic = f"{settings.discovery}/{kind}/{settings.topic}_{camera.name}/{name}/config"
+        messages.append((topic, json.dumps({**entity, "unique_id": f"{device}/{name}", **common})))
     return messages
 
 

@@ -56,8 +56,9 @@ def load_layout(path: str | os.PathLike[str]) -> ZoneLayout:
     try:
         with open(path, "rb") as file:
             data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"cannot read the zones in {os.fspath(path)}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read the zones in {os.fspath(path)}: {reason}") from error
     if len(data) > _MAX_BYTES:
         raise ConfigError(f"{os.fspath(path)} is larger than {_MAX_BYTES >> 20} MiB; that is no file of zones")
     return parse_layout(data, os.fspath(path))

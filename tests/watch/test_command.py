@@ -33,7 +33,7 @@ def test_counts_reach_the_broker(
         until(lambda: messages.get("crowd/status") == "offline")
         state = json.loads(messages["crowd/gate/state"])
         assert (state["count"], state["alerts"]) == (expected, ["total"])
-        assert "homeassistant/binary_sensor/crowd_gate_alert_total/config" in messages
+        assert "homeassistant/binary_sensor/crowd_gate/alert_total/config" in messages
     printed = capsys.readouterr()
     assert f"gate: total: alert on at {expected} people" in printed.err
     assert PASSWORD not in printed.err + printed.out + json.dumps(messages)

@@ -90,6 +90,31 @@ CAMERA = '[cameras.a]\nsource = "rtsp://u:secret@c/"\n'
         (CAMERA + "[mqtt]\nhost = 'b'\nevery = -1", "mqtt.every must be from 0"),
         (CAMERA + "[mqtt]\nhost = 'b'\nca = 'none.pem'", "none.pem does not exist"),
         (CAMERA + "[mqtt]\nhost = '${NOT_SET}'", "NOT_SET is not in the environment"),
+        ("a = " + "[" * 100_000, "is not TOML"),
+        ("a = " + "{a=" * 100_000, "is not TOML"),
+        ("[cameras.a]\nsource = -1", "camera a: webcams have numbers from 0"),
+        (f"[cameras.a]\nsource = {10**30}", "camera a: webcams have numbers from 0"),
+        ('[cameras.a]\nsource = "a\\u0000b"', "'the file: cameras: a: source' must be text of at most"),
+        (CAMERA + 'zones = "a\\u0000b"', "zones' must be text"),
+        (CAMERA + 'title = "a\\u001b[31mb"', "title' must be text"),
+        (CAMERA + "title = '" + "a" * 20_000 + "'", "title' must be text of at most 10000"),
+        (CAMERA + "title = '" + "a" * 101 + "'", "title must be at most 100 characters, got 101"),
+        (CAMERA + "fps = true", "fps must be a positive number, got True"),
+        (CAMERA + "timeout = true", "timeout must be a positive number, got True"),
+        (CAMERA + "timeout = nan", "timeout must be a positive number"),
+        (CAMERA + "zones = 'http://u:secret@c/zones.json'", "camera a: zones must be a path"),
+        (CAMERA + "zones = 'http:/u:secret@c/zones.json'", "cannot read the zones"),
+        ("folder = 'http://u:secret@c/'\n" + CAMERA, "folder must be a path"),
+        (CAMERA + "[cameras.'rtsp://u:secret@c/']\nsource = 0", "a camera's name must be"),
+        (CAMERA + "title = ['rtsp://u:secret@c/']", "title must be a text"),
+        (CAMERA + "[cameras.A]\nsource = 1", "cameras a and A would write to one file"),
+        (CAMERA + "[cameras.A-Minutes]\nsource = 1", "camera A-Minutes would write to a file of another"),
+        (CAMERA + "[mqtt]\nhost = 'mqtt://u:secret@b'", "mqtt.host must be a name or an address alone"),
+        (CAMERA + "[mqtt]\nhost = 'u:secret@b'", "mqtt.host must be a name or an address alone"),
+        (CAMERA + "[mqtt]\nhost = ' '", "mqtt.host must be"),
+        (CAMERA + "[mqtt]\nhost = ''", "mqtt.host must be"),
+        (CAMERA + "[mqtt]\nhost = '" + "a" * 70 + "'", "mqtt.host must be"),
+        (CAMERA + "[mqtt]\nhost = 'b'\nca = 'ftp://u:secret@c/ca.pem'", "mqtt.ca must be a path"),
     ],
 )
 def test_mistakes_are_told_without_passwords(tmp_path: Path, text: str, said: str) -> None:
@@ -98,6 +123,21 @@ def test_mistakes_are_told_without_passwords(tmp_path: Path, text: str, said: st
     assert said in str(error.value)
     assert "secret" not in str(error.value)
     assert "4711" not in str(error.value)
+
+
+@pytest.mark.parametrize("password", ["secret\n", "secret\udce9", "secret\0", "secret" * 2000])
+def test_variables_that_are_no_text(tmp_path: Path, password: str) -> None:
+    text = CAMERA + "[mqtt]\nhost = 'b'\nusername = 'u'\npassword = '${PASSWORD}'"
+    with pytest.raises(ConfigError, match="'the file: mqtt: password' must be text") as error:
+        load_config(write(tmp_path, text), {"PASSWORD": password})
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("host", ["homeassistant.local", "10.0.0.2", "::1", "fe80::1%eth0", "bücher.example", "b_1"])
+def test_brokers_that_are_called_otherwise(tmp_path: Path, host: str) -> None:
+    config = load_config(write(tmp_path, CAMERA + f"[mqtt]\nhost = '{host}'"), {})
+    assert config.mqtt is not None
+    assert config.mqtt.host == host
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

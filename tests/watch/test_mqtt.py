@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -159,3 +160,17 @@ def test_messages_are_as_rare_as_asked_for_but_alerts_come_at_once() -> None:
 
 def test_discovery_can_be_left_out() -> None:
     assert discovery(MqttSettings("broker", discovery=""), GATE) == []
+
+
+def test_no_two_sensors_are_taken_for_one() -> None:
+    def camera(name: str, *zones: str) -> Camera:
+        return Camera(name, 0, layout=ZoneLayout.from_polygons({zone: [(0, 0), (9, 0), (9, 9)] for zone in zones}))
+
+    cameras = [camera("a", "b_total", "b total", "b-total", "x"), camera("a_zone_b", "total_"), camera("a_zone")]
+    found = [message for item in cameras for message in discovery(MqttSettings("broker"), item)]
+    topics, entities = [topic for topic, _ in found], [json.loads(text) for _, text in found]
+    assert len(found) == 8
+    assert len({*topics}) == len({entity["unique_id"] for entity in entities}) == 8
+    assert len({entity["device"]["identifiers"][0] for entity in entities}) == 3
+    # What Home Assistant takes.
+    assert all(re.fullmatch(r"homeassistant/sensor/[\w-]+/[\w-]+/config", topic, re.ASCII) for topic in topics)
