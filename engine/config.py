@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, ImageError
 
 # Encoders that can start from pre-trained weights (:mod:`engine.model.trunk`).
 TRUNKS = ("efficientnet_lite0",)
@@ -95,6 +95,21 @@ class CountingRule:
     most: float = 1.0
     most_haze: float = 1.0
     most_weak: float = 1e9
+
+
+# People added to both sides of a ratio of true to counted.
+RATIO_OFFSET = 5
+
+
+def scale_count(count: int, ratio: float) -> float:
+    """The true count if ``(true + 5) / (count + 5)`` is ``ratio``, not below 0.
+
+    The 5 keeps the ratio tame for pictures of a few people.
+
+    >>> scale_count(95, 1.2), scale_count(0, 0.5)
+    (115.0, 0.0)
+    """
+    return max((count + RATIO_OFFSET) * ratio - RATIO_OFFSET, 0.0)
 
 
 # Stride of the condition map and of the latent; inputs are padded to multiples of PADDING.
@@ -220,3 +235,17 @@ class ImageLimits:
     def __post_init__(self) -> None:
         check_range("max_pixels", self.max_pixels, 1, 2**63 - 1)
         check_range("max_bytes", self.max_bytes, 1, 2**63 - 1)
+
+    def check(self, width: int, height: int, name: str) -> None:
+        """Refuse an empty picture, or one of more than ``max_pixels``; ``name`` is what the error calls it.
+
+        Raises:
+            ImageError: it is one of these.
+        """
+        if width < 1 or height < 1:
+            raise ImageError(f"{name} is {width}x{height} pixels; a picture needs at least 1x1")
+        if width * height > self.max_pixels:
+            raise ImageError(
+                f"{name} is {width}x{height} = {width * height} pixels, more than the limit of {self.max_pixels}; "
+                "shrink it, or raise ImageLimits.max_pixels (CROWD_MAX_PIXELS)"
+            )

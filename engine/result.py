@@ -254,16 +254,13 @@ class CountResult:
         raise ConfigError(f"nothing is saved as {suffix!r}; use one of {', '.join([*KINDS, '.json', '.csv', '.npy'])}")
 
 
-def make_result(job: CountJob, find_peaks: FindPeaks, layout: ZoneLayout) -> CountResult:
-    """Count the heads of a picture whose maps are stitched.
-
-    Args:
-        find_peaks: of the backend.
-        layout: zones and lines whose people are counted too.
+def make_result(job: CountJob, find_peaks: FindPeaks) -> CountResult:
+    """Count the heads of a picture whose maps are stitched, by the ``find_peaks`` of a backend.
 
     Raises:
         NotFiniteError: the maps have numbers that are not finite.
     """
+    layout = job.plan.layout
     maps, counted = job.count(find_peaks)
     height, width = job.picture.shape[:2]
     size = (width, height)

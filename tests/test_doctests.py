@@ -21,7 +21,7 @@ WITH_EXAMPLES = {
     "engine.kernels.reference",
     "engine.image.tiles",
     "engine.system.recently_used",
-    "engine.diffusion.schedule",
+    "engine.diffusion.sampler",
 }
 
 

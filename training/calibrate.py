@@ -12,8 +12,8 @@ import torch
 from tqdm import tqdm
 
 from engine import _core
-from engine.config import CountingRule, ModelConfig
-from engine.counting.heads import RATIO_OFFSET, candidate_threshold, haze, weak_ratio
+from engine.config import RATIO_OFFSET, CountingRule, ModelConfig
+from engine.counting.heads import candidate_threshold, haze, weak_ratio
 from engine.counting.stitching import Canvas
 from engine.dataset.samples import Sample
 from engine.diffusion.latent import TileMaps, head_maps

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.config import ModelConfig
-from engine.diffusion.schedule import alpha_sigma, ddim_steps
+from engine.diffusion.sampler import alpha_sigma, ddim_steps
 from engine.model.decoder import Decoder
 from engine.model.network import CrowdNetwork
 from engine.model.rate import BinnedCounts

@@ -16,7 +16,7 @@ from engine.backends.cuda.arrays import DeviceArray, from_storage, to_storage
 from engine.bundle.bundle import Bundle, load_bundle
 from engine.bundle.stages import SplitStage
 from engine.config import FEATURE_STRIDE
-from engine.diffusion.schedule import ddim_steps
+from engine.diffusion.sampler import ddim_steps
 from engine.kernels import reference
 from light.report import Report
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine import _core
 from engine.cli.timing import Timing
-from engine.diffusion.schedule import ddim_steps
+from engine.diffusion.sampler import ddim_steps
 from engine.kernels import reference
 from suite.checks import check_close
 from suite.gpu import gpu_ddim

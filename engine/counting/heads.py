@@ -8,13 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.config import CountingRule
+from engine.config import RATIO_OFFSET, CountingRule, scale_count
 from engine.errors import NotFiniteError
 
 FindPeaks = Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray]]
 
-# People added to both sides of a ratio of true to counted.
-RATIO_OFFSET = 5
 # Peaks below the rule's lowest threshold by up to this factor are candidates for the interval alone.
 _CANDIDATE_FACTOR = 0.5
 # Splat of the density map: a Gaussian of sigma = 1.5 cells, cut at 4 cells.
@@ -120,17 +118,6 @@ def weak_ratio(scores: np.ndarray, rule: CountingRule, count: int) -> float:
 def candidate_threshold(rule: CountingRule) -> float:
     """Height from which on :func:`count_heads` asks for peaks."""
     return rule.low * _CANDIDATE_FACTOR
-
-
-def scale_count(count: int, ratio: float) -> float:
-    """The true count if ``(true + 5) / (count + 5)`` is ``ratio``, not below 0.
-
-    The 5 keeps the ratio tame for pictures of a few people.
-
-    >>> scale_count(95, 1.2), scale_count(0, 0.5)
-    (115.0, 0.0)
-    """
-    return max((count + RATIO_OFFSET) * ratio - RATIO_OFFSET, 0.0)
 
 
 def density_map(points: np.ndarray, height: int, width: int) -> np.ndarray:

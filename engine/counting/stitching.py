@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +16,15 @@ from engine.config import FEATURE_STRIDE, CountingRule, ModelConfig
 from engine.counting.heads import Counted, FindPeaks, HeadMaps, candidate_threshold, count_heads
 from engine.diffusion.latent import TileMaps
 from engine.diffusion.sampler import Request, Start
-from engine.image.pixels import is_dark
+from engine.image.load import load_image
 from engine.image.tiles import Picture, Tile, plan_tiles
 from engine.system.stopwatch import Stopwatch
+from engine.zones.layout import NO_ZONES, ZoneLayout
 
 # Pictures with a side below this many pixels are counted with a warning.
 _SMALL_SIDE = 64
+# A picture is dark if so many percent of its pixels, of a grid of so many rows and columns, are below this level.
+_BRIGHT_SHARE, _LOOKS, _DARK = 90, 64, 64
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class CountPlan:
         start: map of the whole picture to start the denoising from; None for noise.
         expect: what the rule is to expect, from the number of heads that the encoder expects.
         reading: options of :func:`engine.image.load.load_image`, for pictures that are read for the call.
+        cuda_stream: that arrays on a GPU are written in, if their library does not tell.
+        layout: zones and lines whose people are counted too.
     """
 
     model: ModelConfig
@@ -42,11 +50,34 @@ class CountPlan:
     start: Start | None = None
     expect: Callable[[float], float] = float
     reading: Mapping[str, Any] = field(default_factory=dict)
+    cuda_stream: Any = None
+    layout: ZoneLayout = NO_ZONES
 
     @property
     def has_spread(self) -> bool:
         """Whether the maps have a spread; one step of one sample, from whatever start, has nothing to differ from."""
         return self.steps > 1 or self.samples > 1
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a backend's ``snapshot`` gave, and what there was to say when the picture was read."""
+
+    pixels: Any
+    notes: tuple[str, ...]
+
+
+def take_snapshot(snapshot: Callable[..., Any], plan: CountPlan, picture: tuple[Any, str]) -> tuple[Any, str]:
+    """A picture and its order of channels, in memory of their own, by the ``snapshot`` of a backend.
+
+    Its owner may overwrite it then, though it is counted later. What is in a file stays there.
+    """
+    img, color = picture
+    if isinstance(img, str | bytes | os.PathLike):
+        return picture
+    notes: list[str] = []
+    pixels = snapshot(img, color=color, **plan.reading, warn=notes.append)
+    return Snapshot(pixels, tuple(notes)), "rgb"
 
 
 class CountJob:
@@ -70,6 +101,18 @@ class CountJob:
         self.tiles = plan_tiles(height, width)
         self._missing = deque(self.tiles)
         self._canvas = Canvas(height, width, plan.model)
+
+    @classmethod
+    def load(cls, load: Callable[..., Picture], img: Any, color: str, plan: CountPlan) -> CountJob:
+        """Read a picture, or a :class:`Snapshot`, by the ``load`` of a backend."""
+        clock = Stopwatch()
+        if isinstance(img, Snapshot):
+            picture, notes = load(img.pixels, color, plan.cuda_stream), [*img.notes]
+        else:
+            notes = []
+            picture = load(img, color, plan.cuda_stream, partial(load_image, **plan.reading, warn=notes.append))
+        clock.lap("load")
+        return cls(picture, plan, clock, tuple(notes))
 
     def work(self) -> Iterator[tuple[object, Request, Stopwatch]]:
         """What a backend is to infer: each tile with its request, and the clock of the picture."""
@@ -124,6 +167,39 @@ class CountJob:
             return None
         rows, columns = _cells(tile.top, tile.bottom, stride), _cells(tile.left, tile.right, stride)
         return replace(start, heatmap=start.heatmap[rows, columns])
+
+
+def stitch_all(
+    infer_all: Callable[..., Generator[TileMaps, None, None]], jobs: Iterable[CountJob]
+) -> Generator[CountJob, None, None]:
+    """Each job once its last tile is stitched; it is closed when the next one is asked for.
+
+    Args:
+        infer_all: of the backend, which may read the next pictures before it gives the maps of this one.
+    """
+    begun: deque[CountJob] = deque()
+
+    def work() -> Iterator[tuple[object, Request, Stopwatch]]:
+        for job in jobs:
+            begun.append(job)
+            yield from job.work()
+
+    try:
+        with closing(infer_all(work())) as results:
+            for maps in results:
+                if begun[0].stitch(maps):
+                    yield begun[0]
+                    begun.popleft().close()
+    finally:
+        for job in begun:
+            job.close()
+
+
+def is_dark(rgb: np.ndarray) -> bool:
+    """Whether a picture uint8 [H, W, 3] is so dark that one can hardly see anybody, judged by some thousand pixels."""
+    height, width = rgb.shape[:2]
+    looked_at = rgb[:: -(-height // _LOOKS), :: -(-width // _LOOKS)]
+    return bool(np.percentile(looked_at.max(axis=2), _BRIGHT_SHARE) < _DARK)
 
 
 class Canvas:

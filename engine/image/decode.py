@@ -1,4 +1,4 @@
-"""Encoded pictures and Pillow images to upright uint8 RGB pixels."""
+"""Encoded pictures, told by their first bytes, and Pillow images to upright uint8 RGB pixels."""
 
 from __future__ import annotations
 
@@ -7,25 +7,61 @@ import importlib
 import io
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from engine.config import ImageLimits
 from engine.errors import ImageError
-from engine.image.formats import find_plugin
 from engine.image.pages import turn_to
-from engine.image.pixels import bands, check_size, fill_rgb, upright
-from engine.image.ranges import Warn, eight_bit, white_level
-from engine.image.sixteen import has_sixteen_bits, read_lower_bytes, rgb_of_sixteen, uses_few_bits
+from engine.image.pillow import has_sixteen_bits, pillow_pixels, sixteen_bit_pixels, uses_few_bits
+from engine.image.pixels import Warn
 
 try:
     simplejpeg: ModuleType | None = importlib.import_module("simplejpeg")
 except ImportError:
     # It only makes JPEGs faster: Pillow decodes them to the same pixels (both are libjpeg-turbo).
     simplejpeg = None
+
+# Pillow's plugins are called by their magic bytes rather than through Image.open, which would consult the
+# process-wide Image.MAX_IMAGE_PIXELS (and warn through the process-wide warnings) in place of our limits.
+_FORMATS: dict[str, tuple[Callable[[bytes], bool], type[ImageFile.ImageFile]]] = {
+    "JPEG": (lambda b: b[:3] == b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
+    "PNG": (lambda b: b[:8] == b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
+    "WebP": (lambda b: b[:4] == b"RIFF" and b[8:12] == b"WEBP", WebPImagePlugin.WebPImageFile),
+    "BMP": (lambda b: b[:2] == b"BM", BmpImagePlugin.BmpImageFile),
+    "GIF": (lambda b: b[:6] in (b"GIF87a", b"GIF89a"), GifImagePlugin.GifImageFile),
+    "TIFF": (lambda b: b[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImagePlugin.TiffImageFile),
+    "PNM": (lambda b: b[:1] == b"P" and b[1:2] in b"123456f" and b[2:3].isspace(), PpmImagePlugin.PpmImageFile),
+    "AVIF": (lambda b: b[4:12] in (b"ftypavif", b"ftypavis"), AvifImagePlugin.AvifImageFile),
+}
+# Brands of HEIF files that hold HEVC, or do not say what they hold.
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+# EXIF orientation -> (transpose, reverse rows, reverse columns), applied in this order.
+_ORIENTATIONS = {
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
 
 _log = logging.getLogger(__name__)
 
@@ -64,8 +100,38 @@ class _WholeFile(io.BytesIO):
         return data
 
 
+def find_plugin(data: bytes, name: str) -> type[ImageFile.ImageFile]:
+    """What reads this file.
+
+    Raises:
+        ImageError: it is empty or of no kind that is read, or needs the extra "heic".
+    """
+    if not data:
+        raise ImageError(f"{name} is empty (0 bytes); expected an encoded picture")
+    head = data[:16]
+    for is_format, plugin in _FORMATS.values():
+        if is_format(head):
+            return plugin
+    if is_heif(head):
+        return _heif_plugin(name)
+    raise ImageError(
+        f"{name} is no picture of a supported kind: it starts with {head!r}; convert it to one of "
+        f"{', '.join(_FORMATS)} or HEIC"
+    )
+
+
+def is_encoded(head: bytes) -> bool:
+    """Whether these are the first bytes (at least 16) of a picture file."""
+    return is_heif(head) or any(is_format(head) for is_format, _ in _FORMATS.values())
+
+
+def is_heif(head: bytes) -> bool:
+    """Whether these are the first bytes of a HEIC or HEIF file."""
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
+
+
 def rgb_from_encoded(data: bytes, name: str, how: Reading) -> np.ndarray:
-    """Decode a picture file of one of the kinds in :mod:`engine.image.formats`.
+    """Decode a picture file of one of the kinds above.
 
     Args:
         data: the whole file.
@@ -81,20 +147,20 @@ def rgb_from_encoded(data: bytes, name: str, how: Reading) -> np.ndarray:
     file = _WholeFile(data)
     try:
         with plugin(file) as image:
-            check_size(image.width, image.height, name, how.limits)
+            how.limits.check(image.width, image.height, name)
             pixels, turned = (None if how.page else _fast_jpeg(image, data)), 1
             if pixels is None:
                 file.strict = True
                 turn_to(image, how.page or 0, name, how.warn)
-                check_size(image.width, image.height, name, how.limits)
+                how.limits.check(image.width, image.height, name)
                 has_more = has_sixteen_bits(image)
                 turned = _turned_by_pillow(image)
                 image.load()
                 if has_more and uses_few_bits(image):
                     with plugin(_WholeFile(data)) as again:
-                        pixels = _sixteen_bit_pixels(image, again, name, how)
+                        pixels = sixteen_bit_pixels(image, again, how.page or 0, name, how.warn)
                 else:
-                    pixels = _pixels(image, name, how)
+                    pixels = pillow_pixels(image, name, how.limits, how.warn)
             return _turn(pixels, image, how, turned)
     except ImageError:
         raise
@@ -127,7 +193,7 @@ def upright_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
 
 def rgb_from_picture(image: Image.Image, name: str, how: Reading) -> np.ndarray:
     """Upright uint8 RGB pixels [H, W, 3] of a Pillow image, which is loaded if it was lazy."""
-    check_size(image.width, image.height, name, how.limits)
+    how.limits.check(image.width, image.height, name)
     current = image.tell()
     try:
         if how.page is not None:
@@ -139,7 +205,7 @@ def rgb_from_picture(image: Image.Image, name: str, how: Reading) -> np.ndarray:
                 turn_to(image, 0, name, how.warn)
         turned = _turned_by_pillow(image)
         image.load()
-        return _turn(_pixels(image, name, how), image, how, turned)
+        return _turn(pillow_pixels(image, name, how.limits, how.warn), image, how, turned)
     except ImageError:
         raise
     except MemoryError as error:
@@ -149,6 +215,38 @@ def rgb_from_picture(image: Image.Image, name: str, how: Reading) -> np.ndarray:
     finally:
         if image.tell() != current:
             image.seek(current)
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn a stored picture the way its EXIF orientation (1 to 8) says it is viewed.
+
+    Args:
+        pixels: uint8 [H, W, 3].
+        orientation: values outside 2..8 mean "as stored", as the EXIF standard has it.
+
+    Returns:
+        uint8 [H, W, 3] or [W, H, 3], C-contiguous; ``pixels`` itself where nothing turns.
+
+    Source: EXIF 2.32, tag 274.
+
+    >>> upright(np.array([[[1, 1, 1], [2, 2, 2]]], np.uint8), 6)[..., 0].tolist()
+    [[1], [2]]
+    """
+    transpose, flip_rows, flip_columns = _ORIENTATIONS.get(orientation, (False, False, False))
+    view = pixels.transpose(1, 0, 2) if transpose else pixels
+    view = view[::-1] if flip_rows else view
+    view = view[:, ::-1] if flip_columns else view
+    return np.ascontiguousarray(view)
+
+
+def _heif_plugin(name: str) -> type[ImageFile.ImageFile]:
+    try:
+        pillow_heif = importlib.import_module("pillow_heif")
+    except ImportError as error:
+        raise ImageError(f"{name} is HEIC; install what reads it: pip install 'crowd-engine[heic]'") from error
+    # Its plugin takes no part of Pillow's registry, and applies the turns that the file asks for by itself.
+    plugin: type[ImageFile.ImageFile] = pillow_heif.HeifImageFile
+    return plugin
 
 
 def _fast_jpeg(image: ImageFile.ImageFile, data: bytes) -> np.ndarray | None:
@@ -163,47 +261,6 @@ def _fast_jpeg(image: ImageFile.ImageFile, data: bytes) -> np.ndarray | None:
             raise
         return None
     return pixels if pixels.shape == (image.height, image.width, 3) else None
-
-
-def _pixels(image: Image.Image, name: str, how: Reading) -> np.ndarray:
-    """Stored pixels of a loaded image as uint8 [H, W, 3], converted band by band to bound the memory."""
-    # Loading may have changed the size that the header gave.
-    width, height = image.size
-    check_size(width, height, name, how.limits)
-
-    def band(rows: slice) -> Image.Image:
-        return image.crop((0, rows.start, width, rows.stop))
-
-    # "I" is a carrier of 16-bit grey too; these modes have no white level of their own.
-    if image.mode in ("F", "I") or image.mode.startswith("I;16"):
-        white = white_level((np.asarray(band(rows)) for rows in bands(width, height)), name, how.warn)
-        # Pillow turns black and white of a TIFF file round where that is stored, but not in these modes.
-        is_negative = getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
-
-        def grey(rows: slice) -> np.ndarray:
-            pixels = eight_bit(np.asarray(band(rows))[..., None], white)
-            return 255 - pixels if is_negative else pixels
-
-        return fill_rgb(width, height, lambda rows: (grey(rows), None), how.warn)
-    return fill_rgb(width, height, lambda rows: _colours_and_alpha(band(rows)), how.warn)
-
-
-def _sixteen_bit_pixels(upper: Image.Image, again: Image.Image, name: str, how: Reading) -> np.ndarray:
-    """As :func:`_pixels`, of all 16 bits; ``again`` is the same file, freshly opened."""
-    turn_to(again, how.page or 0, name, lambda _: None)
-    read_lower_bytes(again)
-    again.load()
-    return rgb_of_sixteen(upper, again, name, how.warn)
-
-
-def _colours_and_alpha(band: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    if band.mode == "La":
-        # Pillow has no way from premultiplied grey to RGBA but this.
-        band = band.convert("LA")
-    if not band.has_transparency_data:
-        return np.asarray(band.convert("RGB")), None
-    rgba = np.asarray(band.convert("RGBA"))
-    return rgba[..., :3], rgba[..., 3:]
 
 
 def _turn(pixels: np.ndarray, image: Image.Image, how: Reading, turned: int) -> np.ndarray:

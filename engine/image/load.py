@@ -13,10 +13,8 @@ from PIL import Image
 
 from engine.config import ImageLimits, check_range
 from engine.errors import ConfigError, ImageError
-from engine.image.decode import Reading, rgb_from_encoded, rgb_from_picture
-from engine.image.formats import is_encoded
-from engine.image.pixels import check_size, rgb_from_array
-from engine.image.ranges import Warn
+from engine.image.decode import Reading, is_encoded, rgb_from_encoded, rgb_from_picture
+from engine.image.pixels import Warn, rgb_from_array
 from engine.image.tiles import HostPicture
 from engine.system.addresses import hide_password
 
@@ -254,7 +252,7 @@ def _from_array(array: np.ndarray, name: str, color: str, how: Reading) -> np.nd
             f"{name} has shape {list(array.shape)}; expected [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] "
             f"(a tensor may be [3, H, W]){batch}"
         )
-    check_size(array.shape[1], array.shape[0], name, how.limits)
+    how.limits.check(array.shape[1], array.shape[0], name)
     if color == "bgr" and array.ndim == 3 and array.shape[2] >= 3:
         array = array[..., [2, 1, 0, 3][: array.shape[2]]]
     return rgb_from_array(array, name, how.warn)

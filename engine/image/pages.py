@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import ExifTags, Image
 
 from engine.errors import ImageError
-from engine.image.ranges import Warn
+from engine.image.pixels import Warn
 
 # Pages are looked for up to here: a hostile animation may have millions.
 _MOST_COUNTED = 1000

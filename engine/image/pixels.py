@@ -1,42 +1,23 @@
-"""Any accepted array to uint8 RGB: channels, transparency, and EXIF orientation."""
+"""Any accepted array to uint8 RGB: which number is white, channels and transparency."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from engine.config import ImageLimits
 from engine.errors import ImageError
-from engine.image.ranges import Warn, eight_bit, white_level
 
+Warn = Callable[[str], None]
+
+# Largest values of 8, 10, 12, 14 and 16 bits; files of 16 bits often hold what a sensor gave in fewer.
+_WHITE_LEVELS = (255, 1023, 4095, 16383, 65535)
+# Floats that go beyond 1 by less than this factor have been resampled, say; from it on they count in levels.
+_OVERSHOOT = 2.0
 # Pixels converted at a time: temporaries stay in tens of megabytes whatever the picture's size.
 _BAND_PIXELS = 1 << 21
 # Transparent pixels are shown on white, as browsers and most viewers print them.
 _BACKGROUND = 255
-# A picture is dark if so many percent of its pixels, of a grid of so many rows and columns, are below this level.
-_BRIGHT_SHARE, _LOOKS, _DARK = 90, 64, 64
-# EXIF orientation -> (transpose, reverse rows, reverse columns), applied in this order.
-_ORIENTATIONS = {
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
-
-
-def check_size(width: int, height: int, name: str, limits: ImageLimits) -> None:
-    """Refuse an empty picture, or one of more than ``limits.max_pixels``."""
-    if width < 1 or height < 1:
-        raise ImageError(f"{name} is {width}x{height} pixels; a picture needs at least 1x1")
-    if width * height > limits.max_pixels:
-        raise ImageError(
-            f"{name} is {width}x{height} = {width * height} pixels, more than the limit of {limits.max_pixels}; "
-            "shrink it, or raise ImageLimits.max_pixels (CROWD_MAX_PIXELS)"
-        )
 
 
 def bands(width: int, height: int) -> Iterator[slice]:
@@ -50,7 +31,7 @@ def rgb_from_array(array: np.ndarray, name: str, warn: Warn) -> np.ndarray:
     """A new uint8 RGB picture from an array of grey, RGB or RGBA pixels.
 
     Args:
-        array: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; see :func:`engine.image.ranges.white_level` for dtypes.
+        array: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; see :func:`white_level` for dtypes.
         name: what errors call the picture.
         warn: gets a sentence for whatever was assumed.
 
@@ -98,33 +79,65 @@ def fill_rgb(
     return rgb
 
 
-def is_dark(rgb: np.ndarray) -> bool:
-    """Whether a picture uint8 [H, W, 3] is so dark that one can hardly see anybody, judged by some thousand pixels."""
-    height, width = rgb.shape[:2]
-    looked_at = rgb[:: -(-height // _LOOKS), :: -(-width // _LOOKS)]
-    return bool(np.percentile(looked_at.max(axis=2), _BRIGHT_SHARE) < _DARK)
-
-
-def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn a stored picture the way its EXIF orientation (1 to 8) says it is viewed.
+def white_level(parts: Iterable[np.ndarray], name: str, warn: Warn) -> float:
+    """The number that stands for white in a picture, judged by its largest one.
 
     Args:
-        pixels: uint8 [H, W, 3].
-        orientation: values outside 2..8 mean "as stored", as the EXIF standard has it.
+        parts: arrays of one type that make up the picture; each is looked at once.
+        name: what errors call the picture.
+        warn: gets a sentence where values are cut off.
 
     Returns:
-        uint8 [H, W, 3] or [W, H, 3], C-contiguous; ``pixels`` itself where nothing turns.
+        255, 1023, 4095, 16383 or 65535, the smallest that no value exceeds; 1 for floats of 0 to 1. So 12 bits in a
+        file of 16 are told from 16 bits, and an array of 0 to 255 from one of 0 to 1, whatever their type.
 
-    Source: EXIF 2.32, tag 274.
+    Raises:
+        ImageError: a value is negative, above 65535 or not finite, or the type is no number.
 
-    >>> upright(np.array([[[1, 1, 1], [2, 2, 2]]], np.uint8), 6)[..., 0].tolist()
-    [[1], [2]]
+    >>> white_level([np.array([3, 4000], np.uint16)], "a", print), white_level([np.array([0.0, 0.5])], "a", print)
+    (4095, 1)
     """
-    transpose, flip_rows, flip_columns = _ORIENTATIONS.get(orientation, (False, False, False))
-    view = pixels.transpose(1, 0, 2) if transpose else pixels
-    view = view[::-1] if flip_rows else view
-    view = view[:, ::-1] if flip_columns else view
-    return np.ascontiguousarray(view)
+    low, high, kind = 0.0, 0.0, "b"
+    for part in parts:
+        kind = part.dtype.kind
+        if kind in "bu" and part.dtype.itemsize == 1:
+            return 1 if kind == "b" else 255
+        if kind not in "uif":
+            raise ImageError(f"{name} has dtype {part.dtype}; expected uint8, uint16, bool, integers or floats")
+        # NaN is the minimum and the maximum of what holds it.
+        low, high = min(float(part.min()), low), max(float(part.max()), high)
+        if not (np.isfinite(part.min()) and np.isfinite(part.max())):
+            raise ImageError(f"{name} has values from {part.min()} to {part.max()}; expected finite ones")
+    if low < 0 or high > _WHITE_LEVELS[-1]:
+        raise ImageError(
+            f"{name} has {'floats' if kind == 'f' else 'integers'} from {low:g} to {high:g}; expected 0 to 1, 255 or "
+            f"at most {_WHITE_LEVELS[-1]}: scale it, to 0..255 for example"
+        )
+    if kind == "f" and high < _OVERSHOOT:
+        if high > 1:
+            warn(f"values up to {high:.4g} were taken for white, as are those of 1")
+        return 1
+    return next(level for level in _WHITE_LEVELS if high <= level)
+
+
+def eight_bit(array: np.ndarray, white: float) -> np.ndarray:
+    """Scale pixels in [0, white] to uint8, rounding to nearest; what is above is white.
+
+    >>> eight_bit(np.array([0, 128, 129, 65535], np.uint16), 65535).tolist()
+    [0, 0, 1, 255]
+    >>> eight_bit(np.array([0.0, 0.5, 1.0]), 1).tolist()
+    [0, 128, 255]
+    """
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype.kind in "ui":
+        level = np.uint32(white)
+        return ((array.astype(np.uint32) * np.uint32(255) + level // 2) // level).astype(np.uint8)
+    # Half floats would round k + 0.5 away; float32 is exact enough for 8 bits, and wider types keep theirs.
+    wide = array.astype(np.float32) if array.dtype.itemsize < 4 else array
+    return np.floor(np.minimum(wide * (255 / white), 255) + 0.5).astype(np.uint8)
 
 
 def _on_background(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.image.pixels import upright
+from engine.image.decode import upright
 
 # Codecs of pictures: a track of one of them that does not tell its length is taken for a cover, if there is another.
 _STILL_CODECS = frozenset({"mjpeg", "png", "apng", "bmp", "gif", "webp", "tiff", "jpeg2000", "jpegls", "ljpeg"})

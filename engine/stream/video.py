@@ -12,7 +12,6 @@ import numpy as np
 
 from engine.config import ImageLimits
 from engine.errors import ImageError, SourceError
-from engine.image.pixels import check_size
 from engine.stream.target import Target
 from engine.stream.tracks import best_track, shown_pixels, shown_size
 from engine.system.addresses import hide_passwords
@@ -209,7 +208,7 @@ class VideoInput:
         # A track that tells no size yet is checked when its pictures come.
         if width or height:
             try:
-                check_size(width, height, self._target.name, self._limits)
+                self._limits.check(width, height, self._target.name)
             except ImageError as error:
                 raise SourceError(str(error)) from error
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from engine.counting.heads import RATIO_OFFSET, scale_count
+from engine.config import RATIO_OFFSET, scale_count
 from engine.errors import ConfigError
 
 Polygon: TypeAlias = Sequence[tuple[float, float]] | np.ndarray
@@ -143,7 +143,7 @@ def zone_interval(people: int, count: int, interval: tuple[int, int]) -> tuple[i
         count, interval: of the whole picture.
 
     Two errors add up. The whole's own, scaled: its ends are ratios (end + 5) / (count + 5), as in
-    :func:`engine.counting.heads.scale_count`, and the zone gets the same. And that of the share: heads miscounted in
+    :func:`engine.config.scale_count`, and the zone gets the same. And that of the share: heads miscounted in
     one part make up for those in another, so a zone errs by more than its share of the whole's error; two standard
     deviations of a binomial share, 2 * sqrt(people * (1 - people / count)), are added at both ends. The zone that
     holds everybody has the interval of the whole, and none reaches above its upper end.

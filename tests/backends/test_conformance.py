@@ -15,8 +15,7 @@ from engine.backends.base import Backend
 from engine.backends.registry import create_backend, why_no_gpu
 from engine.bundle.bundle import load_bundle
 from engine.config import FEATURE_STRIDE, CounterConfig
-from engine.diffusion.sampler import Network, initial_noise
-from engine.diffusion.schedule import ddim_steps
+from engine.diffusion.sampler import Network, ddim_steps, initial_noise
 from engine.image.load import load_image
 from engine.image.tiles import to_input
 

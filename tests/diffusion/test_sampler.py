@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.diffusion.sampler import Latents, add_noise, denoise, initial_noise
-from engine.diffusion.schedule import alpha_sigma
+from engine.diffusion.sampler import Latents, add_noise, alpha_sigma, denoise, initial_noise
 from engine.kernels import reference
 
 SHAPE = (1, 16, 3, 5)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from engine.diffusion.schedule import alpha_sigma, ddim_steps
+from engine.diffusion.sampler import alpha_sigma, ddim_steps
 
 
 def _paper(t: float) -> tuple[float, float]:

@@ -13,9 +13,10 @@ import torch
 from pictures import encoded, smooth
 from PIL import Image, PngImagePlugin
 
+from engine.counting.stitching import is_dark
 from engine.errors import ConfigError, ImageError
+from engine.image.decode import upright
 from engine.image.load import is_many_pictures, load_image
-from engine.image.pixels import is_dark, upright
 
 PICTURE = smooth(24, 40)
 PICTURE[0, 0], PICTURE[0, 1] = 0, 255

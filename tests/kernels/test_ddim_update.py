@@ -9,7 +9,7 @@ import pytest
 from tolerances import FLOAT64, KERNELS
 
 from engine import _core
-from engine.diffusion.schedule import ddim_steps
+from engine.diffusion.sampler import ddim_steps
 from engine.kernels import reference
 
 TOLERANCE = KERNELS["ddim_update"]

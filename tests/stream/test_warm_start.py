@@ -22,8 +22,7 @@ from engine.counting.heads import choose_rule
 from engine.counting.stitching import CountJob, CountPlan
 from engine.diffusion.head_map import head_map
 from engine.diffusion.latent import TileMaps
-from engine.diffusion.sampler import Start, initial_noise
-from engine.diffusion.schedule import alpha_sigma
+from engine.diffusion.sampler import Start, alpha_sigma, initial_noise
 from engine.errors import BackendError
 from engine.image.tiles import HostPicture, plan_tiles
 from engine.stream.warm_start import WarmSettings, WarmStart, plan_warm_start

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.config import CountingRule, ModelConfig
-from engine.counting.heads import HeadMaps, count_heads, scale_count, weak_ratio
+from engine.config import CountingRule, ModelConfig, scale_count
+from engine.counting.heads import HeadMaps, count_heads, weak_ratio
 from engine.kernels import reference
 
 torch = pytest.importorskip("torch")

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from engine.config import ModelConfig
-from engine.diffusion.schedule import alpha_sigma, ddim_steps
+from engine.diffusion.sampler import alpha_sigma, ddim_steps
 from engine.model.denoiser import TorchDenoiser
 from engine.model.layers import ConvNorm
 from engine.model.network import CrowdNetwork

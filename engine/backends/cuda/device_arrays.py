@@ -13,7 +13,6 @@ from engine.backends.cuda.driver import CudaError
 from engine.backends.cuda.streams import Stream
 from engine.config import ImageLimits
 from engine.errors import BackendError, ImageError
-from engine.image.pixels import check_size
 from engine.image.tiles import Tile
 
 # CUDA's own handles of the default streams, as both protocols use them.
@@ -109,7 +108,7 @@ def device_image(
         else:
             view, close = _from_interface(source, name, context, stream), _nothing
         height, width, strides = _layout(view, name, first=type(source).__module__.partition(".")[0] == "torch")
-        check_size(width, height, name, ImageLimits() if limits is None else limits)
+        (limits or ImageLimits()).check(width, height, name)
         _check_reach(width, strides, name)
         _check_memory(view.pointer, name, context)
         on_error.pop_all()

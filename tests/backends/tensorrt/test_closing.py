@@ -20,7 +20,6 @@ import engine
 from engine.backends.cuda import double_buffer
 from engine.backends.tensorrt import backend as backend_module
 from engine.errors import CLOSED, EngineError
-from engine.zones.layout import NO_ZONES
 
 
 def test_closing_waits_for_what_other_threads_count(machine) -> None:
@@ -100,9 +99,7 @@ def test_a_launched_picture_is_whole_after_closing(machine, gpu_bundle) -> None:
     with machine().counter() as counter:
         expected = [counter.count(picture(64, 64, seed=seed)) for seed in range(3)]
     counter = machine().counter()
-    results = counter._count_all(
-        ((picture(64, 64, seed=seed), "rgb") for seed in range(3)), counter._plan(None, None), NO_ZONES
-    )
+    results = counter._count_all(((picture(64, 64, seed=seed), "rgb") for seed in range(3)), counter._plan(None, None))
     first = next(results)
     counter.close()
     second = next(results)

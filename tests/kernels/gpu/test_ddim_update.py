@@ -7,7 +7,7 @@ import pytest
 import torch
 from tolerances import GPU_KERNELS
 
-from engine.diffusion.schedule import ddim_steps
+from engine.diffusion.sampler import ddim_steps
 from engine.kernels import reference
 from engine.kernels.ddim_update import ddim_update
 
