@@ -102,6 +102,42 @@ def test_running_streams(serve: Any, open_page: Any, result: CountResult) -> Non
     assert rows(page)[0].split()[0] != "0"
 
 
+def test_more_streams_than_a_browser_has_connections(serve: Any, open_page: Any, result: CountResult) -> None:
+    streams = StreamRegistry()
+    cameras = [streams.add(f"camera-{number}") for number in range(8)]
+    page = open_page(serve(None, streams=streams).url)
+    page.wait_for_selector("body[data-ready]")
+    for width in (64, 96):
+        for people, camera in enumerate(cameras):
+            picture = np.zeros((48, width, 3), np.uint8)
+            camera.publish(lambda picture=picture: picture, {"count": people, "interval": [0, 9]})
+        wait(
+            page, f"[...document.querySelectorAll('.stream img')].filter(x => x.naturalWidth === {width}).length === 8"
+        )
+    texts = page.eval_on_selector_all(".stream .number", "found => found.map(x => x.firstChild.textContent)")
+    assert texts == ["0 people", "1 person", *(f"{people} people" for people in range(2, 8))]
+    # One that has no frame yet, and then no others, is shown moving.
+    for camera in cameras[2:]:
+        camera.close()
+    wait(page, "document.querySelectorAll('.stream').length === 2")
+    wait(page, "document.querySelector('.stream img').src.endsWith('/live.mjpg')")
+    cameras[0].publish(lambda: np.zeros((48, 80, 3), np.uint8), {"count": 3, "interval": [0, 9]})
+    wait(page, "document.querySelector('.stream img').naturalWidth === 80")
+
+
+def test_a_stream_with_too_many_viewers_is_shown_frame_by_frame(serve: Any, open_page: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("engine.serve.live_routes._MOST_VIEWERS", 0)
+    streams = StreamRegistry()
+    camera = streams.add("gate")
+    open_page.forgive = "503"
+    page = open_page(serve(None, streams=streams).url)
+    page.wait_for_selector("body[data-ready]")
+    for width in (64, 96):
+        picture = np.zeros((48, width, 3), np.uint8)
+        camera.publish(lambda picture=picture: picture, {"count": 1, "interval": [0, 9]})
+        wait(page, f"document.querySelector('.stream img')?.naturalWidth === {width}")
+
+
 def test_the_file_of_crowd_zones(serve: Any, open_page: Any, counter: CrowdCounter, tmp_path: Path) -> None:
     path = tmp_path / "gate.json"
     pixels = np.asarray(Image.open(PICTURE))

@@ -5,6 +5,9 @@ import { getJson } from "./api.js";
 
 const EVERY = 1000;
 const KEPT = 300;
+// A browser holds six connections to one server, for all its tabs, and each moving picture is one of them. Of more
+// streams, the newest frame is asked for again and again.
+const MOST_MOVING = 2;
 
 const make = (name, className, text) => Object.assign(document.createElement(name), { className, textContent: text ?? "" });
 
@@ -12,7 +15,11 @@ class Card {
   constructor(stream, edit) {
     this.node = make("article", "stream");
     this.picture = Object.assign(document.createElement("img"), { alt: `The newest frame of ${stream.title}` });
-    this.picture.src = `v1/streams/${encodeURIComponent(stream.name)}/live.mjpg`;
+    this.address = `v1/streams/${encodeURIComponent(stream.name)}`;
+    // Whether the picture moves; whether it could not, as where there are too many viewers; and the frame that is shown.
+    this.moves = this.failed = false;
+    this.shown = 0;
+    this.picture.addEventListener("error", () => (this.failed ||= this.moves));
     this.number = make("p", "number");
     this.alerts = make("p", "alert");
     this.zones = make("ul", "");
@@ -29,7 +36,19 @@ class Card {
     this.frames = -1;
   }
 
-  show({ title, frames, dropped, status }) {
+  showPicture(frames, mayMove) {
+    if (mayMove && !this.failed) {
+      if (!this.moves) this.picture.src = `${this.address}/live.mjpg`;
+      this.moves = true;
+    } else if (this.moves || (frames !== this.shown && this.picture.complete)) {
+      this.moves = false;
+      this.shown = frames;
+      if (frames) this.picture.src = `${this.address}/frame.jpg?${frames}`;
+    }
+  }
+
+  show({ title, frames, dropped, status }, mayMove) {
+    this.showPicture(frames, mayMove);
     this.title.textContent = title;
     const known = "count" in status;
     const interval = make("span", "", known ? `${status.interval[0]} to ${status.interval[1]}` : "");
@@ -109,7 +128,7 @@ export class Live {
         this.cards.set(stream.name, card);
         this.container.append(card.node);
       }
-      this.cards.get(stream.name).show(stream);
+      this.cards.get(stream.name).show(stream, streams.length <= MOST_MOVING);
     }
   }
 }
