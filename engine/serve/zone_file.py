@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, EngineError
 from engine.system.files import write_whole
 from engine.zones.inputs import load_layout, parse_layout
 from engine.zones.layout import ZoneLayout
+from engine.zones.tools import from_tool
 
 # What every browser shows as it is.
 _SHOWN = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png"}
@@ -32,7 +33,7 @@ class ZoneFile:
         saved: is told the layout after each time.
 
     Raises:
-        ConfigError: the file is there and holds no zones, or its folder does not exist.
+        ConfigError: the file is there and holds no zones, or is an annotation tool's; or its folder does not exist.
     """
 
     def __init__(
@@ -46,26 +47,41 @@ class ZoneFile:
         if not path.parent.is_dir():
             raise ConfigError(f"cannot write {path}: the folder {path.parent} does not exist")
         self.path, self.title, self._saved, self._lock = path, title, saved, threading.Lock()
-        if path.exists():
-            load_layout(path)
+        self.load()
         kind = next((kind for magic, kind in _SHOWN.items() if data and data.startswith(magic)), None)
         self.kind, self.picture = (kind, data) if kind and data else ("image/png", _png(pixels))
 
     def load(self) -> dict[str, Any] | None:
-        """The file's contents; None if it is not there yet."""
+        """The file's contents; None if it is not there yet.
+
+        Raises:
+            ConfigError: somebody else has made another file of it.
+        """
         with self._lock:
-            return json.loads(self.path.read_text("utf-8-sig")) if self.path.exists() else None
+            if not self.path.exists():
+                return None
+            load_layout(self.path)
+            data: dict[str, Any] = json.loads(self.path.read_text("utf-8-sig"))
+        if from_tool(data) is not None:
+            raise ConfigError(
+                f"{self.path} is an annotation tool's file, of which nothing but the zones would be kept; name another "
+                "file with --out"
+            )
+        return data
 
     def save(self, data: bytes) -> ZoneLayout:
         """Replace the file.
 
         Raises:
             ConfigError: ``data`` holds no zones.
-            OSError: the file cannot be written.
+            EngineError: the file cannot be written.
         """
         layout = parse_layout(data, "what was drawn")
-        with self._lock:
-            write_whole(self.path, data)
+        try:
+            with self._lock:
+                write_whole(self.path, data)
+        except OSError as error:
+            raise EngineError(f"cannot write {self.path}: {error.strerror or error}") from error
         self._saved(layout)
         return layout
 

@@ -56,6 +56,11 @@ def test_drop_draw_drag_download_and_load(
     # And the same again on a fresh page.
     page.reload()
     load(page)
+    # LabelMe's file has no zones of ours, and is not taken for one without any.
+    other = tmp_path / "labelme.json"
+    other.write_text('{"shapes": [], "imagePath": "photo.jpg"}')
+    page.set_input_files("#zones-input", other)
+    wait(page, "document.querySelector('#error').textContent.includes('labelme.json cannot be read')")
     page.set_input_files("#zones-input", zones)
     page.wait_for_selector("#shapes li")
     assert rows(page) == after

@@ -57,3 +57,30 @@ def test_files_that_are_none(serve: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not JSON"):
         ZoneFile(tmp_path / "zones.json", "a", PIXELS)
     assert serve(None)("/v1/zone-file").status == 404
+
+
+def test_an_annotation_tools_file_is_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "photo.json"
+    shape = {"label": "gate", "points": [[0, 0], [8, 6]], "shape_type": "rectangle"}
+    path.write_text(json.dumps({"shapes": [shape], "imagePath": "photo.jpg", "imageWidth": 8, "imageHeight": 6}))
+    assert list(load_layout(path).zones) == ["gate"]
+    with pytest.raises(ConfigError, match=r"annotation tool's file.*--out"):
+        ZoneFile(path, "a", PIXELS)
+
+
+def test_a_file_that_changes_or_cannot_be_written(serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "zones.json"
+    ask = serve(None, zone_file=ZoneFile(path, "photo.jpg", PIXELS))
+    path.write_text("no zones")
+    reply = ask("/v1/zone-file")
+    assert (reply.status, reply.json()["kind"]) == (400, "ConfigError")
+    assert "zones.json is not JSON" in reply.json()["detail"]
+    assert ask("/v1/zone-file", json.dumps(LAYOUT).encode(), method="PUT").status == 200
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("engine.serve.zone_file.write_whole", full)
+    reply = ask("/v1/zone-file", b"{}", method="PUT")
+    assert (reply.status, reply.json()["detail"]) == (500, "cannot write zones.json: No space left on device")
+    assert ask("/v1/zone-file").json()["layout"] == LAYOUT

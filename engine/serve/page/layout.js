@@ -114,7 +114,9 @@ export class Layout {
   load(data) {
     const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
     const unit = data?.unit ?? "pixels";
-    if (!isObject(data) || !["pixels", "fractions"].includes(unit)) throw new Error("this is no file of zones");
+    const known = ["unit", "zones", "lines", "alerts", "ignore"];
+    const ours = isObject(data) && Object.keys(data).every((key) => known.includes(key));
+    if (!ours || !["pixels", "fractions"].includes(unit)) throw new Error("this is no file of zones");
     const shapes = [];
     for (const [kind, key, least] of [["zone", "zones", 3], ["ignore", "ignore", 3], ["line", "lines", 2]]) {
       if (!isObject(data[key] ?? {})) throw new Error(`“${key}” must be an object`);
