@@ -12,17 +12,17 @@ import torch
 
 from engine.config import PICTURE_SUFFIXES, CountingRule
 from engine.dataset import options as dataset
-from engine.dataset.samples import Sample
+from engine.dataset.samples import Sample, find_samples
 from engine.errors import ConfigError, EngineError
 from engine.image.load import load_image
 from engine.model.checkpoint import load_network, save_model
 from engine.model.network import CrowdNetwork
-from engine.training.augment import AugmentConfig
 from engine.training.average import average_weights, fit_norms
 from engine.training.calibrate import LEAST_PICTURES, calibrate
 from engine.training.compare import compare_decoders, table
 from engine.training.config import TrainConfig
-from engine.training.recipe import read_recipe
+from engine.training.fine_tuning import fine_tune
+from engine.training.recipe import DEFAULT, FINE_TUNING, read_recipe
 from engine.training.smooth import smooth_stem
 from engine.training.start import start_counting, start_model, start_network
 from engine.training.train import make_batches, train
@@ -42,8 +42,8 @@ def build_parser(prog: str = _PROG) -> argparse.ArgumentParser:
         "train",
         help="train, then calibrate",
         description="Train a model on pictures with one point per head, then fit its counting rule on those held out.",
-        epilog=f"example:\n  {prog} train DATA --out runs/mine --minutes 120 --compile\n"
-        f"  {prog} train DATA --out runs/tuned --start default --learning-rate 1e-4 --minutes 20\n"
+        epilog=f"examples:\n  {prog} train DATA --out runs/mine\n  {prog} train DATA --out runs/mine --resume\n"
+        f"  {prog} train photos/ --out runs/tuned --start default\n"
         "then:\n  crowd export runs/mine/model.pt my-bundle && crowd count --model my-bundle photo.jpg",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -54,21 +54,36 @@ def build_parser(prog: str = _PROG) -> argparse.ArgumentParser:
     run.add_argument(
         "--without-people", type=Path, metavar="FOLDER", help="pictures in which nobody is; train on them too"
     )
-    run.add_argument("--recipe", type=Path, help="JSON file of settings; the options below override it")
-    run.add_argument("--start", help="checkpoint, bundle or 'default' whose weights to start from, for fine-tuning")
+    run.add_argument(
+        "--recipe",
+        type=Path,
+        help=f"JSON file of settings; the options below override it (default: {DEFAULT.name}, with --start "
+        f"{FINE_TUNING.name})",
+    )
+    run.add_argument(
+        "--start",
+        help="checkpoint, bundle or 'default' to fine-tune, which is refused where held-out pictures are counted no "
+        "better; with --recipe, to train on from",
+    )
+    run.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DATA",
+        help="annotated pictures that a fine-tuned model must not be clearly worse on; all of them are held out",
+    )
     run.add_argument("--resume", action="store_true", help="go on from OUT/last.pt; else a run there is refused")
     run.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda (default: %(default)s)"
     )
     run.add_argument("--compile", action="store_true", help="use torch.compile: faster steps after a minute's wait")
-    run.add_argument("--iterations", type=int, help="length of the run; 0 to go by minutes")
-    run.add_argument("--minutes", type=float, help=f"length of the run (default: {TrainConfig.minutes:g})")
-    run.add_argument("--batch", type=int, help=f"crops per step (default: {TrainConfig.batch})")
-    run.add_argument("--crop", type=int, help="pixels per side, a multiple of 64 (default: the model's)")
-    run.add_argument("--learning-rate", type=float, help=f"at its peak (default: {TrainConfig.learning_rate})")
-    run.add_argument("--scale", type=float, nargs=2, help=f"range of the zoom (default: {AugmentConfig.scale})")
-    run.add_argument("--validate-every", type=float, help=f"minutes (default: {TrainConfig.validate_every:g})")
-    run.add_argument("--seed", type=int, help=f"of weights, crops and noise (default: {TrainConfig.seed})")
+    run.add_argument("--iterations", type=int, help="length of the run")
+    run.add_argument("--minutes", type=float, help="length of the run, in place of iterations")
+    run.add_argument("--batch", type=int, help="crops per step")
+    run.add_argument("--crop", type=int, help="pixels per side, a multiple of 64")
+    run.add_argument("--learning-rate", type=float, help="at its peak")
+    run.add_argument("--scale", type=float, nargs=2, help="range of the zoom")
+    run.add_argument("--validate-every", type=float, help="minutes")
+    run.add_argument("--seed", type=int, help="of weights, crops and noise")
     fit = commands.add_parser("calibrate", help="fit the counting rule of a checkpoint")
     fit.add_argument("checkpoint", type=Path, help="best.pt or last.pt of a run")
     dataset.add_arguments(fit)
@@ -125,11 +140,17 @@ def run(arguments: list[str], prog: str) -> None:
     options = build_parser(prog).parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    train_on, held_out = split(dataset.read_samples(options, "train", "val"), options.exclude, options.validate)
+    samples = dataset.read_samples(options, "train", "val")
+    if options.command == "train" and options.start and not options.recipe:
+        _fine_tune(options, samples)
+        return
+    train_on, held_out = split(samples, options.exclude, options.validate)
     print(f"{len(train_on)} pictures to train on, {len(held_out)} held out")
     _check_split(options, train_on, held_out)
     if options.command == "train":
-        config = _config(options)
+        if options.keep:
+            raise ConfigError("--keep judges a fine-tuned model: give --start, and no --recipe")
+        config = _config(options, options.recipe or DEFAULT)
         best = train(
             config,
             train_on,
@@ -185,10 +206,35 @@ def _check_split(options: argparse.Namespace, train_on: list[Sample], held_out: 
         raise ConfigError("no picture is left to train on: give fewer digits to --exclude and --validate")
 
 
-def _config(options: argparse.Namespace) -> TrainConfig:
-    config = read_recipe(options.recipe) if options.recipe else TrainConfig()
+def _fine_tune(options: argparse.Namespace, samples: list[Sample]) -> None:
+    if options.validate is not None:
+        raise ConfigError("--validate is for training anew: fine-tuning holds out each picture in turn")
+    chosen = [sample for sample in samples if sample.number % 10 not in (options.exclude or ())]
+    verdict = fine_tune(
+        _config(options, FINE_TUNING),
+        chosen,
+        options.out,
+        start=options.start,
+        keep=find_samples(options.keep) if options.keep else (),
+        device=options.device,
+        resume=options.resume,
+        compiled=options.compile,
+        scenes=_scenes(options) if options.without_people else (),
+    )
+    print(f"pictures that were held out: {verdict.own}")
+    if verdict.kept:
+        print(f"pictures to keep: {verdict.kept}")
+    model = options.out / "model.pt"
+    if verdict.refusal:
+        raise EngineError(f"fine-tuning is refused, {verdict.refusal}; {model} has the weights that it started from")
+    print(f"tuned model, with {100 * verdict.share:.0f} % of the new weights: {model}")
+
+
+def _config(options: argparse.Namespace, recipe: Path) -> TrainConfig:
+    config = read_recipe(recipe)
     if options.minutes is not None and options.iterations is None:
-        config = dataclasses.replace(config, iterations=0)
+        # Where its last part begins is not known then.
+        config = dataclasses.replace(config, iterations=0, late_crop=0, late=0.0)
     names = ("iterations", "minutes", "batch", "crop", "learning_rate", "validate_every", "seed")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.scale:

@@ -9,6 +9,7 @@ from engine.config import ModelConfig
 from engine.errors import ConfigError
 from engine.training.augment import AugmentConfig
 from engine.training.batches import Sizes
+from engine.training.fixed import FIXED
 from engine.training.losses import REGION, LossConfig
 
 
@@ -29,6 +30,8 @@ class TrainConfig:
         trunk_rate: learning rate of a pre-trained trunk, as a share of that of the other layers.
         frozen: iterations at the start in which a pre-trained trunk stays as it is.
         frozen_early: the same for the trunk's layers before stride 4, which cost most of the memory.
+        fixed: what stays as it is for the whole run, the statistics of all norms included: "nothing", "trunk" or
+            "features"; see :func:`engine.training.fixed.fix_layers`.
         late_crop, late: side of the crops in the last share ``late`` of the run, in pixels, a multiple of 64; a batch
             then has as many pixels as before. 0: no such part.
         ema: decay of the averaged weights, which are the ones that are kept.
@@ -47,6 +50,7 @@ class TrainConfig:
     trunk_rate: float = 0.3
     frozen: int = 0
     frozen_early: int = 0
+    fixed: str = "nothing"
     late_crop: int = 0
     late: float = 0.0
     ema: float = 0.999
@@ -60,6 +64,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.optimizer not in ("muon", "adamw"):
             raise ConfigError(f"optimizer must be 'muon' or 'adamw', got {self.optimizer!r}")
+        if self.fixed not in FIXED:
+            raise ConfigError(f"fixed must be one of {', '.join(FIXED)}, got {self.fixed!r}")
         for name in (
             "iterations",
             "learning_rate",

@@ -13,6 +13,11 @@ from engine.training.augment import AugmentConfig
 from engine.training.config import TrainConfig
 from engine.training.losses import LossConfig
 
+_RECIPES = Path(__file__).parent / "recipes"
+# What ``crowd train`` does unless told otherwise: from the trunk's weights, and from those of another model.
+DEFAULT = _RECIPES / "efficientnet_lite0.json"
+FINE_TUNING = _RECIPES / "fine_tuning.json"
+
 _PARTS: dict[str, type] = {"model": ModelConfig, "loss": LossConfig, "augment": AugmentConfig}
 
 

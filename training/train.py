@@ -26,6 +26,7 @@ from engine.model.trunk import EfficientNetLite
 from engine.training.batches import Batches, CrowdBatches
 from engine.training.config import TrainConfig
 from engine.training.device_batches import DeviceBatches
+from engine.training.fixed import fix_layers
 from engine.training.frozen_layers import FrozenLayers
 from engine.training.logit_limit import limit_logits
 from engine.training.losses import crowd_loss, draw_levels
@@ -67,7 +68,9 @@ class TrainingRun:
         """One optimiser step; returns the parts of the loss, as :func:`crowd_loss` does."""
         config = self.config
         self.network.train()
-        if self.network.encoder.has_trunk:
+        if config.fixed != "nothing":
+            fix_layers(self.network, config.fixed)
+        elif self.network.encoder.has_trunk:
             self._freeze(self.network.encoder.trunk)
         rng = np.random.default_rng((config.seed, self.iteration, 1))
         pixels, heads, counts = (x.to(self.device, non_blocking=True) for x in batch)
@@ -185,6 +188,8 @@ def train(
         if (out / "best.pt").is_file():
             # It is newer, if the run ended between the two.
             run.best = min(run.best, load_state(out / "best.pt", "cpu")["best"])
+            if run.progress >= 1:
+                return out / "best.pt"
     if compiled:
         run.network.encoder.compile()
         run.network.decoder.compile()
@@ -202,7 +207,7 @@ def train(
             bar.n = round(100 * run.progress, 1)
             bar.set_postfix_str(f"iteration {run.iteration}, map loss {losses[-1]['map']:.5f}, {speed:.0f} crops/s")
         done = run.progress >= 1
-        if run.seconds >= next_save:
+        if run.seconds >= next_save and not done:  # Of the end, only with its validation.
             run.save("last.pt")
             clock = time.perf_counter()
             next_save = run.seconds + _SAVE_EVERY

