@@ -81,7 +81,7 @@ def _attention(half: str, depth: int, channels: int) -> Iterable[KernelBuild]:
         )
     block = source.channel_block(channels)
     constants = {"D": depth, "C": channels, "BLOCK_C": block, **source.BLOCKS}
-    pointers = {**dict.fromkeys(("q", "k", "v"), f"*{half}"), **_types(p_fp32="partial level")}
+    pointers = {**dict.fromkeys(("q", "k", "v"), f"*{half}"), **_types(p_fp32="row_acc row_lse")}
     steps = _types(i32="q_step k_step v_step")
     for name, function, types in (
         ("rows", source.criss_cross_rows, _types(i32="width")),

@@ -37,7 +37,7 @@ _LOG2_E = tl.constexpr(1.4426950408889634)
 
 @triton.jit
 def _attend_to_line(
-    queries, keys, values, own, length, k_step, v_step, maximum, total, attended,
+    queries, keys, values, own, length, k_step, v_step, maximum, total, acc,
     D: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr, SKIP_OWN: tl.constexpr,
 ):  # fmt: skip
     """Online softmax of ``queries`` [M, D], at positions ``own`` of a line, over all ``length`` pixels of it."""
@@ -56,16 +56,16 @@ def _attend_to_line(
         raised = tl.maximum(maximum, tl.max(logits, 1) * _LOG2_E)
         # Product and difference are one fused instruction.
         weights = tl.exp2(logits * _LOG2_E - raised[:, None])
-        shrink = tl.exp2(maximum - raised)
-        total = total * shrink + tl.sum(weights, 1)
-        attended = attended * shrink[:, None] + tl.dot(weights.to(v.dtype), v)
+        rescale = tl.exp2(maximum - raised)
+        total = total * rescale + tl.sum(weights, 1)
+        acc = acc * rescale[:, None] + tl.dot(weights.to(v.dtype), v)
         maximum = raised
-    return maximum, total, attended
+    return maximum, total, acc
 
 
 @triton.jit
 def criss_cross_rows(
-    q, k, v, partial, level, width, q_step, k_step, v_step,
+    q, k, v, row_acc, row_lse, width, q_step, k_step, v_step,
     D: tl.constexpr, C: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """P and L of 64 pixels of a row; grid: (row of the batch, block of the row, block of channels)."""
@@ -77,20 +77,20 @@ def criss_cross_rows(
     channel = tl.arange(0, BLOCK_C)
     inside = own < width
     queries = tl.load(q + first * q_step + own[:, None] * q_step + depth[None, :], mask=inside[:, None], other=0.0)
-    maximum, total, attended = _attend_to_line(
+    maximum, total, acc = _attend_to_line(
         queries, k + first * k_step, v + first * v_step + first_channel, own, width, k_step, v_step,
         tl.full([BLOCK_M], float("-inf"), tl.float32), tl.zeros([BLOCK_M], tl.float32),
         tl.zeros([BLOCK_M, BLOCK_C], tl.float32), D, BLOCK_C, BLOCK_N, False,
     )  # fmt: skip
     if tl.program_id(2) == 0:
-        tl.store(level + first + own, maximum + tl.log2(total), mask=inside)
-    there = partial + first * C + first_channel + own[:, None] * C + channel[None, :]
-    tl.store(there, attended * (1.0 / total)[:, None], mask=inside[:, None])
+        tl.store(row_lse + first + own, maximum + tl.log2(total), mask=inside)
+    there = row_acc + first * C + first_channel + own[:, None] * C + channel[None, :]
+    tl.store(there, acc * (1.0 / total)[:, None], mask=inside[:, None])
 
 
 @triton.jit
 def criss_cross_columns(
-    q, k, v, partial, level, out, height, width, q_step, k_step, v_step,
+    q, k, v, row_acc, row_lse, out, height, width, q_step, k_step, v_step,
     D: tl.constexpr, C: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """The result at 64 pixels of a column; grid: (column of the batch, block of the column, block of channels)."""
@@ -104,12 +104,12 @@ def criss_cross_columns(
     pixel = own * width
     queries = tl.load(q + first * q_step + pixel[:, None] * q_step + depth[None, :], mask=inside[:, None], other=0.0)
     here = first * C + first_channel + pixel[:, None] * C + channel[None, :]
-    _, total, attended = _attend_to_line(
+    _, total, acc = _attend_to_line(
         queries, k + first * k_step, v + first * v_step + first_channel, own, height, width * k_step, width * v_step,
-        tl.load(level + first + pixel, mask=inside, other=0.0), tl.full([BLOCK_M], 1.0, tl.float32),
-        tl.load(partial + here, mask=inside[:, None], other=0.0), D, BLOCK_C, BLOCK_N, True,
+        tl.load(row_lse + first + pixel, mask=inside, other=0.0), tl.full([BLOCK_M], 1.0, tl.float32),
+        tl.load(row_acc + here, mask=inside[:, None], other=0.0), D, BLOCK_C, BLOCK_N, True,
     )  # fmt: skip
-    tl.store(out + here, (attended * (1.0 / total)[:, None]).to(out.dtype.element_ty), mask=inside[:, None])
+    tl.store(out + here, (acc * (1.0 / total)[:, None]).to(out.dtype.element_ty), mask=inside[:, None])
 
 
 def channel_block(channels: int) -> int:
@@ -136,17 +136,17 @@ def criss_cross_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     batch, height, width, depth = q.shape
     channels = v.shape[3]
     out = torch.empty(v.shape, dtype=v.dtype, device=v.device)
-    partial = torch.empty(v.shape, dtype=torch.float32, device=v.device)
-    level = torch.empty(v.shape[:3], dtype=torch.float32, device=v.device)
+    row_acc = torch.empty(v.shape, dtype=torch.float32, device=v.device)
+    row_lse = torch.empty(v.shape[:3], dtype=torch.float32, device=v.device)
     if out.numel() == 0:
         return out
     block = channel_block(channels)
     sizes = {"D": depth, "C": channels, "BLOCK_C": block, **BLOCKS}
     steps = _pixel_step(q), _pixel_step(k), _pixel_step(v)
     grid = batch * height, triton.cdiv(width, BLOCKS["BLOCK_M"]), channels // block
-    criss_cross_rows[grid](q, k, v, partial, level, width, *steps, **sizes, **OPTIONS)
+    criss_cross_rows[grid](q, k, v, row_acc, row_lse, width, *steps, **sizes, **OPTIONS)
     grid = batch * width, triton.cdiv(height, BLOCKS["BLOCK_M"]), channels // block
-    criss_cross_columns[grid](q, k, v, partial, level, out, height, width, *steps, **sizes, **OPTIONS)
+    criss_cross_columns[grid](q, k, v, row_acc, row_lse, out, height, width, *steps, **sizes, **OPTIONS)
     return out
 
 

@@ -107,9 +107,9 @@ def attention(gpu: Gpu, shape: tuple[int, ...]) -> list[Compared]:
     there = gpu.memory.upload(packed, gpu.dtype)
     views = there[..., :depth], there[..., depth : 2 * depth], there[..., 2 * depth :]
     pixels = batch, height, width
-    partial, level = _empty(gpu, (*pixels, channels), "float32"), _empty(gpu, pixels, "float32")
+    row_acc, row_lse = _empty(gpu, (*pixels, channels), "float32"), _empty(gpu, pixels, "float32")
     out = _empty(gpu, (*pixels, channels), gpu.dtype)
-    gpu.kernels.criss_cross_attention(*views, partial, level, out)
+    gpu.kernels.criss_cross_attention(*views, row_acc, row_lse, out)
     expected = reference.criss_cross_attention(*np.split(packed, [depth, 2 * depth], axis=-1))
     return [Compared(gpu.download(out), expected, _tolerance("criss_cross_attention", gpu.dtype))]
 

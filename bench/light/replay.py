@@ -30,10 +30,10 @@ def _replay(dtype: str, replays: int, size: tuple[int, int]) -> dict[str, Any]:
         packed = gpu.memory.upload(values, dtype)
         q, k, v = packed[..., :depth], packed[..., depth : 2 * depth], packed[..., 2 * depth :]
         new = gpu.memory.new
-        partial, level, out = new(v.shape, "float32"), new(v.shape[:3], "float32"), new(v.shape, dtype)
+        row_acc, row_lse, out = new(v.shape, "float32"), new(v.shape[:3], "float32"), new(v.shape, dtype)
 
         def work() -> None:
-            gpu.kernels.criss_cross_attention(q, k, v, partial, level, out)
+            gpu.kernels.criss_cross_attention(q, k, v, row_acc, row_lse, out)
 
         work()
         first = gpu.download(out)

@@ -103,10 +103,10 @@ def gpu_attention(dtype: str, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> Wa
     depth, new = q.shape[-1], gpu.memory.new
     packed = gpu.memory.upload(np.concatenate([q, k, v], axis=-1), dtype)
     views = packed[..., :depth], packed[..., depth : 2 * depth], packed[..., 2 * depth :]
-    partial, level, out = new(v.shape, "float32"), new(v.shape[:3], "float32"), new(v.shape, dtype)
+    row_acc, row_lse, out = new(v.shape, "float32"), new(v.shape[:3], "float32"), new(v.shape, dtype)
     # NaN in each type that it could be.
     gpu.stream.fill(out.buffer, 0xFF)
-    return gpu.way(lambda: gpu.kernels.criss_cross_attention(*views, partial, level, out), lambda: gpu.download(out))
+    return gpu.way(lambda: gpu.kernels.criss_cross_attention(*views, row_acc, row_lse, out), lambda: gpu.download(out))
 
 
 def gpu_ddim(dtype: str, arrays: tuple[np.ndarray, ...], coefficients: tuple[float, ...]) -> Way:

@@ -128,9 +128,15 @@ class Kernels:
         self._launcher.launch(kernel, grid, arguments, self._stream)
 
     def criss_cross_attention(
-        self, q: DeviceArray, k: DeviceArray, v: DeviceArray, partial: DeviceArray, level: DeviceArray, out: DeviceArray
+        self,
+        q: DeviceArray,
+        k: DeviceArray,
+        v: DeviceArray,
+        row_acc: DeviceArray,
+        row_lse: DeviceArray,
+        out: DeviceArray,
     ) -> None:
-        """q, k [B, H, W, D] and v [B, H, W, C] -> out; ``partial`` [B, H, W, C] and ``level`` [B, H, W] are float32.
+        """q, k [B, H, W, D] and v [B, H, W, C] -> out; ``row_acc`` [B, H, W, C] and ``row_lse`` [B, H, W] are float32.
 
         Raises:
             BundleError: they are of another type than the kernels compute in, or too large for their offsets.
@@ -144,13 +150,13 @@ class Kernels:
                 f"{self._compute_type} and fewer than 2^31 elements a picture: export the bundle again"
             )
         assert k.shape == q.shape
-        assert out.shape == partial.shape == v.shape == (batch, height, width, channels)
-        assert level.shape == v.shape[:3]
+        assert out.shape == row_acc.shape == v.shape == (batch, height, width, channels)
+        assert row_lse.shape == v.shape[:3]
         assert q.dtype == k.dtype == v.dtype == out.dtype == self._compute_type
-        assert partial.dtype == level.dtype == "float32"
+        assert row_acc.dtype == row_lse.dtype == "float32"
         variant = {**self._half, "D": depth, "C": channels}
         shared = {
-            "q": q.pointer, "k": k.pointer, "v": v.pointer, "partial": partial.pointer, "level": level.pointer,
+            "q": q.pointer, "k": k.pointer, "v": v.pointer, "row_acc": row_acc.pointer, "row_lse": row_lse.pointer,
             "width": width, "q_step": q.step, "k_step": k.step, "v_step": v.step,
         }  # fmt: skip
         columns = {**shared, "out": out.pointer, "height": height}

@@ -131,8 +131,8 @@ class _Attention:
         if place not in self._outputs:
             self._outputs[place] = self._memory.new(v.shape, v.dtype)
         if v.shape not in self._scratch:
-            partial, level = (self._memory.new(shape, "float32") for shape in (v.shape, v.shape[:3]))
-            self._scratch[v.shape] = partial, level
+            row_acc, row_lse = (self._memory.new(shape, "float32") for shape in (v.shape, v.shape[:3]))
+            self._scratch[v.shape] = row_acc, row_lse
         out = self._outputs[place]
         self._kernels.criss_cross_attention(q, k, v, *self._scratch[v.shape], out)
         return [out]

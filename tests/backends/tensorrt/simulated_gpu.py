@@ -80,13 +80,13 @@ class SimulatedGpu(FakeDriver):
         values = pixels.transpose(2, 0, 1) * np.float32(scale) - np.float32(shift)
         padded[:, :height, :width] = values
 
-    def _attend(self, grid, q, k, v, partial, level, out, height, width, q_step, k_step, v_step, *_) -> None:
+    def _attend(self, grid, q, k, v, row_acc, row_lse, out, height, width, q_step, k_step, v_step, *_) -> None:
         def half(pointer: int, step: int, channels: int) -> np.ndarray:
             return self.view(pointer, np.float16, (1, height, width, channels), (0, 2 * width * step, 2 * step, 2))
 
         # What the first pass writes between.
-        self.view(partial, np.float32, (height, width, CHANNELS))[:] = np.nan
-        self.view(level, np.float32, (height, width))[:] = np.nan
+        self.view(row_acc, np.float32, (height, width, CHANNELS))[:] = np.nan
+        self.view(row_lse, np.float32, (height, width))[:] = np.nan
         attended = reference.criss_cross_attention(
             half(q, q_step, DEPTH), half(k, k_step, DEPTH), half(v, v_step, CHANNELS)
         )

@@ -164,8 +164,8 @@ def test_attentions_that_share_queries_have_outputs_of_their_own() -> None:
         assert len({x.pointer for x in first}) == 4
         assert [x.shape for x in first] == [place[2].shape for place in places]
         assert [attention(place)[0] for place in places] == first
-        for *_, partial, level, out in launches:
-            assert (partial.shape, level.shape) == (out.shape, out.shape[:3])
+        for *_, row_acc, row_lse, out in launches:
+            assert (row_acc.shape, row_lse.shape) == (out.shape, out.shape[:3])
         memory.close()
     driver.assert_clean()
 
