@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -61,6 +61,25 @@ class Asker:
         connection = socket.create_connection((self.host, self.port), timeout=60)
         connection.sendall(data)
         return connection
+
+
+def started_servers() -> Iterator[Callable[..., Asker]]:
+    """Starts a server with a counter, settings and what else the application takes, and ends it; for a fixture."""
+    from engine.serve.app import create_app
+    from engine.serve.server import AppServer
+    from engine.serve.settings import ServeSettings
+
+    servers: list[AppServer] = []
+
+    def start(counter: Any, settings: ServeSettings | None = None, **parts: Any) -> Asker:
+        settings = settings or ServeSettings(port=0)
+        server = AppServer(create_app(counter, settings, **parts), settings)
+        servers.append(server.__enter__())
+        return Asker(server.url)
+
+    yield start
+    for server in servers:
+        server.close()
 
 
 class GatedCounter:

@@ -1,4 +1,4 @@
-"""A small bundle with everything for a GPU, and a machine with a simulated one."""
+"""A small bundle with everything for a GPU, a machine with a simulated one, and a cache with an engine in it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from backends.cached_engine import ENGINE, FACTS
 from backends.simulated_machine import Machine
 
+from engine.backends.compiled_cache import CompiledCache
 from engine.bundle.bundle import Bundle, load_bundle
 from engine.config import ModelConfig
 
@@ -71,3 +73,15 @@ def machine(gpu_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     yield make
     for each in made:
         each.gpu.assert_clean()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "engines"
+
+
+@pytest.fixture
+def stored(folder: Path) -> Path:
+    CompiledCache(folder).store("encoder.0.float16", FACTS, ENGINE)
+    (file,) = folder.iterdir()
+    return file

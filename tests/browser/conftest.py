@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from serving import PICTURE, Asker
+from serving import PICTURE, started_servers
 
 from engine import CountResult, CrowdCounter
 
@@ -45,23 +45,7 @@ def result(counter: CrowdCounter) -> CountResult:
     return counter.count(PICTURE)
 
 
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Asker]]:
-    from engine.serve.app import create_app
-    from engine.serve.server import AppServer
-    from engine.serve.settings import ServeSettings
-
-    servers: list[AppServer] = []
-
-    def start(counter: CrowdCounter | None, settings: ServeSettings | None = None, **parts: Any) -> Asker:
-        settings = settings or ServeSettings(port=0)
-        server = AppServer(create_app(counter, settings, **parts), settings)
-        servers.append(server.__enter__())
-        return Asker(server.url)
-
-    yield start
-    for server in servers:
-        server.close()
+serve = pytest.fixture(started_servers, name="serve")
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import av
 import numpy as np
 import pytest
-from cameras import result_of
+from stand_in_stream import StandInCounter, StandInStream, crowd
 from videos import numbered, write_video
 
 from engine.cli import main
@@ -24,55 +24,6 @@ from engine.errors import SourceError
 from engine.outputs.records import JsonLines
 from engine.outputs.video import VideoWriter
 from engine.stream.frame import FrameResult
-
-
-class StandInStream:
-    """Frame N has N people, and comes at N / 10 s; ``end`` is raised after the last."""
-
-    def __init__(self, numbers: list[int], end: BaseException | None):
-        self._numbers, self._end, self.dropped, self.closed = iter(numbers), end, 2, False
-
-    def __iter__(self) -> Iterator[FrameResult]:
-        return self
-
-    def __next__(self) -> FrameResult:
-        number = next(self._numbers, None)
-        if number is None:
-            if self._end:
-                raise self._end
-            raise StopIteration
-        warnings = ("it was dark",) if number == 5 else ()
-        return FrameResult(number, number / 10, int(number == 5), result_of(numbered(number)), False, warnings)
-
-    def __enter__(self) -> StandInStream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.closed = True
-
-
-class StandInCounter:
-    last: StandInCounter
-
-    def __init__(self, numbers: list[int], end: BaseException | None, **options: Any):
-        self.options, self.closed = options, False
-        self.numbers, self.end = numbers, end
-        StandInCounter.last = self
-
-    def stream(self, source: Any, **options: Any) -> StandInStream:
-        self.source, self.stream_options = source, options
-        self.opened = StandInStream(self.numbers, self.end)
-        return self.opened
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def crowd(*arguments: Any, numbers: tuple[int, ...] = (3, 5, 4), end: BaseException | None = None) -> int:
-    def factory(**options: Any) -> StandInCounter:
-        return StandInCounter(list(numbers), end, **options)
-
-    return main(["stream", *map(str, arguments)], counter_factory=factory)
 
 
 def test_a_warning_is_said_when_it_begins_to_hold(capsys) -> None:
@@ -278,7 +229,7 @@ def test_a_video_whose_end_cannot_be_written_leaves_none(tmp_path, monkeypatch) 
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal there")
 def test_ctrl_c_and_termination_end_a_real_process_with_whole_outputs(number, status, tmp_path) -> None:
-    path = write_video(tmp_path / "a.mp4", [numbered(0)] * 3000)
+    path = write_video(tmp_path / "a.mp4", [numbered(0)] * 800)
     outputs = ["--save", tmp_path / "out.mp4", "--json", tmp_path / "out.jsonl"]
     words = [str(word) for word in ("stream", path, *outputs, "--steps", 1, "--device", "cpu")]
     program = f"import sys; sys.argv = ['crowd', *{words!r}]; from engine import cli; cli.run()"
@@ -299,7 +250,7 @@ def test_ctrl_c_and_termination_end_a_real_process_with_whole_outputs(number, st
         saved = len(list(container.decode(video=0)))
     # The frame in hand may have reached some outputs and not others.
     assert 0 <= len(lines) - saved <= 1
-    assert 0 < len(out.splitlines()) + 1 <= len(lines) < 3000
+    assert 0 < len(out.splitlines()) + 1 <= len(lines) < 800
 
 
 def test_lines_of_live_sources_begin_with_the_time_of_day(monkeypatch, capsys) -> None:

@@ -24,10 +24,10 @@ def test_every_operator_is_tried() -> None:
 
 
 def test_what_is_accepted_runs(long_run: bool) -> None:
-    """800 (20,000) graphs with hostile indices, shapes and attributes; what is accepted is run on one picture."""
+    """400 (20,000) graphs with hostile indices, shapes and attributes; what is accepted is run on one picture."""
     rng, core = np.random.default_rng(21), openvino.Core()
     tried, accepted = Counter[str](), Counter[str]()
-    for number in range(20_000 if long_run else 800):
+    for number in range(20_000 if long_run else 400):
         operator = OPERATORS[number % len(OPERATORS)]
         # A few are sound, so that each operator is run.
         graph = RandomGraph(rng, operator, hostile=0.9 if number >= 3 * len(OPERATORS) else 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from serving import PICTURE, Asker
+from serving import PICTURE, Asker, started_servers
 
 from engine import CrowdCounter
 from engine.serve.app import create_app
@@ -26,20 +26,7 @@ def picture() -> bytes:
     return PICTURE.read_bytes()
 
 
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Starts a server with a counter, settings and what else the application takes, and ends it."""
-    servers: list[AppServer] = []
-
-    def start(counter: object, settings: ServeSettings | None = None, **parts: object) -> Asker:
-        settings = settings or ServeSettings(port=0)
-        server = AppServer(create_app(counter, settings, **parts), settings)  # type: ignore[arg-type]
-        servers.append(server.__enter__())
-        return Asker(server.url)
-
-    yield start
-    for server in servers:
-        server.close()
+serve = pytest.fixture(started_servers, name="serve")
 
 
 @pytest.fixture(scope="module")

@@ -183,7 +183,9 @@ def _from_interface(source: Any, name: str, context: Context, stream: Stream) ->
         if int(producer) == 0:
             raise ImageError(f"{name} names stream 0, which its protocol forbids as ambiguous; use 1 or 2, or None")
         stream.wait_for(Stream.wrap(context, int(producer)))
-    return _View(pointer, shape, _contiguous_strides(shape) if strides is None else tuple(int(n) for n in strides))
+    return _View(
+        pointer, shape, dlpack.contiguous_strides(shape) if strides is None else tuple(int(n) for n in strides)
+    )
 
 
 def _layout(view: _View, name: str, first: bool) -> tuple[int, int, tuple[int, int, int]]:
@@ -251,15 +253,6 @@ def _refuse_dtype(name: str, dtype: str) -> None:
         f"{name} has dtype {dtype}; on the device only uint8 is read: scale to 0..255, round and convert it there, "
         "or pass it from the host"
     )
-
-
-def _contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides in bytes of a C-contiguous uint8 array."""
-    strides, step = [], 1
-    for length in reversed(shape):
-        strides.append(step)
-        step *= length
-    return tuple(reversed(strides))
 
 
 def _has_dlpack(source: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -139,8 +140,9 @@ def _releaser(managed: Any) -> Callable[[], None]:
 def _strides(tensor: _Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
     if tensor.strides:
         return tuple(int(tensor.strides[axis]) for axis in range(tensor.ndim))
-    strides, step = [], 1
-    for length in reversed(shape):
-        strides.append(step)
-        step *= length
-    return tuple(reversed(strides))
+    return contiguous_strides(shape)
+
+
+def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides, in elements, of a C-contiguous array."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
