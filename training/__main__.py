@@ -227,6 +227,8 @@ def _fine_tune(options: argparse.Namespace, samples: list[Sample]) -> None:
     model = options.out / "model.pt"
     if verdict.refusal:
         raise EngineError(f"fine-tuning is refused, {verdict.refusal}; {model} has the weights that it started from")
+    if not verdict.own.is_better:
+        print("that is within twice its standard error, and may be chance: more pictures would tell")
     print(f"tuned model, with {100 * verdict.share:.0f} % of the new weights: {model}")
 
 
