@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import itertools
 import struct
 import subprocess
@@ -50,6 +51,20 @@ def test_a_lossless_codec_gives_the_very_pixels(tmp_path) -> None:
     noise = [np.random.default_rng(i).integers(0, 256, (33, 41, 3), np.uint8) for i in range(3)]
     path = write_video(tmp_path / "a.mkv", noise, codec="ffv1", pixels="bgr0")
     assert all(np.array_equal(a, b) for a, b in zip(pictures_of(path), noise, strict=True))
+
+
+def test_frames_are_freed_at_once(tmp_path) -> None:
+    path = write_video(tmp_path / "a.mp4", [numbered(n) for n in NUMBERS])
+    gc.collect()
+    gc.disable()
+    try:
+        seen = sum(1 for _ in open_source(str(path), StreamOptions()).frames())
+        waiting = [item for item in gc.get_objects() if type(item).__name__ == "VideoFrame"]
+    finally:
+        gc.enable()
+    # A circle of references would keep each until it is looked for; the reader itself may hold the last one.
+    assert seen == len(NUMBERS)
+    assert len(waiting) <= 1
 
 
 def test_fps_takes_the_frames_that_are_due(tmp_path) -> None:
