@@ -87,5 +87,5 @@ def shown_pixels(frame: Any, pixel_shape: Any, check: Callable[[int, int], None]
 
     # Not frame.side_data: the frame would keep that and be kept by it, until Python looks for such circles. They seem
     # small to it, but a frame of 4K holds 12 MB, and dozens of them waited.
-    matrix = SideDataContainer(frame).get("DISPLAYMATRIX")
+    matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
     return upright(pixels, 1 if matrix is None else orientation_of(np.frombuffer(bytes(matrix), np.int32)))
