@@ -229,15 +229,10 @@ class CrowdCounter:
         """What its counts depend on, as JSON has it; "model" is the hash of the bundle, and of every file in it."""
         backend, plan = self._open_backend(), self._plan(None, None)
         return {
-            "model": self._bundle.digest,
-            "backend": backend.name,
-            "compute_type": backend.compute_type,
-            "device": backend.device,
-            "performance": self._config.performance,
-            "steps": plan.steps,
-            "samples": plan.samples,
-            "seed": plan.seed,
-        }
+            "model": self._bundle.digest, "backend": backend.name, "compute_type": backend.compute_type,
+            "device": backend.device, "performance": self._config.performance,
+            "steps": plan.steps, "samples": plan.samples, "seed": plan.seed,
+        }  # fmt: skip
 
     @property
     def parallel(self) -> int:
