@@ -22,7 +22,7 @@ from engine.training.calibrate import LEAST_PICTURES, calibrate
 from engine.training.compare import compare_decoders, table
 from engine.training.config import TrainConfig
 from engine.training.fine_tuning import fine_tune
-from engine.training.recipe import DEFAULT, FINE_TUNING, read_recipe
+from engine.training.recipe import DEFAULT, FINE_TUNING, read_recipe, run_recipe
 from engine.training.smooth import smooth_stem
 from engine.training.start import start_counting, start_model, start_network
 from engine.training.train import make_batches, train
@@ -150,7 +150,7 @@ def run(arguments: list[str], prog: str) -> None:
     if options.command == "train":
         if options.keep:
             raise ConfigError("--keep judges a fine-tuned model: give --start, and no --recipe")
-        config = _config(options, options.recipe or DEFAULT)
+        config = _config(options, DEFAULT)
         best = train(
             config,
             train_on,
@@ -232,8 +232,12 @@ def _fine_tune(options: argparse.Namespace, samples: list[Sample]) -> None:
     print(f"tuned model, with {100 * verdict.share:.0f} % of the new weights: {model}")
 
 
-def _config(options: argparse.Namespace, recipe: Path) -> TrainConfig:
-    config = read_recipe(recipe)
+def _config(options: argparse.Namespace, default: Path) -> TrainConfig:
+    last = options.out / "last.pt"
+    if options.resume and not options.recipe and last.is_file():
+        config = run_recipe(last)
+    else:
+        config = read_recipe(options.recipe or default)
     if options.minutes is not None and options.iterations is None:
         # Where its last part begins is not known then.
         config = dataclasses.replace(config, iterations=0, late_crop=0, late=0.0)

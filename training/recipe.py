@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.config import ModelConfig
 from engine.errors import ConfigError
+from engine.model.checkpoint import load_state
 from engine.training.augment import AugmentConfig
 from engine.training.config import TrainConfig
 from engine.training.losses import LossConfig
@@ -37,6 +38,17 @@ def read_recipe(path: str | Path) -> TrainConfig:
     except ValueError as error:
         raise ConfigError(f"recipe {path} is not JSON: {error}") from error
     config: TrainConfig = _fill(TrainConfig, table, str(path))
+    return config
+
+
+def run_recipe(checkpoint: Path) -> TrainConfig:
+    """The settings of the run that ``checkpoint`` is of.
+
+    Raises:
+        ConfigError: it is no checkpoint of a run, or has settings that are no more.
+    """
+    table = json.loads(json.dumps(load_state(checkpoint).get("config")))
+    config: TrainConfig = _fill(TrainConfig, table, str(checkpoint))
     return config
 
 

@@ -123,6 +123,16 @@ def test_the_default_is_the_recipe_of_the_pretrained_trunk_and_goes_on(folder, t
     assert "crops_per_second" in capsys.readouterr().out
 
 
+def test_a_run_goes_on_with_its_own_settings(folder, recipe, tmp_path):
+    out = tmp_path / "run"
+    main(["train", str(folder), "--recipe", str(recipe), "--learning-rate", "1e-4", "--out", str(out)])
+    main(["train", str(folder), "--out", str(out), "--resume", "--iterations", "3"])
+    state = torch.load(out / "last.pt", weights_only=True)
+    assert state["iteration"] == 3
+    assert state["config"]["learning_rate"] == 1e-4
+    assert state["config"]["model"] == dataclasses.asdict(SMALL)
+
+
 def test_minutes_on_the_command_line_end_a_recipe_that_goes_by_iterations(folder, recipe, tmp_path):
     write_recipe(TrainConfig(iterations=10**6, batch=2, model=SMALL), recipe)
     main(["train", str(folder), "--recipe", str(recipe), "--minutes", "0.01", "--out", str(tmp_path / "run")])
