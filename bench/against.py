@@ -51,9 +51,10 @@ for line in sys.stdin:
             answer = {"off": off}
         else:
             picture = pictures[task["picture"]]
-            start = time.perf_counter()
+            clock = {"wall": time.perf_counter, "processor": time.process_time}[task["clock"]]
+            start = clock()
             result = counters[task["type"]].count(picture)
-            seconds = time.perf_counter() - start
+            seconds = clock() - start
             answer = {"ms": 1e3 * seconds, "points": hash(result.points.tobytes()), "count": int(result.count)}
     except Exception as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
@@ -119,8 +120,8 @@ class Pairs:
         )
 
 
-def compare(old: Worker, new: Worker, compute_type: str, pictures: int, rounds: int) -> Pairs:
-    """Count in turns; mean milliseconds of a picture.
+def compare(old: Worker, new: Worker, compute_type: str, pictures: int, rounds: int, clock: str = "wall") -> Pairs:
+    """Count in turns; mean milliseconds of a picture, on the clock called ``clock``.
 
     Raises:
         WorkerError: a count fails, or an engine finds other points than before.
@@ -132,7 +133,7 @@ def compare(old: Worker, new: Worker, compute_type: str, pictures: int, rounds: 
         for picture in range(pictures):
             # The order changes, so that neither is always the one that finds the other's data in the caches.
             for index in (0, 1) if number % 2 else (1, 0):
-                answer = (old, new)[index].ask(do="count", type=compute_type, picture=picture)
+                answer = (old, new)[index].ask(do="count", type=compute_type, picture=picture, clock=clock)
                 if known.setdefault((index, picture), answer["points"]) != answer["points"]:
                     raise WorkerError(f"picture {picture} has other points than before: nothing is timed")
                 if number >= 0:
@@ -150,6 +151,12 @@ def main() -> int:
     parser.add_argument("--performance", default="latency", choices=("balanced", "latency"))
     parser.add_argument("--threads", type=int, default=0, help="0 is all cores")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument(
+        "--clock",
+        default="wall",
+        choices=("wall", "processor"),
+        help="processor: the time of all threads on the cores, which other programs of a busy machine hardly change",
+    )
     options = parser.parse_args()
     workers = [Worker(python, options.pictures) for python in (options.old, sys.executable)]
     failed = 0
@@ -161,7 +168,8 @@ def main() -> int:
                 off = worker.ask(do="counter", threads=options.threads, **settings)["off"]
                 if not off <= _FURTHEST[compute_type]:
                     raise WorkerError(f"{worker.file}: the heat map is {off:.0%} off PyTorch's: it is not timed")
-            print(f"{compute_type:9}", compare(*workers, compute_type, len(options.pictures), options.rounds))
+            pairs = compare(*workers, compute_type, len(options.pictures), options.rounds, options.clock)
+            print(f"{compute_type:9}", pairs, flush=True)
         except WorkerError as error:
             print(f"{compute_type:9} {error}")
             failed = 1

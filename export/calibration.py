@@ -1,4 +1,4 @@
-"""Counts pictures in ONNX Runtime, and measures what convolutions read meanwhile: the ranges that int8 represents."""
+"""Counts pictures in ONNX Runtime, and measures what convolutions read meanwhile: the grids that int8 has for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engine.counting.heads import HeadMaps, choose_rule, count_heads
 from engine.diffusion.latent import head_maps
 from engine.diffusion.sampler import Latents, denoise, initial_noise
 from engine.errors import BundleError
-from engine.export.quantized_onnx import LEVELS, convolutions, round_to_int8
+from engine.export.quantized_onnx import LEVELS, UNSIGNED_LEVELS, Grid, convolutions, never_negative
 from engine.image.tiles import to_input
 
 Arrays = Mapping[str, np.ndarray]
@@ -49,18 +49,19 @@ class Magnitudes:
         thinned = sizes[::_STRIDE]
         self._counts += np.histogram(thinned[thinned > 0], _BINS, (0, self._top))[0]
 
-    def range(self) -> float:
-        """The largest magnitude to represent: rounding and clipping to it lose the least squared error."""
+    def grid(self, is_unsigned: bool = False) -> Grid:
+        """The one that loses the least squared error, by rounding and clipping to it together."""
         if self._largest == 0:
-            return 1.0
+            return Grid(1.0, is_unsigned)
+        levels = UNSIGNED_LEVELS if is_unsigned else LEVELS
         centres = (np.arange(_BINS) + 0.5) * (self._top / _BINS)
 
         def loss(limit: float) -> float:
-            step = limit / LEVELS
-            rounded = np.minimum(np.rint(centres / step), LEVELS) * step
+            step = limit / levels
+            rounded = np.minimum(np.rint(centres / step), levels) * step
             return float((self._counts * (centres - rounded) ** 2).sum())
 
-        return min((float(share) * self._largest for share in _SHARES), key=loss)
+        return Grid(min((float(share) * self._largest for share in _SHARES), key=loss), is_unsigned)
 
 
 class GraphRunner:
@@ -123,7 +124,7 @@ class GraphRunner:
 
 def calibrate(
     bundle: Bundle, graphs: Mapping[str, onnx.ModelProto], pictures: Iterable[np.ndarray]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Grid]]:
     """Count pictures in float32 and measure what convolutions read, over all denoising steps.
 
     Args:
@@ -132,7 +133,7 @@ def calibrate(
         pictures: uint8 [H, W, 3], at least one.
 
     Returns:
-        For each program, the range of every tensor that a convolution reads: see :meth:`Magnitudes.range`.
+        For each program, the grid of every tensor that a convolution reads: see :meth:`Magnitudes.grid`.
     """
     seen = {name: {tensor: Magnitudes() for tensor in _read(graph)} for name, graph in graphs.items()}
 
@@ -141,19 +142,23 @@ def calibrate(
             magnitudes.add(arrays[name])
 
     _watch(bundle, graphs, pictures, observe)
-    return {program: {name: x.range() for name, x in tensors.items()} for program, tensors in seen.items()}
+    positive = {program: never_negative(graph) for program, graph in graphs.items()}
+    return {
+        program: {name: x.grid(name in positive[program]) for name, x in tensors.items()}
+        for program, tensors in seen.items()
+    }
 
 
 def channel_means(
     bundle: Bundle,
     graphs: Mapping[str, onnx.ModelProto],
     pictures: Iterable[np.ndarray],
-    ranges: Mapping[str, Mapping[str, float]],
+    grids: Mapping[str, Mapping[str, Grid]],
 ) -> dict[str, dict[str, np.ndarray]]:
     """Mean of every channel that a convolution reads, in float32 and rounded to int8; see :func:`calibrate`.
 
     Args:
-        ranges: of these tensors, by program.
+        grids: of these tensors, by program.
 
     Returns:
         For each program, float64 [2, C] for every tensor: exact, and rounded.
@@ -165,7 +170,7 @@ def channel_means(
         counted[program] += 1
         for name in sums[program]:
             exact = arrays[name]
-            pair = (exact, round_to_int8(exact, ranges[program][name]))
+            pair = (exact, grids[program][name].round(exact))
             means = np.stack([x.mean(axis=(0, 2, 3), dtype=np.float64) for x in pair])
             sums[program][name] = sums[program][name] + means
 

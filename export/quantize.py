@@ -1,6 +1,6 @@
 """Post-training quantisation: int8 convolutions for a bundle, calibrated on pictures, float where int8 costs too much.
 
-The ranges are those that convolutions read while training pictures are counted, over all denoising steps
+The grids are fitted to those that convolutions read while training pictures are counted, over all denoising steps
 (:mod:`engine.export.calibration`). Then each convolution is quantised alone, to see how far that moves the counts; if
 all together move them too far, those that move them most stay float: mixed precision by sensitivity.
 """
@@ -24,7 +24,7 @@ from engine.bundle.bundle import WEIGHTS_FILE, Bundle, SegmentStage, add_files, 
 from engine.dataset.samples import Sample
 from engine.errors import ConfigError
 from engine.export.calibration import GraphRunner, calibrate, channel_means, mean_outputs, session
-from engine.export.quantized_onnx import QuantizedWeight, convolutions, quantize_weight, quantized_graph
+from engine.export.quantized_onnx import Grid, QuantizedWeight, convolutions, quantize_weight, quantized_graph
 from engine.export.typed_onnx import typed_name
 from engine.export.weights import external, weight_spans
 from engine.image.load import load_image
@@ -40,7 +40,7 @@ _MEANS = 16
 
 # A convolution: its program and its name there.
 Key = tuple[str, str]
-Ranges = Mapping[str, Mapping[str, float]]
+Grids = Mapping[str, Mapping[str, Grid]]
 # Offset and length in a file.
 Span = tuple[int, int]
 
@@ -177,7 +177,7 @@ class _Quantizer:
         self._stored = {name: stored[name].astype(np.float32) for _, *pair in found for name in pair}
         self._weights = {weight: quantize_weight(self._stored[weight]) for _, weight, _ in found}
         self._float32 = {name: session(graph) for name, graph in self._graphs.items()}
-        self._ranges: Ranges = {}
+        self._grids: Grids = {}
         self._biases: dict[str, dict[str, np.ndarray]] = {}
         self._examples: list[tuple[np.ndarray, int]] = []
 
@@ -195,9 +195,9 @@ class _Quantizer:
         return {key for key in self._keys if self._convolutions[key[0]][key[1]][0] in joined}
 
     def measure(self) -> None:
-        """Ranges from all pictures, and the counts of parts of a few, to judge convolutions by."""
+        """Grids from all pictures, and the counts of parts of a few, to judge convolutions by."""
         bar = tqdm(self._pictures, desc="calibrate", unit="image", disable=not self._progress, leave=False)
-        self._ranges = calibrate(self._bundle, self._graphs, (_centre(load_image(x), _MOST_SIDE) for x in bar))
+        self._grids = calibrate(self._bundle, self._graphs, (_centre(load_image(x), _MOST_SIDE) for x in bar))
         runner = GraphRunner(self._bundle, self._float32)
         self.correct_biases()
         for picture in spread_over(self._pictures, _EXAMPLES):
@@ -215,7 +215,7 @@ class _Quantizer:
         with means measured on pictures. Without it counts drift, as clipping only ever lowers values.
         """
         parts = (_centre(load_image(x), _EXAMPLE_SIDE) for x in spread_over(self._pictures, _MEANS))
-        means = channel_means(self._bundle, self._graphs, parts, self._ranges)
+        means = channel_means(self._bundle, self._graphs, parts, self._grids)
         for program, found in self._convolutions.items():
             self._biases[program] = {}
             for name, (tensor, weight, bias) in found.items():
@@ -259,7 +259,7 @@ class _Quantizer:
         return add_files(self._bundle.path, contents, versions, programs)
 
     def _int8(self, program: str, graph: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
-        return quantized_graph(graph, names, self._ranges[program], self._weights, self._biases[program])
+        return quantized_graph(graph, names, self._grids[program], self._weights, self._biases[program])
 
     def _segment(self, program: str, stage: SegmentStage, names: Collection[str], spans: Mapping[str, Span]) -> bytes:
         segment = onnx.load(str(self._bundle.path / stage.graph), load_external_data=False)

@@ -1,8 +1,9 @@
 """A float32 graph -> the same graph with int8 convolutions, written with QuantizeLinear and DequantizeLinear.
 
-Weights are int8, symmetric, with one scale per output channel; what a convolution reads is int8, symmetric, with one
-scale per tensor and zero point 0, which is what TensorRT takes and costs OpenVINO nothing (it shifts to uint8 inside
-its convolutions). Biases are float32, corrected for the mean of what rounding loses. The rest is as it was.
+Weights are int8, symmetric, with one scale per output channel. What a convolution reads has one scale per tensor and
+zero point 0: uint8 where a ReLU or ReLU6 made it, so that all 256 steps are used, and OpenVINO, whose convolutions read
+uint8, has no zero point to subtract; else int8. Biases are float32, corrected for the mean of what rounding loses. The
+rest is as it was.
 
 A quantised tensor is read as such by all but float convolutions: the skip of a residual block then stays int8, and
 the runtimes add it inside the convolution. Read in float32, it would be written and read once more, in four bytes.
@@ -17,9 +18,12 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from engine.bundle.int8_weights import largest_pairs
+
 # Symmetric: -128 is not used, so that negating loses nothing.
 LEVELS = 127
-_ZERO = "int8.zero"
+UNSIGNED_LEVELS = 255
+_SIGNED_ZERO, _UNSIGNED_ZERO = "int8.zero", "uint8.zero"
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,41 @@ class QuantizedWeight:
 
 
 def quantize_weight(weight: np.ndarray) -> QuantizedWeight:
-    """Round the weight of a convolution, [O, I, h, w] in any float type, to int8 steps of each output channel's own."""
+    """Round the weight of a convolution, [O, I, h, w] in any float type, to int8 steps of each output channel's own.
+
+    The steps are so large that sums of two neighbouring weights fit, too, as :mod:`engine.bundle.int8_weights` asks:
+    usually a fifth larger than the weights alone would need.
+    """
     largest = np.abs(weight.astype(np.float32)).reshape(len(weight), -1).max(axis=1)
+    # At most 127; and rounding can add a half to each of the two.
+    largest = np.maximum(largest, largest_pairs(weight))
     # A channel of zeros has no size of its own; any step gives zeros again.
     scales = np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)
     steps = np.rint(weight.astype(np.float32) / scales[:, None, None, None])
     return QuantizedWeight(np.clip(steps, -LEVELS, LEVELS).astype(np.int8), scales)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values that 8 bits represent of a tensor: multiples of one step, up to a limit.
+
+    Attributes:
+        limit: largest magnitude, above 0.
+        is_unsigned: whether no value is below 0; twice as many steps are then left for those above.
+    """
+
+    limit: float
+    is_unsigned: bool = False
+
+    @property
+    def step(self) -> np.float32:
+        """Distance of neighbours."""
+        return np.float32(self.limit / (UNSIGNED_LEVELS if self.is_unsigned else LEVELS))
+
+    def round(self, values: np.ndarray) -> np.ndarray:
+        """The nearest of them to float32 values of any shape."""
+        low, high = (0, UNSIGNED_LEVELS) if self.is_unsigned else (-LEVELS - 1, LEVELS)
+        return np.clip(np.rint(values / self.step), low, high) * self.step
 
 
 def convolutions(model: onnx.ModelProto) -> dict[str, tuple[str, str, str]]:
@@ -51,16 +84,21 @@ def convolutions(model: onnx.ModelProto) -> dict[str, tuple[str, str, str]]:
     return {x.name: (x.input[0], stored[x.input[1]], stored[x.input[2]]) for x in found}
 
 
-def round_to_int8(values: np.ndarray, limit: float) -> np.ndarray:
-    """What is left of float32 values of any shape in int8 of range ``limit``: a multiple of ``limit / 127``."""
-    step = np.float32(limit / LEVELS)
-    return np.clip(np.rint(values / step), -LEVELS - 1, LEVELS) * step
+def never_negative(model: onnx.ModelProto) -> set[str]:
+    """The tensors of a graph that a ReLU, or a Clip from 0 or more, has made."""
+    constants = {x.name: numpy_helper.to_array(x) for x in model.graph.initializer}
+    found = set()
+    for node in model.graph.node:
+        least = constants.get(node.input[1]) if node.op_type == "Clip" and len(node.input) > 1 else None
+        if node.op_type == "Relu" or (least is not None and least >= 0):
+            found.update(node.output)
+    return found
 
 
 def quantized_graph(
     model: onnx.ModelProto,
     names: Collection[str],
-    ranges: Mapping[str, float],
+    grids: Mapping[str, Grid],
     weights: Mapping[str, QuantizedWeight],
     biases: Mapping[str, np.ndarray],
 ) -> onnx.ModelProto:
@@ -69,12 +107,12 @@ def quantized_graph(
     Args:
         model: whole graph or segment, float32, weights as float16 data that a Cast widens.
         names: of convolutions; those of them that are not in this graph are ignored.
-        ranges: largest magnitude to represent of every tensor that these convolutions read.
+        grids: of every tensor that these convolutions read.
         weights: of these convolutions, by their names in the weights file; they become initialisers
             ``<name>.int8`` and ``<name>.scale``.
         biases: float32 [O] of these convolutions, by their own names.
     """
-    return _Quantization(model, names, ranges, weights, biases).model()
+    return _Quantization(model, names, grids, weights, biases).model()
 
 
 class _Quantization:
@@ -84,14 +122,14 @@ class _Quantization:
         self,
         model: onnx.ModelProto,
         names: Collection[str],
-        ranges: Mapping[str, float],
+        grids: Mapping[str, Grid],
         weights: Mapping[str, QuantizedWeight],
         biases: Mapping[str, np.ndarray],
     ):
         self._source, self._weights, self._biases = model, weights, biases
         found = convolutions(model)
         self._read = {name: tensors for name, tensors in found.items() if name in names}
-        self._scales = {x: np.float32(ranges[x] / LEVELS) for x, _, _ in self._read.values()}
+        self._grids = {x: grids[x] for x, _, _ in self._read.values()}
         self._added: dict[str, TensorProto] = {}
         self._nodes: list[NodeProto] = []
 
@@ -124,21 +162,22 @@ class _Quantization:
             placed.input[2] = f"{node.name}.bias"
             self._add(numpy_helper.from_array(self._biases[node.name], placed.input[2]))
         if node.op_type != "Conv" or node.name in self._read:
-            placed.input[:] = [_restored(x) if x in self._scales else x for x in placed.input]
+            placed.input[:] = [_restored(x) if x in self._grids else x for x in placed.input]
         self._nodes.append(placed)
         for name in node.output:
             self._quantize(name)
 
     def _quantize(self, tensor: str) -> None:
         """Append what rounds ``tensor`` to int8 and restores it, if a convolution reads it so."""
-        if tensor not in self._scales:
+        if tensor not in self._grids:
             return
-        scale, steps = f"{tensor}.scale", f"{tensor}.int8"
-        self._add(numpy_helper.from_array(np.asarray(self._scales[tensor]), scale))
-        self._add(helper.make_tensor(_ZERO, TensorProto.INT8, [], [0]))
+        grid, scale, steps = self._grids[tensor], f"{tensor}.scale", f"{tensor}.int8"
+        zero = _UNSIGNED_ZERO if grid.is_unsigned else _SIGNED_ZERO
+        self._add(numpy_helper.from_array(np.asarray(grid.step), scale))
+        self._add(helper.make_tensor(zero, TensorProto.UINT8 if grid.is_unsigned else TensorProto.INT8, [], [0]))
         self._nodes += [
-            helper.make_node("QuantizeLinear", [tensor, scale, _ZERO], [steps], f"{tensor}.quantize"),
-            helper.make_node("DequantizeLinear", [steps, scale, _ZERO], [_restored(tensor)], f"{tensor}.dequantize"),
+            helper.make_node("QuantizeLinear", [tensor, scale, zero], [steps], f"{tensor}.quantize"),
+            helper.make_node("DequantizeLinear", [steps, scale, zero], [_restored(tensor)], f"{tensor}.dequantize"),
         ]
 
     def _weight(self, name: str) -> str:

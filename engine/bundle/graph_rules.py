@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.bundle.graph_shapes import FLOATS, Known, Side, as_float, broadcast, constants, fixed, require, sides
-from engine.bundle.onnx_parts import BOOL, FLOAT, INT8, INT64
+from engine.bundle.onnx_parts import BOOL, FLOAT, INT8, INT64, UINT8
 
 Given = Sequence[Known]
 Attributes = Mapping[str, Any]
@@ -129,10 +129,12 @@ def reshape(given: Given, attributes: Attributes) -> list[Known]:
 
 def dequantization(given: Given, attributes: Attributes) -> list[Known]:
     x, scale, *zero = given
-    require(x.type == INT8 and scale.type == FLOAT, f"its input has type {x.type}")
+    require(x.type in (INT8, UINT8) and scale.type == FLOAT, f"its input has type {x.type}")
     if zero:
+        require(zero[0].type == x.type, "its zero has another type")
         _check_steps(scale, zero[0])
     else:
+        require(x.type == INT8, f"its input has type {x.type}")
         require(attributes["axis"] == 0 and scale.sides == x.sides[:1] and bool(x.sides), "its scales do not fit")
     return [Known(FLOAT, x.sides)]
 
@@ -141,7 +143,7 @@ def quantization(given: Given, attributes: Attributes) -> list[Known]:
     x, scale, zero = given
     require(x.type == scale.type == FLOAT, f"its input has type {x.type}")
     _check_steps(scale, zero)
-    return [Known(INT8, x.sides)]
+    return [Known(zero.type, x.sides)]
 
 
 def matrix_product(given: Given, attributes: Attributes) -> list[Known]:
@@ -213,4 +215,4 @@ def _strided(side: Side, stride: int, more: int) -> Side:
 
 def _check_steps(scale: Known, zero: Known) -> None:
     require(not scale.sides and 0 < constants(scale, FLOAT)[0] < 1e30, "its scale is no size of steps")
-    require(zero == Known(INT8, (), (0,)), "its zero is not 0")
+    require(zero.type in (INT8, UINT8) and zero == Known(zero.type, (), (0,)), "its zero is not 0")

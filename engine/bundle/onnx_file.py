@@ -20,6 +20,7 @@ from engine.bundle.onnx_parts import (
     FLOAT16,
     INT8,
     INT64,
+    UINT8,
     Function,
     Node,
     OnnxFile,
@@ -29,7 +30,7 @@ from engine.bundle.onnx_parts import (
 from engine.bundle.onnx_wire import CONTENTS, FOUR_BYTES, NUMBER, WireReader, packed_numbers
 
 # Size in bytes of the elements of each type.
-_SIZES = {FLOAT: 4, INT8: 1, INT64: 8, BOOL: 1, FLOAT16: 2, BFLOAT16: 2}
+_SIZES = {FLOAT: 4, UINT8: 1, INT8: 1, INT64: 8, BOOL: 1, FLOAT16: 2, BFLOAT16: 2}
 _MOST_BYTES = 64 << 20
 # Fields of the whole file; the largest of the shipped graphs has about 5,000.
 _MOST_FIELDS = 250_000
@@ -224,13 +225,14 @@ def _values(kind: int, elements: int, field: str, content: Any) -> tuple[float, 
             raise ValueError(f"a tensor of {elements} elements of type {kind} has {len(content)} bytes")
         if elements > _MOST_KNOWN or kind == BFLOAT16:
             return None
-        code = {FLOAT: "f", INT8: "b", INT64: "q", BOOL: "?", FLOAT16: "e"}[kind]
+        code = {FLOAT: "f", UINT8: "B", INT8: "b", INT64: "q", BOOL: "?", FLOAT16: "e"}[kind]
         return struct.unpack(f"<{elements}{code}", content)
-    expected = {FLOAT: "floats", INT64: "int64s", INT8: "int32s"}.get(kind)
+    expected = {FLOAT: "floats", INT64: "int64s", UINT8: "int32s", INT8: "int32s"}.get(kind)
     if field != expected or len(content) != elements:
         raise ValueError(f"a tensor of {elements} elements of type {kind} has {len(content)} {field}")
-    if kind == INT8 and not all(-128 <= value < 128 for value in content):
-        raise ValueError("an int8 tensor has larger values")
+    least = {UINT8: 0, INT8: -128}.get(kind)
+    if least is not None and not all(least <= value < least + 256 for value in content):
+        raise ValueError("a tensor of 8 bits has larger values")
     return tuple(content) if elements <= _MOST_KNOWN else None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # Element types by their number in an ONNX file: those that graphs of this engine have.
-FLOAT, INT8, INT64, BOOL, FLOAT16, BFLOAT16 = 1, 3, 7, 9, 10, 16
+FLOAT, UINT8, INT8, INT64, BOOL, FLOAT16, BFLOAT16 = 1, 2, 3, 7, 9, 10, 16
 
 
 @dataclass(frozen=True)

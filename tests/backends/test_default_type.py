@@ -21,20 +21,26 @@ def test_int8_instructions_are_found_where_the_system_lists_them() -> None:
     assert _core.has_int8_dot() == bool({"avx512_vnni", "avx_vnni"} & set(features))
 
 
+@pytest.mark.parametrize("fits", [True, False], ids=["7-bits", "8-bits"])
 @pytest.mark.parametrize("quantised", [True, False], ids=["int8-bundle", "float-bundle"])
 @pytest.mark.parametrize("vnni", [True, False])
-def test_int8_is_taken_where_the_processor_and_the_bundle_have_it(vnni, quantised, gpu_bundle, monkeypatch) -> None:
+def test_int8_is_taken_where_the_processor_and_the_bundle_have_it(
+    vnni, quantised, fits, gpu_bundle, monkeypatch
+) -> None:
     monkeypatch.setattr(backend._core, "has_int8_dot", lambda: vnni)
+    monkeypatch.setattr(backend, "fits_16_bits", lambda _: fits)
+    monkeypatch.setattr(backend.platform, "machine", lambda: "x86_64")
     with engine.CrowdCounter("default" if quantised else gpu_bundle.path, backend="openvino") as counter:
         chosen = counter._open_backend().compute_type
     native = "BF16" in backend.ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    assert chosen == ("int8" if vnni and quantised else "bfloat16" if native else "float32")
+    assert chosen == ("int8" if (vnni or fits) and quantised else "bfloat16" if native else "float32")
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "AMD64"])
 def test_int8_is_refused_where_its_sums_overflow(machine, monkeypatch) -> None:
     monkeypatch.setattr(backend._core, "has_int8_dot", lambda: False)
     monkeypatch.setattr(backend.platform, "machine", lambda: machine)
+    monkeypatch.setattr(backend, "fits_16_bits", lambda _: False)
     with pytest.raises(BackendError, match=r"no int8 dot products \(VNNI\).*counts are wrong; use .*'float32'"):
         engine.CrowdCounter(backend="openvino", compute_type="int8")
 

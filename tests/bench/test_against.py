@@ -63,10 +63,23 @@ def test_an_environment_against_itself(tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
     Image.open(ROOT / "examples" / "pictures" / "images" / "pedestrians.jpg").crop((0, 0, 160, 96)).save(picture)
     command = [sys.executable, "-P", ROOT / "bench" / "against.py", sys.executable, picture]
-    command += ["--types", "float32", "--rounds", "3", "--threads", "1"]
+    command += ["--types", "float32", "--rounds", "3", "--threads", "1", "--clock", "processor"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "3 rounds" in run.stdout
+
+
+@pytest.mark.parametrize("clock", ["wall", "processor"])
+def test_the_clock_is_passed_on(clock: str) -> None:
+    asked = []
+
+    class Noting(Scripted):
+        def ask(self, **task: Any) -> dict[str, Any]:
+            asked.append(task["clock"])
+            return super().ask(**task)
+
+    compare(Noting([1] * 2, [1] * 2), Noting([1] * 2, [1] * 2), "float32", pictures=1, rounds=1, clock=clock)
+    assert asked == [clock] * 4
 
 
 def test_a_ratio_is_of_pairs_not_of_medians() -> None:

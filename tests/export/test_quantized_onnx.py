@@ -11,17 +11,14 @@ import onnx
 import onnxruntime
 import openvino as ov
 import pytest
-import tensorrt_rtx
-from int8_bundle import NEEDS_INT8_DOT, SEGMENTS, int8_names, rounded_weight, segments
+from int8_bundle import SEGMENTS, int8_names, rounded_weight, segments
 from onnx.reference import ReferenceEvaluator
 from PIL import Image
 from safetensors.numpy import load_file
 
-from engine.backends.tensorrt.library import TensorRT
 from engine.bundle.bundle import WEIGHTS_FILE, Bundle, SegmentStage, SplitStage
 from engine.diffusion.sampler import initial_noise
 from engine.export.quantize import INT8_WEIGHTS_FILE, QuantizeReport
-from engine.export.tensorrt import build_bundle
 from engine.image.tiles import to_input
 from engine.kernels import reference
 
@@ -30,7 +27,7 @@ Arrays = dict[str, np.ndarray]
 RUNTIME = 1e-4
 # The same of the first segment, twenty convolutions deep. There, now and then, a value that lies between two int8 steps
 # goes to the other one, and takes others with it; ONNX Runtime also rounds biases to int32.
-DEEP = 1.2e-2
+DEEP = 1e-2
 # int8 against float32, the same: each convolution reads values that are off by 0.3 / 127 of their range, some 1 % of
 # their usual size, and up to twenty follow each other.
 INT8 = 0.1
@@ -71,9 +68,9 @@ class _Oracle:
         typed = onnx.load(bundle.path / stage.typed["int8"]).graph
         stored = {x.name: onnx.numpy_helper.to_array(x) for x in typed.initializer}
         self.biases = {x: stored[f"{x}.bias"] for x in names if f"{x}.bias" in stored}
-        self.scales = {
-            node.input[0]: float(stored[node.input[1]]) for node in typed.node if node.op_type == "QuantizeLinear"
-        }
+        rounded = [node for node in typed.node if node.op_type == "QuantizeLinear"]
+        self.scales = {node.input[0]: float(stored[node.input[1]]) for node in rounded}
+        self.unsigned = {node.input[0] for node in rounded if stored[node.input[2]].dtype == np.uint8}
 
     def run(self, inputs: Arrays) -> Arrays:
         graph = self.model.graph
@@ -93,7 +90,8 @@ class _Oracle:
 
     def _rounded(self, name: str, arrays: Arrays) -> np.ndarray:
         scale = np.float32(self.scales[name])
-        return np.clip(np.round(arrays[name] / scale), -128, 127).astype(np.float32) * scale
+        low, high = (0, 255) if name in self.unsigned else (-128, 127)
+        return np.clip(np.round(arrays[name] / scale), low, high).astype(np.float32) * scale
 
 
 def _error(ours: np.ndarray, exact: np.ndarray) -> float:
@@ -115,7 +113,7 @@ def _run_openvino(path: Path, inputs: Arrays, outputs: tuple[str, ...]) -> Array
 
 
 @pytest.mark.parametrize(("program", "number"), SEGMENTS)
-@pytest.mark.parametrize("runtime", [_run_onnxruntime, pytest.param(_run_openvino, marks=NEEDS_INT8_DOT)])
+@pytest.mark.parametrize("runtime", [_run_onnxruntime, _run_openvino])
 def test_values(
     report: QuantizeReport, tensors: dict[str, Arrays], program: str, number: int, runtime: Callable[..., Arrays]
 ) -> None:
@@ -152,7 +150,11 @@ def test_weights_are_int8_and_stored_once(bundle: Bundle, quantized: Bundle, rep
         assert (values.dtype, scales.dtype, len(scales)) == (np.int8, np.float32, len(values))
         error = np.abs(values * scales[:, None, None, None] - floats[name].astype(np.float32))
         assert (error <= scales[:, None, None, None] * 0.5001).all(), name
-        assert (np.abs(values).reshape(len(values), -1).max(axis=1) == 127).all(), name
+        # All steps are used, by a weight or by two neighbours together: 255 * 128 is the most that 16 bits hold.
+        even, odd = (values[:, first::2].astype(int) for first in (0, 1))
+        pairs = np.abs(even[:, : odd.shape[1]] + odd).reshape(len(values), -1).max(axis=1)
+        assert (pairs <= 128).all(), name
+        assert (np.maximum(pairs, np.abs(values).reshape(len(values), -1).max(axis=1)) >= 126).all(), name
     for program, number in SEGMENTS:
         stage = segments(quantized, program)[number]
         graph = onnx.load(quantized.path / stage.typed["int8"], load_external_data=False).graph
@@ -175,20 +177,25 @@ def test_weights_are_int8_and_stored_once(bundle: Bundle, quantized: Bundle, rep
     assert sizes[1] - sizes[0] < 0.6 * (bundle.path / WEIGHTS_FILE).stat().st_size + 100_000
 
 
-def test_activations_are_symmetric_int8(quantized: Bundle) -> None:
-    """As TensorRT takes them."""
-    kinds = Counter[str]()
+def test_what_is_never_negative_has_all_steps_above_zero(quantized: Bundle) -> None:
+    makers = {
+        name: node.op_type
+        for program in quantized.programs.values()
+        for node in onnx.load(quantized.path / program.graph, load_external_data=False).graph.node
+        for name in node.output
+    }
+    found = Counter[str]()
     for program, number in SEGMENTS:
         graph = onnx.load(quantized.path / segments(quantized, program)[number].typed["int8"]).graph
         stored = {x.name: onnx.numpy_helper.to_array(x) for x in graph.initializer}
         for node in graph.node:
-            kinds[node.op_type] += 1
             if node.op_type == "QuantizeLinear":
-                assert stored[node.input[1]].shape == stored[node.input[2]].shape == ()
-                assert stored[node.input[2]].dtype == np.int8
-                assert not stored[node.input[2]].any()
-    assert kinds["QuantizeLinear"] >= 5
-    assert kinds["DequantizeLinear"] > kinds["QuantizeLinear"]
+                zero = stored[node.input[2]]
+                assert stored[node.input[1]].shape == zero.shape == ()
+                assert not zero.any()
+                assert (zero.dtype == np.uint8) == (makers.get(node.input[0]) == "Relu"), node.input[0]
+                found[str(zero.dtype)] += 1
+    assert min(found["int8"], found["uint8"]) >= 2
 
 
 def test_convolutions_run_in_int8(report: QuantizeReport) -> None:
@@ -203,9 +210,3 @@ def test_convolutions_run_in_int8(report: QuantizeReport) -> None:
     assert set(found) == {"u8", "i8", "f32"} & set(found)
     floats = sum(not x.quantized for x in report.rows)
     assert (found["f32"], found["u8"] + found["i8"]) == (floats, len(report.rows) - floats)
-
-
-def test_tensorrt_builds_the_same_files(quantized: Bundle) -> None:
-    library = TensorRT(tensorrt_rtx, "tensorrt_rtx")
-    built = build_bundle(quantized.path, compute_types=("int8",), capabilities=("8.9",), library=library)
-    assert [x.graph for x in built.rows] == [segments(quantized, x)[i].typed["int8"] for x, i in SEGMENTS]

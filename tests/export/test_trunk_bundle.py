@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from int8_bundle import GENEROUS, NEEDS_INT8_DOT, copy_bundle
+from int8_bundle import GENEROUS, copy_bundle
 from onnx import helper
 from onnxruntime_example import load_example
 from PIL import Image
@@ -72,7 +72,6 @@ def test_padding_is_the_convolutions_own_and_relu6_a_clip(bundle: Bundle) -> Non
     assert pads == {3: {(0, 0, 1, 1)}, 5: {(1, 1, 2, 2)}}
 
 
-@NEEDS_INT8_DOT
 def test_int8_agrees_within_its_tolerance(bundle: Bundle, tmp_path: Path) -> None:
     folder = copy_bundle(bundle, tmp_path / "int8")
     picture = Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pedestrians.jpg"

@@ -155,6 +155,15 @@ HOSTILE_GRAPHS: dict[str, tuple[bytes, str]] = {
     "steps of no size": (
         more("QuantizeLinear", "x_t", "s", "z", tensors=(numpy_helper.from_array(np.float32(0), "s"),
              numpy_helper.from_array(np.int8(0), "z"))), "no size of steps"),
+    "a zero of another type": (
+        more("DequantizeLinear", "w8", "s", "z", tensors=(numpy_helper.from_array(np.zeros((2, 2), np.int8), "w8"),
+             numpy_helper.from_array(np.float32(1), "s"), numpy_helper.from_array(np.uint8(0), "z"))), "another type"),
+    "uint8 weights": (
+        more("DequantizeLinear", "w8", "s", axis=0, tensors=(numpy_helper.from_array(np.zeros((2, 2), np.uint8), "w8"),
+             floats("s", 1, 1))), "has type 2"),
+    "a uint8 zero that is none": (
+        more("QuantizeLinear", "x_t", "s", "z", tensors=(numpy_helper.from_array(np.float32(1), "s"),
+             numpy_helper.from_array(np.uint8(1), "z"))), "its zero is not 0"),
     "a scale for each of other channels": (
         more("DequantizeLinear", "w8", "s", axis=0, tensors=(numpy_helper.from_array(np.zeros((2, 2), np.int8), "w8"),
              floats("s", 1, 1, 1))), "scales do not fit"),

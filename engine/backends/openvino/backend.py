@@ -30,6 +30,7 @@ from engine.backends.compiled_cache import CompiledCache
 from engine.backends.openvino.models import Precision, SegmentModels
 from engine.backends.openvino.worker import Worker
 from engine.bundle.bundle import Bundle
+from engine.bundle.int8_weights import fits_16_bits
 from engine.bundle.stages import SegmentStage
 from engine.config import CounterConfig, compiled_folder
 from engine.diffusion.latent import TileMaps
@@ -178,7 +179,7 @@ def _resolve_type(bundle: Bundle, compute_type: str, native_bfloat16: bool) -> s
     stages = (stage for program in bundle.programs.values() for stage in program.stages)
     without_int8 = [x.graph for x in stages if isinstance(x, SegmentStage) and "int8" not in x.typed]
     if compute_type == "default":
-        if _core.has_int8_dot() and not without_int8:
+        if not without_int8 and _has_sound_int8(bundle):
             return "int8"
         return "bfloat16" if native_bfloat16 else "float32"
     if compute_type not in _PRECISIONS:
@@ -190,9 +191,19 @@ def _resolve_type(bundle: Bundle, compute_type: str, native_bfloat16: bool) -> s
             f"{bundle.path} has no int8 variant of {', '.join(without_int8)}; use compute_type='default', or put one "
             "in: crowd export quantize"
         )
-    if compute_type == "int8" and not _core.has_int8_dot() and platform.machine().lower() in _X86:
+    if compute_type == "int8" and _is_x86() and not _has_sound_int8(bundle):
         raise BackendError(
-            "this CPU has no int8 dot products (VNNI), and without them OpenVINO's int8 convolutions overflow, so that "
-            "counts are wrong; use compute_type='float32' or 'default'"
+            f"this CPU has no int8 dot products (VNNI), and without them int8 convolutions of {bundle.path} overflow, "
+            "so that counts are wrong; use compute_type='float32' or 'default', or give the bundle weights that suit "
+            "this CPU: crowd export quantize"
         )
     return compute_type
+
+
+def _is_x86() -> bool:
+    return platform.machine().lower() in _X86
+
+
+def _has_sound_int8(bundle: Bundle) -> bool:
+    """Whether int8 convolutions are known to compute here what they should, and faster than those of other types."""
+    return _core.has_int8_dot() or (_is_x86() and fits_16_bits(bundle))
