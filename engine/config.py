@@ -11,6 +11,8 @@ from engine.errors import ConfigError, ImageError
 
 # Encoders that can start from pre-trained weights (:mod:`engine.model.trunk`).
 TRUNKS = ("efficientnet_lite0",)
+# Principal components of a domain's pictures that a signature has.
+COMPONENTS = 32
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class ModelConfig:
         neck: channels at stride 16 behind a trunk.
         neck_blocks: residual blocks at stride 16, where the trunk's strides 16 and 32 have met.
         count_bins: heads in a 16x16 block that is not empty, as classes; none for one rate without classes.
+        domains: parts of the training data, such as pictures of crowds and of streets, that the signature has
+            statistics of.
         stem_kernel: side of the first convolution's filters, odd.
         features: channels of the condition map at stride 8.
         attention_dim: channels of queries and keys.
@@ -46,6 +50,7 @@ class ModelConfig:
     neck: int = 128
     neck_blocks: int = 0
     count_bins: tuple[float, ...] = ()
+    domains: int = 1
     features: int = 96
     attention_dim: int = 32
     encoder_attention_passes: int = 2
@@ -66,6 +71,11 @@ class ModelConfig:
             raise ConfigError(f"count_bins must rise and be at least 1, got {self.count_bins}")
 
     @property
+    def signature(self) -> int:
+        """Numbers of the signature: :data:`COMPONENTS` for each domain."""
+        return COMPONENTS * self.domains
+
+    @property
     def latent_channels(self) -> int:
         """Channels of the space-to-depth latent at stride 8."""
         return (FEATURE_STRIDE // self.map_stride) ** 2
@@ -81,20 +91,36 @@ class CountingRule:
 
     Attributes:
         low, high: the threshold is chosen within them so that the number of peaks agrees with the
-            encoder's count; equal values fix it. 0 < low <= high <= 1.
-        least, most: quantiles of (true + 5) / (counted + 5) on held-out pictures; 0 < least <= 1 <= most.
-            1 and 1 claim nothing.
-        most_haze, most_weak: the largest :func:`engine.counting.heads.haze` and
-            :func:`engine.counting.heads.weak_ratio` of nearly all held-out pictures; beyond them a picture is
-            unlike those. 1 and 1e9 hold for every picture.
+            expected count; equal values fix it. 0 < low <= high <= 1.
+        least, most: quantiles of (true + 5) / (counted + 5) on held-out pictures, where the error's scale is 1;
+            0 < least <= 1 <= most. 1 and 1 claim nothing.
+        gate: nobody is counted unless one peak is at least so high.
+        offset, by_rate, by_peaks: log(expected + 5) = offset + by_rate * log(rate + 5) + by_peaks * log(peaks + 5), of
+            the encoder's rate and the peaks above ``high``; 0, 1 and 0 take the rate as it is.
+        scale, scale_by_count, scale_by_distance: logarithm of that scale = scale + scale_by_count * log(counted + 5) +
+            scale_by_distance * log(distance); three zeros make it 1.
+        fewest: people in most held-out pictures, at least. For counts below it the scale grows as that of a Poisson
+            number does.
+        most_haze, most_weak, most_distance: the largest :func:`engine.counting.heads.haze`,
+            :func:`engine.counting.heads.weak_ratio` and :func:`engine.counting.heads.distance` of nearly all held-out
+            pictures; beyond them a picture is unlike those. 1, 1e9 and 1e9 hold for every picture.
     """
 
     low: float
     high: float
     least: float = 1.0
     most: float = 1.0
+    gate: float = 0.0
+    offset: float = 0.0
+    by_rate: float = 1.0
+    by_peaks: float = 0.0
+    scale: float = 0.0
+    scale_by_count: float = 0.0
+    scale_by_distance: float = 0.0
+    fewest: float = 0.0
     most_haze: float = 1.0
     most_weak: float = 1e9
+    most_distance: float = 1e9
 
 
 # People added to both sides of a ratio of true to counted.

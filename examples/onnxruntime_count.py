@@ -26,11 +26,11 @@ def count(bundle: Path, rgb: np.ndarray) -> np.ndarray:
     rule, cell = rules[min(rules, key=lambda known: (abs(int(known) - steps), int(known)))], model["map_stride"]
     encoder, decoder = (_session(bundle, manifest["programs"][name]) for name in ("encoder", "decoder"))
     height, width = rgb.shape[:2]
-    features, density = encoder(_network_input(rgb, model))
+    features, rate, _ = encoder(_network_input(rgb, model))
     heatmap = _denoise(decoder, features, steps, model)[: -(-height // cell), : -(-width // cell)]
     # What the encoder expects beyond the picture's edge is padding.
-    expected = float(density[0, 0, : -(-height // STRIDE), : -(-width // STRIDE)].sum(dtype=np.float64))
-    return np.minimum(_heads(heatmap, expected, rule) * np.float32(cell), np.float32([width, height]))
+    heads = float(rate[0, 0, : -(-height // STRIDE), : -(-width // STRIDE)].sum(dtype=np.float64))
+    return np.minimum(_heads(heatmap, heads, rule) * np.float32(cell), np.float32([width, height]))
 
 
 def _session(bundle: Path, program: dict):
@@ -72,15 +72,19 @@ def _scales(t: float) -> tuple[float, float]:
     return (1 / (1 + ratio)) ** 0.5, (ratio / (1 + ratio)) ** 0.5
 
 
-def _heads(heatmap: np.ndarray, expected: float, rule: dict) -> np.ndarray:
-    """Peaks in cells: above ``high`` all count, above ``low`` the strongest, as many as the encoder expects."""
+def _heads(heatmap: np.ndarray, rate: float, rule: dict) -> np.ndarray:
+    """Peaks in cells: above ``high`` all count, above ``low`` the strongest, as many as are expected."""
     framed = np.pad(heatmap, 1, constant_values=-1)
     around = np.lib.stride_tricks.sliding_window_view(framed, (3, 3)).reshape(*heatmap.shape, 9)
     # Among equal neighbours the first in reading order is the peak.
     peak = (heatmap[..., None] > around[..., :4]).all(-1) & (heatmap[..., None] >= around[..., 5:]).all(-1)
     y, x = np.nonzero(peak & (heatmap >= rule["low"]))
     scores = heatmap[y, x]
-    number = int(np.clip(round(expected), (scores >= rule["high"]).sum(), len(scores)))
+    sure = int((scores >= rule["high"]).sum())
+    logs = rule["offset"] + rule["by_rate"] * np.log(rate + 5) + rule["by_peaks"] * np.log(sure + 5)
+    number = int(np.clip(round(np.exp(logs) - 5), sure, len(scores)))
+    # Nobody, unless one peak at least is as high as in pictures with people.
+    number = number if scores.max(initial=0) >= rule["gate"] else 0
     kept = np.sort(np.argsort(-scores, kind="stable")[:number])
     y, x, scores = y[kept] + 1, x[kept] + 1, scores[kept]
     offsets = [_vertex(framed[y, x - 1], scores, framed[y, x + 1]), _vertex(framed[y - 1, x], scores, framed[y + 1, x])]

@@ -110,7 +110,7 @@ def build_quantize_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--float", action="append", default=[], metavar="PATTERN",
-        help="convolutions that stay float in any case, such as 'density*'; repeatable",
+        help="convolutions that stay float in any case, such as 'rate*'; repeatable",
     )  # fmt: skip
     return parser
 

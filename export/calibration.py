@@ -92,7 +92,7 @@ class GraphRunner:
         latents = Latents(initial_noise(0, shape, 0).copy(), np.zeros(shape, np.float32), np.zeros(shape, np.float32))
         denoise(self, made["features"], latents, steps, model.map_scale)
         heatmap, spread = head_maps([latents.estimate], [latents.change], model)
-        maps = HeadMaps(heatmap, spread, float(made["density"].sum()), has_spread=False)
+        maps = HeadMaps(heatmap, spread, float(made["rate"].sum()), has_spread=False)
         return len(count_heads(maps, choose_rule(self._bundle.counting, steps), _core.find_peaks).points)
 
     def decode(self, features: np.ndarray, x_t: np.ndarray, t: float) -> np.ndarray:

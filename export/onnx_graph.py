@@ -24,11 +24,14 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def trace_encoder(network: CrowdNetwork) -> onnx.ModelProto:
-    """image [B, 3, H, W] -> features [B, F, H/8, W/8], density [B, 1, H/8, W/8]; H and W multiples of 32."""
+    """image [B, 3, H, W] -> features [B, F, H/8, W/8], rate [B, 1, H/8, W/8], signature [B, S].
+
+    H and W are multiples of 32.
+    """
     image = torch.zeros(_BATCH, 3, _HEIGHT, _WIDTH)
     rows, columns = Dim("h32"), Dim("w32")
     shapes = [{0: Dim("batch"), 2: PADDING * rows, 3: PADDING * columns}]
-    return _trace(network.encoder, {"image": image}, shapes, ["features", "density"])
+    return _trace(network.encoder, {"image": image}, shapes, ["features", "rate", "signature"])
 
 
 def trace_decoder(network: CrowdNetwork) -> onnx.ModelProto:

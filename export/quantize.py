@@ -136,7 +136,7 @@ def quantize_bundle(
         path: bundle folder or "default"; written to once everything is known.
         pictures: files to calibrate on, at least one; none that the model is judged by.
         limit: how far counts may be off with all int8 convolutions together, as a share of them.
-        keep_float: patterns, such as ``density*``, of convolutions that stay float whatever their error.
+        keep_float: patterns, such as ``rate*``, of convolutions that stay float whatever their error.
         progress: show a bar on stderr.
 
     Errors: BundleError for a bad bundle; ImageError for a picture that cannot be read; ConfigError for arguments that

@@ -4,7 +4,8 @@ A reduced type carries what a convolution reads and writes. These stay float32, 
 
 - what is made of the time and of constants alone: the embedding of t, its small matrix products, and the
   scale of the attention logits. It costs nothing, and sine and logarithm need the digits;
-- what turns the last convolution into a float32 output: softplus, and the scaling of the head map.
+- what turns the last convolution into a float32 output: softplus, and the scaling of the head map; and the mean
+  features, which the signature is made of.
 
 Both are rounded, or widened, once: where they meet the reduced type.
 
@@ -18,7 +19,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper
 
 # Inputs and outputs of the programs that are float32 in every type; what else enters or leaves a segment is reduced.
-FLOAT32_VALUES = frozenset({"t", "density", "x_0"})
+FLOAT32_VALUES = frozenset({"t", "rate", "signature", "x_0"})
 _TYPE_NAMES: dict[int, str] = {
     TensorProto.FLOAT: "float32",
     TensorProto.FLOAT16: "float16",
@@ -29,6 +30,7 @@ _ONE_AXIS = "one_axis"
 # What may run in float32 behind the last convolution: on few values, or fused into its end without a pass over memory.
 _TAIL_OPERATORS = frozenset({
     "Add", "Sub", "Mul", "Relu", "Sigmoid", "Softplus", "Greater", "Where", "Split", "Softmax", "ReduceSum", "Resize",
+    "ReduceMean", "Gemm",
 })  # fmt: skip
 # Operators whose later float inputs are settings, not data.
 _DATA_INPUTS = {"Resize": 1}
@@ -110,7 +112,8 @@ class _Typing:
             name = ends.pop()
             if name in producers and producers[name].op_type in _TAIL_OPERATORS:
                 tail.add(name)
-                ends.extend(producers[name].input)
+                # What a mean over all places is of is a whole map, and stays reduced.
+                ends.extend(producers[name].input if producers[name].op_type != "ReduceMean" else ())
         return tail
 
     def _place(self, node: NodeProto) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from engine.backends.registry import create_backend
 from engine.bundle.bundle import Bundle, load_bundle
+from engine.bundle.stages import PROGRAMS
 from engine.config import FEATURE_STRIDE, CounterConfig
 from engine.counting.heads import choose_rule
 from engine.diffusion.sampler import Latents, denoise, initial_noise
@@ -30,8 +31,8 @@ class Runner(Protocol):
     def download(self, array: Any) -> np.ndarray:
         """The same on the host."""
 
-    def encode(self, image: Any) -> tuple[Any, Any]:
-        """Features and rate."""
+    def encode(self, image: Any) -> tuple[Any, ...]:
+        """Features, rate and signature."""
 
     def decode(self, features: Any, x_t: Any, t: float) -> Any:
         """Estimate x_0 of the clean latent."""
@@ -45,7 +46,7 @@ class Tolerance:
     """Largest accepted errors.
 
     Attributes:
-        step: of features, rate and x_0, as a share of the reference's largest value.
+        step: of features, rate, signature and x_0, as a share of the reference's largest value.
         final: the same of the final map, on the runner's own trajectory.
         peaks: difference in the number of peaks, as a share of the reference's.
     """
@@ -64,8 +65,10 @@ TOLERANCES = {
     "int8": Tolerance(step=2e-1, final=5e-1, peaks=0.1),
 }
 # What a picture's largest value is taken for at least: of next to nothing, every error would be a large share.
-# Heads in a block of 8x8 pixels, about the mean of crowd pictures; one head in all.
-_LEAST = {"rate": 0.05, "peaks": 1.0}
+# Heads in a block of 8x8 pixels, about the mean of crowd pictures; a signature's spread; one head in all.
+_LEAST = {"rate": 0.05, "signature": 1.0, "peaks": 1.0}
+# What the encoder gives.
+_ENCODED = PROGRAMS["encoder"][1]
 
 
 @dataclass(frozen=True)
@@ -164,9 +167,8 @@ class TorchRunner(_HostRunner):
         self.network = load_bundle_network(bundle)
 
     @torch.inference_mode()
-    def encode(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        features, rate = self.network.encoder(torch.from_numpy(image))
-        return features.numpy(), rate.numpy()
+    def encode(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(made.numpy() for made in self.network.encoder(torch.from_numpy(image)))
 
     @torch.inference_mode()
     def decode(self, features: np.ndarray, x_t: np.ndarray, t: float) -> np.ndarray:
@@ -185,9 +187,8 @@ class OnnxRunner(_HostRunner):
             for name, program in bundle.programs.items()
         }
 
-    def encode(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        features, rate = self._programs["encoder"].run(["features", "density"], {"image": image})
-        return features, rate
+    def encode(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(self._programs["encoder"].run(list(_ENCODED), {"image": image}))
 
     def decode(self, features: np.ndarray, x_t: np.ndarray, t: float) -> np.ndarray:
         inputs = {"features": features, "x_t": x_t, "t": np.full(len(x_t), t, np.float32)}
@@ -218,9 +219,9 @@ class _Comparison:
         self._noise = initial_noise(0, (1, bundle.model.latent_channels, height, width), 0)
         runner = TorchRunner(bundle)
         self._unfold = runner.network.unfold
-        self._features, self._rate = runner.encode(image)
+        self._encoded = runner.encode(image)
         self._recorder = _Recorder(runner)
-        self._final = self._run(self._recorder, runner, self._features)
+        self._final = self._run(self._recorder, runner, self._encoded[0])
 
     def _run(self, denoiser: Any, runner: Runner, features: Any) -> np.ndarray:
         """Head map [h, w] in [0, 1] at the end of the runner's own trajectory."""
@@ -233,14 +234,14 @@ class _Comparison:
 
     def rows(self, name: str, runner: Runner, tolerance: Tolerance) -> list[Row]:
         """Every decode starts from the reference's values, so that a step's error is its own."""
-        features, rate = runner.encode(runner.upload(self._image))
+        encoded = runner.encode(runner.upload(self._image))
         pairs = [
-            ("features", runner.download(features).copy(), self._features),
-            ("rate", runner.download(rate).copy(), self._rate),
+            (quantity, runner.download(ours).copy(), theirs)
+            for quantity, ours, theirs in zip(_ENCODED, encoded, self._encoded, strict=True)
         ]
-        final = self._run(runner, runner, features)
+        final = self._run(runner, runner, encoded[0])
         for number, (x_t, t, x_0) in enumerate(self._recorder.calls, 1):
-            ours = runner.decode(runner.upload(self._features), runner.upload(x_t), t)
+            ours = runner.decode(runner.upload(self._encoded[0]), runner.upload(x_t), t)
             pairs.append((f"x_0, step {number}", runner.download(ours).copy(), x_0))
         rows = [_compare(name, quantity, ours, theirs, tolerance.step) for quantity, ours, theirs in pairs]
         rows.append(_compare(name, "final map", final, self._final, tolerance.final))

@@ -18,11 +18,12 @@ from engine.image.load import load_image
 from engine.model.checkpoint import load_network, save_model
 from engine.model.network import CrowdNetwork
 from engine.training.average import average_weights, fit_norms
-from engine.training.calibrate import LEAST_PICTURES, calibrate
+from engine.training.calibrate import calibrate
 from engine.training.compare import compare_decoders, table
 from engine.training.config import TrainConfig
 from engine.training.fine_tuning import fine_tune
 from engine.training.recipe import DEFAULT, FINE_TUNING, read_recipe, run_recipe
+from engine.training.rule import LEAST_PICTURES
 from engine.training.smooth import smooth_stem
 from engine.training.start import start_counting, start_model, start_network
 from engine.training.train import make_batches, train
@@ -163,7 +164,7 @@ def run(arguments: list[str], prog: str) -> None:
             scenes=_scenes(options) if options.without_people else (),
         )
         known = start_counting(options.start) if options.start else {}
-        _calibrate(load_network(best), held_out, options.out / "model.pt", known)
+        _calibrate(load_network(best), train_on, held_out, options.out / "model.pt", known)
     elif options.command == "compare":
         _compare(options.start, options.iterations, train_on, held_out)
     elif options.command == "average":
@@ -171,11 +172,11 @@ def run(arguments: list[str], prog: str) -> None:
         network = average_weights(options.checkpoints)
         batches = make_batches(train_on, dataclasses.replace(config, model=network.config), "cpu")
         fit_norms(network, batches, config.loss)
-        _calibrate(network, held_out, options.out, {})
+        _calibrate(network, train_on, held_out, options.out, {})
     elif options.command == "smooth":
-        _calibrate(smooth_stem(_started(options.start, train_on)), held_out, options.out, {})
+        _calibrate(smooth_stem(_started(options.start, train_on)), train_on, held_out, options.out, {})
     else:
-        _calibrate(load_network(options.checkpoint), held_out, options.out, {})
+        _calibrate(load_network(options.checkpoint), train_on, held_out, options.out, {})
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -259,7 +260,9 @@ def _started(start: str, train_on: list[Sample]) -> CrowdNetwork:
     return start_network(start, make_batches(train_on, config, "cpu")).eval()
 
 
-def _calibrate(network: CrowdNetwork, held_out: list[Sample], out: Path, known: dict[int, CountingRule]) -> None:
+def _calibrate(
+    network: CrowdNetwork, train_on: list[Sample], held_out: list[Sample], out: Path, known: dict[int, CountingRule]
+) -> None:
     """Write the model with a rule fitted on the held-out pictures; where they are too few, with the ``known`` one."""
     few = len(held_out) < LEAST_PICTURES
     if few:
@@ -270,7 +273,7 @@ def _calibrate(network: CrowdNetwork, held_out: list[Sample], out: Path, known: 
         save_model(network, {number: dataclasses.asdict(rule) for number, rule in known.items()}, out)
         print(f"model: {out}")
         return
-    fits = calibrate(network, network.config, held_out)
+    fits = calibrate(network, train_on, held_out)
     for number, fit in fits.items():
         errors = ", ".join(f"MAE {part} {error:.1f}" for part, error in fit.errors.items())
         print(f"{number:>2} steps: threshold {fit.rule.low:.2f} to {fit.rule.high:.2f}, {errors} (cross-validated)")

@@ -64,6 +64,6 @@ class _TrainingPass(nn.Module):
         levels = draw_levels(len(pixels), self._config, self._rng)
         noise = torch.randn(maps.shape, generator=self._generator)
         with mixed_precision("cpu"):
-            features, _ = self.network.encoder(pixels)
+            features, *_ = self.network.encoder(pixels)
             x_t = noisy_maps(self.network.decoder, features, maps, levels, noise)
             self.network.decoder(features, x_t, torch.from_numpy(levels.times).float())

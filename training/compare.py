@@ -17,9 +17,10 @@ from engine.model.layers import channels_last
 from engine.model.network import CrowdNetwork
 from engine.model.precision import mixed_precision
 from engine.training.batches import CrowdBatches
-from engine.training.calibrate import fit_rule, read_pictures
+from engine.training.calibrate import read_pictures
 from engine.training.config import TrainConfig
 from engine.training.losses import draw_levels, noisy_maps
+from engine.training.rule import fit_rule
 from engine.training.train import make_optimizer
 from engine.training.validate import validate
 from engine.training.variants import CrossAttentionDecoder, RegressionDecoder
@@ -69,7 +70,7 @@ def compare_decoders(
     rows = []
     for name, variant in networks.items():
         variant.eval()
-        readings = read_pictures(variant, network.config, held_out, steps)
+        readings = read_pictures(variant, held_out, steps)
         rows.append(
             Comparison(
                 variant=name,
@@ -120,7 +121,7 @@ def _losses(
     levels = draw_levels(len(pixels), config.loss, rng)
     noise = torch.from_numpy(rng.standard_normal(clean.shape, np.float32))
     with torch.no_grad():
-        features, _ = first.encoder(pixels)
+        features, *_ = first.encoder(pixels)
     losses = []
     for network in networks.values():
         x_t = noisy_maps(network.decoder, features, maps, levels, noise)

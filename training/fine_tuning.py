@@ -143,7 +143,7 @@ def _begin(config: TrainConfig, samples: Sequence[Sample], out: Path, start: str
     model = start_model(start)
     # A bundle's norms are put back once, so that the mean of several networks makes sense.
     network = start_network(start, make_batches(list(samples), dataclasses.replace(config, model=model), "cpu"))
-    rules = start_counting(start) or {n: fit.rule for n, fit in calibrate(network, model, samples).items()}
+    rules = start_counting(start) or {n: fit.rule for n, fit in calibrate(network, samples, samples).items()}
     out.mkdir(parents=True, exist_ok=True)
     with whole_file(begun) as part:
         part.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

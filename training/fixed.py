@@ -10,7 +10,6 @@ from engine.training.frozen_layers import FrozenLayers
 # What of a network may stay as it is.
 FIXED = ("nothing", "trunk", "features")
 _STAGES = ("trunk", "stride2", "stride4", "stride8", "stride16", "stride32")
-_RATE = ("rate", "density_hidden", "density")
 
 
 def fix_layers(network: CrowdNetwork, fixed: str) -> None:
@@ -22,7 +21,7 @@ def fix_layers(network: CrowdNetwork, fixed: str) -> None:
     """
     fix_statistics(network)
     for name, part in network.encoder.named_children():
-        part.requires_grad_(name not in _STAGES if fixed == "trunk" else name in _RATE)
+        part.requires_grad_(name not in _STAGES if fixed == "trunk" else name == "rate")
     _speed_up(network.encoder)
 
 

@@ -12,7 +12,8 @@ from engine.config import CountingRule
 from engine.counting.heads import HeadMaps, candidate_threshold, count_heads
 from engine.dataset.samples import Sample
 from engine.model.network import CrowdNetwork
-from engine.training.calibrate import Reading, read_pictures
+from engine.training.calibrate import read_pictures
+from engine.training.rule import Reading
 
 # Standard errors beyond which a change is one.
 _BEYOND = 2.0
@@ -63,7 +64,7 @@ class Change:
 
 def count_errors(network: CrowdNetwork, samples: Sequence[Sample], rule: CountingRule, steps: int) -> np.ndarray:
     """Absolute errors [N] of the counts that ``network`` makes of ``samples`` in ``steps`` steps."""
-    readings = read_pictures(network, network.config, samples, [steps])[steps]
+    readings = read_pictures(network, samples, [steps])[steps]
     return np.array([abs(count(reading, rule) - reading.true) for reading in readings], float)
 
 

@@ -37,7 +37,7 @@ def limit_logits(networks: list[CrowdNetwork], pixels: Tensor, limit: float = LI
         layer.query_key_value.register_forward_hook(_watch(layer, name, largest)) for name, layer in _attentions(probe)
     ]
     try:
-        features, _ = probe.encoder(pixels)
+        features, *_ = probe.encoder(pixels)
         noise = torch.randn(
             (len(pixels), probe.config.latent_channels, *features.shape[2:]),
             generator=torch.Generator(pixels.device).manual_seed(0),

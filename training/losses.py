@@ -13,7 +13,7 @@ from engine.config import ModelConfig
 from engine.diffusion.sampler import alpha_sigma, ddim_steps
 from engine.model.decoder import Decoder
 from engine.model.network import CrowdNetwork
-from engine.model.rate import BinnedCounts
+from engine.model.rate import BinnedCounts, BinnedRate
 from engine.training.augment import COUNT_STRIDE
 
 # Side in pixels of the regions whose heads are counted; crops are whole numbers of them.
@@ -130,7 +130,7 @@ def crowd_loss(
     # In units of the head map, so that the weights do not depend on its scale.
     error = (x_0 - maps) / (2 * model.map_scale)
     map_loss = ((1 + config.foreground * clean) * error.square()).mean()
-    if network.encoder.has_bins:
+    if isinstance(network.encoder.rate, BinnedRate):
         binned = network.encoder.rate.counts(encoded)
         rate = binned.expected()[:, 0] + 1e-4  # heads per 16x16 block
         block_loss = binned_loss(binned, counts)

@@ -101,7 +101,7 @@ def _output_statistics(folded: CrowdNetwork, batches: Batches) -> dict[str, tupl
     channels_last(folded)
     for number in range(_BATCHES):
         pixels, heads, _ = (x.cpu() for x in batches.make(number))
-        features, _ = folded.encoder(pixels)
+        features, *_ = folded.encoder(pixels)
         # From the clean map to pure noise: all that the decoder is trained on.
         clean = (2 * folded.fold(heads[:, None]) - 1) * folded.config.map_scale
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(number))

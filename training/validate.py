@@ -37,7 +37,7 @@ def validate(
         height, width = (side // model.map_stride for side in pixels.shape[2:])
         heads = torch.from_numpy(head_map(sample.points, height, width, model.map_stride)).to(device)
         with mixed_precision(device):
-            features, rate = network.encoder(pixels)
+            features, rate, _ = network.encoder(pixels)
             noise = torch.tensor(initial_noise(0, (1, model.latent_channels, *features.shape[2:]), 0), device=device)
             x_0 = network.decoder(features, noise, torch.ones(1, device=device))
         heatmap = (network.unfold(x_0)[0, 0] / model.map_scale + 1) / 2

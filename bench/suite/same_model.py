@@ -38,9 +38,8 @@ class WholeGraphs(ABC):
     def download(self, array: np.ndarray) -> np.ndarray:
         return array
 
-    def encode(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        features, rate = self.run("encoder", {"image": image})
-        return features, rate
+    def encode(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(self.run("encoder", {"image": image}))
 
     def decode(self, features: np.ndarray, x_t: np.ndarray, t: float) -> np.ndarray:
         times = np.full(len(x_t), t, np.float32)
@@ -168,16 +167,18 @@ def infer_as_batch(network: Network, work: Sequence[Work]) -> list[TileMaps]:
     pixels = np.concatenate([to_input(image, model) for image, _, _ in work])  # [B, 3, H, W]
     for _, _, clock in work:
         clock.lap("preprocess")
-    features, rate = network.encode(network.upload(pixels))
+    features, rate, signature = network.encode(network.upload(pixels))
     for _, _, clock in work:
         clock.lap("encode")
     latents = _start(network, request, len(work), pixels.shape)
     denoise(network, features, latents, request.steps, model.map_scale)
-    estimates, changes, rates = (network.download(x) for x in (latents.estimate, latents.change, rate))
+    results = (latents.estimate, latents.change, rate, signature)
+    estimates, changes, rates, signatures = (network.download(x) for x in results)
     for _, _, clock in work:
         clock.lap("denoise")
     return [
-        TileMaps(*head_maps([estimates[i : i + 1]], [changes[i : i + 1]], model), rates[i, 0]) for i in range(len(work))
+        TileMaps(*head_maps([estimates[i : i + 1]], [changes[i : i + 1]], model), rates[i, 0], signatures[i])
+        for i in range(len(work))
     ]
 
 

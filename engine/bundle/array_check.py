@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from engine.bundle.stages import KernelStage, SegmentStage, SplitStage
-from engine.config import FEATURE_STRIDE
+from engine.config import COMPONENTS, FEATURE_STRIDE
 from engine.errors import BundleError
 
 # Bits of bfloat16 are uint16 in NumPy.
@@ -89,19 +89,21 @@ def check_ends(inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
 
     Args:
         inputs: of the encoder, image; of the decoder, features and x_t, and what follows them.
-        outputs: of the encoder, features and density; of the decoder, x_0.
+        outputs: of the encoder, features, rate and signature; of the decoder, x_0.
 
     Raises:
-        BundleError: density or x_0 has another shape, or is not float32; or features has another size.
+        BundleError: rate, signature or x_0 has another shape, or is not float32; or features has another size.
     """
     if len(outputs) == 1:
         (x_0,), x_t = outputs, inputs[1]
         _check_end("decoder", "x_0", x_0, tuple(x_t.shape))
         return
-    features, density = outputs
+    features, rate, signature = outputs
     batch, _, height, width = inputs[0].shape
     rows, columns = height // FEATURE_STRIDE, width // FEATURE_STRIDE
-    _check_end("encoder", "density", density, (batch, 1, rows, columns))
+    _check_end("encoder", "rate", rate, (batch, 1, rows, columns))
+    # As many domains as the graph has, which was compared with the model's settings when it was loaded.
+    _check_end("encoder", "signature", signature, (batch, max(signature.shape[-1] // COMPONENTS, 1) * COMPONENTS))
     # Some backends keep their channels last.
     size = tuple(features.shape)
     if len(size) != 4 or (rows, columns) not in (size[2:], size[1:3]) or size[0] != batch:

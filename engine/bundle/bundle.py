@@ -55,7 +55,7 @@ __all__ = [
     "write_manifest",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WEIGHTS_FILE = "weights.safetensors"
 _DEFAULT = Path(__file__).parent / "default"
 # No separators, no leading dot: such a name cannot leave the folder on any system.
@@ -183,7 +183,8 @@ def _check_version(folder: Path, manifest: dict[str, Any]) -> None:
     version = manifest["format"]
     # True is 1 in Python.
     if type(version) is not int or version != FORMAT_VERSION:
-        advice = "update the engine" if isinstance(version, int) and version > FORMAT_VERSION else "export it again"
+        again = "make it anew from its checkpoint: crowd export CHECKPOINT BUNDLE"
+        advice = "update the engine" if isinstance(version, int) and version > FORMAT_VERSION else again
         raise BundleError(f"{folder}: bundle format {version!r}, expected {FORMAT_VERSION}; {advice}")
 
 

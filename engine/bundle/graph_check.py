@@ -24,6 +24,7 @@ from engine.bundle.graph_operators import (
 )
 from engine.bundle.graph_shapes import Known, Side, fixed, require
 from engine.bundle.onnx_parts import Function, Node, OnnxFile, Tensor, Value
+from engine.config import PADDING
 
 # Channels of a map, and numbers of a weight, at most.
 _MOST_CHANNELS, _MOST_WEIGHTS = 4096, 1 << 26
@@ -163,4 +164,7 @@ def _check_size(known: Known) -> None:
         require(fits, "it makes a tensor with more places than the picture has pixels")
     # As floats: exact, as the factors are small and the divisors are powers of two.
     values = numbers * math.prod(side.factor / _LARGEST[side.symbol] for side in places)
+    if symbols == ["batch"]:
+        # So many of a picture, which has a square of padding at least.
+        values /= PADDING**2
     require(not places or values <= _MOST_A_PIXEL, f"it makes a tensor with {values:g} values for each pixel")

@@ -121,6 +121,7 @@ OPERATORS: dict[str, Operator] = {
     "Log": _UNARY,
     "Mul": _ARITHMETIC,
     "QuantizeLinear": Operator(_takes(3), rules.quantization),
+    "ReduceMean": Operator(_takes(2), rules.mean, {"keepdims": _only(0), "noop_with_empty_axes": _only(0)}),
     "ReduceSum": Operator(
         _takes(1, 2), rules.total, {"keepdims": _only(0, 1), "noop_with_empty_axes": _only(0, default=0)}
     ),

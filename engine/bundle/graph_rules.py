@@ -101,6 +101,14 @@ def ones(given: Given, attributes: Attributes) -> list[Known]:
     return [Known(FLOAT, (Side("pixels", 1, 0),))]
 
 
+def mean(given: Given, attributes: Attributes) -> list[Known]:
+    """Of each channel of a map."""
+    x, axes = given
+    require(len(as_float(x).sides) == 4, "its input is no map")
+    require(constants(axes, INT64) in ((2, 3), (-2, -1)) and axes.sides == sides(2), "it is no mean over places")
+    return [Known(x.type, x.sides[:2])]
+
+
 def total(given: Given, attributes: Attributes) -> list[Known]:
     """Of the two sides of a map, of ones, or of the channels of a map."""
     x, *axes = given

@@ -19,7 +19,9 @@ _MOST_CHANNELS, _MOST_BLOCKS, MOST_STEPS = 1024, 16, 1000
 _BLOCKS = ("depths", "neck_blocks", "decoder_blocks", "encoder_attention_passes", "decoder_attention_passes")
 _MOST_NAMES, _MOST_BINS = 256, 64
 # Settings of the network that older bundles do not have, as they are there.
-LATER_SETTINGS: dict[str, Any] = {"stem_kernel": 3, "trunk": "none", "neck": 128, "neck_blocks": 0, "count_bins": []}
+LATER_SETTINGS: dict[str, Any] = {
+    "stem_kernel": 3, "trunk": "none", "neck": 128, "neck_blocks": 0, "count_bins": [], "domains": 1,
+}  # fmt: skip
 
 
 def read_manifest(file: Path) -> tuple[bytes, Any]:
@@ -95,6 +97,8 @@ def as_rules(entries: Any) -> dict[int, CountingRule]:
             raise ValueError(f"counting thresholds {rule.low} to {rule.high} are not within 0 < low <= high <= 1")
         if not 0 < rule.least <= 1 <= rule.most:
             raise ValueError(f"interval ratios {rule.least} and {rule.most} are not within 0 < least <= 1 <= most")
+        if rule.fewest < 0:
+            raise ValueError(f"fewest is {rule.fewest}, expected a number of people")
         rules[_steps(steps)] = rule
     return rules
 

@@ -14,7 +14,7 @@ from engine.config import FEATURE_STRIDE, PADDING, ModelConfig
 # Type of the maps between segments, by the variant of the segments; "" is the graph itself.
 VARIANTS = {"": FLOAT, "float16": FLOAT16, "bfloat16": BFLOAT16, "int8": FLOAT}
 # Ends of the programs that are float32 in every variant.
-_ALWAYS_FLOAT32 = frozenset({"t", "density", "x_0"})
+_ALWAYS_FLOAT32 = frozenset({"t", "rate", "signature", "x_0"})
 
 
 def check_program(name: str, program: ProgramSpec, model: ModelConfig, read: Callable[[str], OnnxFile]) -> None:
@@ -64,7 +64,8 @@ def program_ends(name: str, model: ModelConfig) -> dict[str, Known]:
         return {
             "image": maps(3, "h32", "w32", PADDING),
             "features": maps(model.features, "h32", "w32", blocks),
-            "density": maps(1, "h32", "w32", blocks),
+            "rate": maps(1, "h32", "w32", blocks),
+            "signature": Known(FLOAT, (batch, fixed(model.signature))),
         }
     latent = maps(model.latent_channels, "h8", "w8", 1)
     return {"features": maps(model.features, "h8", "w8", 1), "x_t": latent, "t": Known(FLOAT, (batch,)), "x_0": latent}

@@ -9,7 +9,7 @@ from engine.bundle.manifest import as_names, as_text, as_whole
 
 # Inputs and outputs of each program, as backends call it.
 PROGRAMS = {
-    "encoder": (("image",), ("features", "density")),
+    "encoder": (("image",), ("features", "rate", "signature")),
     "decoder": (("features", "x_t", "t"), ("x_0",)),
 }
 # How many inputs and outputs each kernel has.

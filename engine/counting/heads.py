@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.config import RATIO_OFFSET, CountingRule, scale_count
+from engine.config import COMPONENTS, RATIO_OFFSET, CountingRule, scale_count
 from engine.errors import NotFiniteError
 
 FindPeaks = Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray]]
@@ -29,12 +29,14 @@ class HeadMaps:
         spread: float32 [h, w], how far the heat map moved between steps or differs between samples.
         expected: the encoder's own estimate of the number of heads.
         has_spread: false if there was but one step of one sample, so that ``spread`` says nothing.
+        distance: from the pictures that the model was trained on; see :func:`distance`.
     """
 
     heatmap: np.ndarray
     spread: np.ndarray
     expected: float
     has_spread: bool
+    distance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Counted:
         points: float32 [N, 2], (x, y) in cells.
         scores: float32 [N].
         interval: of the count.
-        in_distribution: whether the map looks as it does in pictures like those of the calibration.
+        in_distribution: whether picture and map look as they do in pictures like those of the calibration.
     """
 
     points: np.ndarray
@@ -58,24 +60,33 @@ def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Co
     """Pick the peaks of the heat map that are heads.
 
     Peaks above ``rule.high`` always count, those below ``rule.low`` never; between the two, the
-    strongest count until there are as many as the encoder expects.
+    strongest count until there are as many as are expected (:func:`expected_count`). Where no peak reaches
+    ``rule.gate``, nobody is counted.
 
     The interval holds two ranges. One is this picture's own: the peaks that would pass the threshold so
     chosen if every peak were lower, or higher, by its spread; without any spread, the peaks above
     ``rule.high`` and those above ``rule.low``. The other is the model's calibrated error: the count times
-    ``rule.least`` and ``rule.most`` (split conformal prediction on the ratio of true to counted people).
+    ``rule.least`` and ``rule.most``, each to the power of :func:`error_scale` (conformal prediction, normalised, on the
+    ratio of true to counted people; Papadopoulos et al., 2002).
 
     Raises:
         NotFiniteError: the maps have numbers that are not finite.
     """
-    if not math.isfinite(maps.expected + float(maps.heatmap.sum())):
+    if not math.isfinite(maps.expected + maps.distance + float(maps.heatmap.sum())):
         raise NotFiniteError(
             "the network gave numbers that are not finite: its weights are damaged or diverged in training, or their "
             "numbers are too large for this compute type; use another model, or compute_type='float32'"
         )
     points, scores = find_peaks(maps.heatmap, candidate_threshold(rule))
     possible, certain = int((scores >= rule.low).sum()), int((scores >= rule.high).sum())
-    count = int(np.clip(round(maps.expected), certain, possible))
+    count = int(np.clip(round(expected_count(maps.expected, certain, rule)), certain, possible))
+    is_clear = not count or (
+        maps.distance <= rule.most_distance
+        and haze(maps.heatmap) <= rule.most_haze
+        and weak_ratio(scores, rule, count) <= rule.most_weak
+    )
+    if scores.max(initial=0) < rule.gate:
+        count = 0
     # A stable sort keeps raster order among equals, so the choice is the same on every run.
     strongest = np.argsort(-scores, kind="stable")[:count]
     kept = np.sort(strongest)
@@ -84,10 +95,47 @@ def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Co
         column, row = np.floor(points).astype(np.int64).T if len(points) else np.zeros((2, 0), np.int64)
         spread = maps.spread[row, column]
         certain, possible = int((scores - spread >= threshold).sum()), int((scores + spread >= threshold).sum())
-    low, high = (scale_count(count, ratio) for ratio in (rule.least, rule.most))
+    scale = error_scale(count, maps.distance, rule)
+    low, high = (scale_count(count, ratio**scale) for ratio in (rule.least, rule.most))
     interval = min(certain, count, math.floor(low)), max(possible, count, math.ceil(high))
-    is_clear = not count or (haze(maps.heatmap) <= rule.most_haze and weak_ratio(scores, rule, count) <= rule.most_weak)
     return Counted(points[kept], scores[kept], interval, in_distribution=is_clear)
+
+
+def expected_count(rate: float, peaks: int, rule: CountingRule) -> float:
+    """People to expect where the encoder expects ``rate`` heads, and so many peaks are above ``rule.high``.
+
+    >>> round(expected_count(95, 20, CountingRule(0.3, 0.7, by_rate=0.5, by_peaks=0.5)))
+    45
+    """
+    by_rate, by_peaks = rule.by_rate * math.log(rate + RATIO_OFFSET), rule.by_peaks * math.log(peaks + RATIO_OFFSET)
+    return math.exp(rule.offset + by_rate + by_peaks) - RATIO_OFFSET
+
+
+def error_scale(count: int, distance: float, rule: CountingRule) -> float:
+    """How large the error of a count is, as a multiple of that which ``rule.least`` and ``rule.most`` are for.
+
+    Args:
+        distance: of the picture; see :func:`distance`.
+    """
+    known = max(count, rule.fewest) + RATIO_OFFSET
+    logarithm = rule.scale + rule.scale_by_count * math.log(known) + rule.scale_by_distance * math.log(distance or 1.0)
+    # Below the fewest people of the calibration, as the standard deviation of a Poisson number grows against it.
+    return math.exp(logarithm) * math.sqrt(known / (count + RATIO_OFFSET))
+
+
+def distance(signature: np.ndarray) -> float:
+    """How far a picture is from those that the model was trained on; about 1 for those themselves.
+
+    Args:
+        signature: [domains * COMPONENTS] of :class:`engine.model.signature.Signature`.
+
+    Returns the root mean square over the components of the nearest domain.
+
+    >>> distance(np.repeat([2.0, 3.0], COMPONENTS))
+    2.0
+    """
+    domains = np.reshape(signature, (-1, COMPONENTS)).astype(np.float64)
+    return float(np.sqrt((domains**2).mean(axis=1)).min())
 
 
 def choose_rule(rules: Mapping[int, CountingRule], steps: int) -> CountingRule:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from engine.config import FEATURE_STRIDE, CountingRule, ModelConfig
-from engine.counting.heads import Counted, FindPeaks, HeadMaps, candidate_threshold, count_heads
+from engine.counting.heads import Counted, FindPeaks, HeadMaps, candidate_threshold, count_heads, distance
 from engine.diffusion.latent import TileMaps
 from engine.diffusion.sampler import Request, Start
 from engine.image.load import load_image
@@ -214,11 +214,12 @@ class Canvas:
     """
 
     def __init__(self, height: int, width: int, model: ModelConfig):
-        self._stride = model.map_stride
+        self._stride, self._area = model.map_stride, height * width
         self.shape = -(-height // self._stride), -(-width // self._stride)
         self._heatmap = np.zeros(self.shape, np.float32)
         self._spread = np.zeros(self.shape, np.float32)
         self._expected = 0.0
+        self._signature: Any = 0.0
         self.peaks: tuple[np.ndarray, np.ndarray] | None = None
 
     def paste(self, tile: Tile, maps: TileMaps) -> None:
@@ -231,10 +232,13 @@ class Canvas:
         # A backend looks for peaks only where one tile is the whole picture.
         self.peaks = maps.peaks
         self._expected += float(maps.rate[_core(tile, FEATURE_STRIDE)].sum(dtype=np.float64))
+        # The mean features of the picture are those of its tiles, each by its share.
+        area = (tile.core_bottom - tile.core_top) * (tile.core_right - tile.core_left)
+        self._signature = self._signature + maps.signature * np.float64(area / self._area)
 
     def maps(self, has_spread: bool) -> HeadMaps:
         """The maps of all tiles pasted so far."""
-        return HeadMaps(self._heatmap, self._spread, self._expected, has_spread)
+        return HeadMaps(self._heatmap, self._spread, self._expected, has_spread, distance(self._signature))
 
 
 def _cells(start: int, end: int, stride: int) -> slice:

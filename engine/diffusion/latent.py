@@ -19,6 +19,7 @@ class TileMaps:
         heatmap: float32 [H / map_stride, W / map_stride] in [0, 1].
         spread: the same, how far the heat map moved between steps or differs between samples.
         rate: float32 [H / 8, W / 8], heads that the encoder expects in each 8x8 block.
+        signature: float32 [S], what the tile looks like as a whole.
         peaks: points [N, 2] in cells and scores [N] of the heat map's peaks, where the backend has looked for them.
 
     The first two may end where the picture ends.
@@ -27,6 +28,7 @@ class TileMaps:
     heatmap: np.ndarray
     spread: np.ndarray
     rate: np.ndarray
+    signature: np.ndarray
     peaks: tuple[np.ndarray, np.ndarray] | None = None
 
 

@@ -44,8 +44,8 @@ class Network(Denoiser, Protocol):
     def prepare(self, tile: Any) -> Any:
         """Tile uint8 [H, W, 3] -> the normalised, padded image [1, 3, H', W'] that :meth:`encode` takes."""
 
-    def encode(self, image: Any) -> tuple[Any, Any]:
-        """Normalised image [1, 3, H, W] -> features [1, F, H/8, W/8], rate [1, 1, H/8, W/8]."""
+    def encode(self, image: Any) -> tuple[Any, ...]:
+        """Normalised image [1, 3, H, W] -> features [1, F, H/8, W/8], rate [1, 1, H/8, W/8], signature [1, S]."""
 
     def upload(self, array: np.ndarray) -> Any:
         """A writable float32 array of the network with the contents of ``array``."""
@@ -135,7 +135,7 @@ def infer(network: Network, tile: Any, request: Request, clock: Stopwatch) -> Ti
     model = network.model
     image = network.prepare(tile)
     clock.lap("preprocess")
-    features, rate = network.encode(image)
+    features, rate, signature = network.encode(image)
     clock.lap("encode")
     height, width = tile.shape[:2]
     shape = latent_shape(height, width, model)
@@ -146,7 +146,7 @@ def infer(network: Network, tile: Any, request: Request, clock: Stopwatch) -> Ti
         denoise(network, features, latents, request.steps, model.map_scale, t)
         estimates.append(network.download(latents.estimate))
         changes.append(network.download(latents.change))
-    maps = TileMaps(*head_maps(estimates, changes, model), network.download(rate)[0, 0])
+    maps = TileMaps(*head_maps(estimates, changes, model), network.download(rate)[0, 0], network.download(signature)[0])
     clock.lap("denoise")
     return maps
 

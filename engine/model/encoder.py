@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.config import ModelConfig
 from engine.model.attention import CrissCrossAttention
 from engine.model.layers import ConvNorm, ResidualBlock
-from engine.model.rate import BinnedRate
+from engine.model.rate import BinnedRate, PlainRate
+from engine.model.signature import Signature
 from engine.model.trunk import EfficientNetLite
 
 
@@ -31,7 +34,7 @@ class Encoder(nn.Module):
     """Five strided stages and a feature pyramid folded to stride 8.
 
     Shapes: image [B, 3, H, W], normalised, with H and W multiples of 32 ->
-    features [B, F, H/8, W/8] and rate [B, 1, H/8, W/8], the expected heads in each 8x8 block.
+    features [B, F, H/8, W/8], rate [B, 1, H/8, W/8], the expected heads in each 8x8 block, and the signature [B, S].
 
     The stages are plain ones, trained from random weights, or a pre-trained trunk (``config.trunk``).
     """
@@ -63,28 +66,27 @@ class Encoder(nn.Module):
         # Stride 4 is folded into channels instead of pooled: dense crowds live there.
         self.lateral4 = nn.Conv2d(w4, features, 2, stride=2)
         self.smooth = ConvNorm(features, features)
-        self.has_bins = bool(config.count_bins)
-        if self.has_bins:
-            self.rate = BinnedRate(features, config.count_bins)
-        else:
-            self.density_hidden = ConvNorm(features, 32, kernel=1)
-            self.density = nn.Conv2d(32, 1, 1)
-            # softplus(-3) = 0.05 heads a block: near the mean of crowd pictures, so training starts calm.
-            assert self.density.bias is not None
-            nn.init.constant_(self.density.bias, -3.0)
+        self.rate = BinnedRate(features, config.count_bins) if config.count_bins else PlainRate(features)
+        self.signature = Signature(neck, config.domains)
+        self.register_load_state_dict_pre_hook(_read_older)
 
-    def forward(self, image: Tensor, raw: bool = False) -> tuple[Tensor, Tensor]:
-        """Features and rate; with ``raw``, in place of a rate made of binned counts their logits."""
-        features = self._features(image)
-        if not self.has_bins:
-            return features, F.softplus(self.density(self.density_hidden(features)).float())
-        logits = self.rate(features)
+    def forward(self, image: Tensor, raw: bool = False) -> tuple[Tensor, ...]:
+        """Features, rate and signature; with ``raw`` features, and the rate or the logits of its binned counts."""
+        features, at16 = self._features(image)
+        rate = self.rate(features)
         if raw:
-            return features, logits
-        # A quarter of a 16x16 block's heads in each of its cells.
-        return features, upsample(0.25 * self.rate.counts(logits).expected(), self.training)
+            return features, rate
+        if isinstance(self.rate, BinnedRate):
+            # A quarter of a 16x16 block's heads in each of its cells.
+            rate = upsample(0.25 * self.rate.counts(rate).expected(), self.training)
+        return features, rate, self.signature(at16)
 
-    def _features(self, image: Tensor) -> Tensor:
+    def pool(self, image: Tensor) -> Tensor:
+        """The mean features [B, C] that the signature is made of."""
+        return self._features(image)[1].float().mean(dim=(2, 3))
+
+    def _features(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [B, F, H/8, W/8], and the neck's map at stride 16 that they are made of."""
         at4, at8, at16, at32 = self.trunk(image) if self.has_trunk else self._plain_stages(image)
         if self.has_trunk:
             at16 = self.reduce16(at16)
@@ -93,11 +95,19 @@ class Encoder(nn.Module):
         for _ in range(self.attention_passes):
             at16 = self.attention(at16)
         merged = self.lateral8(at8) + self.lateral4(at4) + upsample(self.lateral16(at16), self.training)
-        features: Tensor = self.smooth(F.relu(merged))
-        return features
+        return self.smooth(F.relu(merged)), at16
 
     def _plain_stages(self, image: Tensor) -> tuple[Tensor, ...]:
         at4 = self.stride4(self.stride2(image))
         at8 = self.stride8(at4)
         at16 = self.stride16(at8)
         return at4, at8, at16, self.stride32(at16)
+
+
+def _read_older(encoder: Encoder, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """A hook of ``load_state_dict``: takes weights from when the rate was called density and had no signature."""
+    for old, new in (("density_hidden.", "rate.hidden."), ("density.", "rate.out.")):
+        for name in [name for name in state if name.startswith(prefix + old)]:
+            state[prefix + new + name.removeprefix(prefix + old)] = state.pop(name)
+    for name, value in encoder.signature.state_dict(prefix=f"{prefix}signature.").items():
+        state.setdefault(name, value)

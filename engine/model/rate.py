@@ -1,4 +1,4 @@
-"""The encoder's rate as a zero-inflated Poisson distribution of the heads in each block."""
+"""The encoder's rate: heads that it expects in each block, plain or as a zero-inflated Poisson distribution."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from engine.model.layers import ConvNorm
 
@@ -31,6 +32,24 @@ class BinnedCounts:
     def expected(self) -> Tensor:
         """Heads that a block is expected to have: [B, 1, h, w]."""
         return self.gate.sigmoid() * self.rate()
+
+
+class PlainRate(nn.Module):
+    """A positive number for each block.
+
+    Shapes: features [B, F, H/8, W/8] -> float32 [B, 1, H/8, W/8].
+    """
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.hidden = ConvNorm(features, 32, kernel=1)
+        self.out = nn.Conv2d(32, 1, 1)
+        # softplus(-3) = 0.05 heads a block: near the mean of crowd pictures, so training starts calm.
+        assert self.out.bias is not None
+        nn.init.constant_(self.out.bias, -3.0)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.softplus(self.out(self.hidden(features)).float())
 
 
 class BinnedRate(nn.Module):

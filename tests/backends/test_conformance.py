@@ -15,6 +15,7 @@ from engine.backends.base import Backend
 from engine.backends.registry import create_backend, why_no_gpu
 from engine.bundle.bundle import load_bundle
 from engine.config import FEATURE_STRIDE, CounterConfig
+from engine.counting.heads import distance
 from engine.diffusion.sampler import Network, ddim_steps, initial_noise
 from engine.image.load import load_image
 from engine.image.tiles import to_input
@@ -65,7 +66,7 @@ def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("size", [(32, 32), (32, 160), (224, 96), (288, 352)])
-def test_features_rate_and_every_step(reference, variant, size) -> None:
+def test_features_rate_signature_and_every_step(reference, variant, size) -> None:
     network, compute_type = variant
     bundle, tolerance = load_bundle("default"), CONFORMANCE[compute_type]
     image = load_image(PICTURE)[-size[0] :, : size[1]]
@@ -73,6 +74,9 @@ def test_features_rate_and_every_step(reference, variant, size) -> None:
     ours, theirs = (x.encode(x.upload(pixels)) for x in (network, reference))
     assert _error(network.download(ours[0]), reference.download(theirs[0])) < tolerance.features
     assert np.abs(network.download(ours[1]) - reference.download(theirs[1])).max() < tolerance.rate
+    expected = distance(reference.download(theirs[2])[0])
+    assert expected > 0
+    assert distance(network.download(ours[2])[0]) == pytest.approx(expected, rel=tolerance.distance)
     shape = (1, bundle.model.latent_channels, size[0] // FEATURE_STRIDE, size[1] // FEATURE_STRIDE)
     # Both follow the reference's trajectory, so that each step's error is its own.
     x_t, estimate, change = (

@@ -37,7 +37,9 @@ def _layers(network: torch.nn.Module, picture: np.ndarray) -> int:
 def test_multiply_adds_are_those_of_the_network(compute_type, counts):
     picture = np.zeros((96, 128, 3), np.uint8)
     with engine.CrowdCounter(backend="torch") as counter:
-        expected = _layers(counter._open_backend()._network._denoiser.network, picture)
+        network = counter._open_backend()._network._denoiser.network
+        # The signature is a product without a layer.
+        expected = _layers(network, picture) + network.encoder.signature.weight.numel()
     record = Record(counts)
     with engine.CrowdCounter(compute_type=compute_type, performance="latency", steps=2) as counter:
         with record.watching():

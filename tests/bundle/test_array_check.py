@@ -12,6 +12,7 @@ from reliability.small_bundle import programs
 
 from engine.bundle.program import Program
 from engine.bundle.stages import SegmentStage
+from engine.config import COMPONENTS
 from engine.errors import BundleError
 
 
@@ -27,7 +28,7 @@ class Said:
 
 
 SOUND: dict[str, Said] = {
-    "features": Said((1, 2, 8, 12)), "density": Said((1, 1, 8, 12)),
+    "features": Said((1, 2, 8, 12)), "rate": Said((1, 1, 8, 12)), "signature": Said((1, COMPONENTS)),
     "packed": Said((1, 8, 12, 32)), "x": Said((1, 1, 8, 12)), "x_0": Said((1, 1, 8, 12)),
 }  # fmt: skip
 INPUTS = {
@@ -45,7 +46,7 @@ def _run(name: str, made: Mapping[str, Said], inputs: Sequence[Any] | None = Non
 
 
 def test_what_fits_goes_through() -> None:
-    assert _run("encoder", SOUND) == (SOUND["features"], SOUND["density"])
+    assert _run("encoder", SOUND) == (SOUND["features"], SOUND["rate"], SOUND["signature"])
     # As a backend that keeps its channels last.
     assert _run("encoder", SOUND | {"features": Said((1, 8, 12, 2), "uint16")})[0].dtype == "uint16"
     assert _run("decoder", SOUND) == (SOUND["x_0"],)
@@ -73,12 +74,17 @@ HOSTILE: list[tuple[str, Said, str]] = [
     ("x_0", Said((1, 1, 8, 12), "float16"), "decoder"),
     ("x_0", Said((1, 1, 8, 12), "uint16"), "decoder"),
     ("x_0", Said((1, 1, -1, -1)), "second.onnx"),
-    ("density", Said((1, 1, 8, 13)), "encoder"),
-    ("density", Said((1, 1, 12, 8)), "encoder"),
-    ("density", Said((1, 2, 8, 12)), "encoder"),
-    ("density", Said((1, 8, 12, 1)), "encoder"),
-    ("density", Said((1,)), "encoder"),
-    ("density", Said((1, 1, 8, 12), "float16"), "encoder"),
+    ("rate", Said((1, 1, 8, 13)), "encoder"),
+    ("rate", Said((1, 1, 12, 8)), "encoder"),
+    ("rate", Said((1, 2, 8, 12)), "encoder"),
+    ("rate", Said((1, 8, 12, 1)), "encoder"),
+    ("rate", Said((1,)), "encoder"),
+    ("rate", Said((1, 1, 8, 12), "float16"), "encoder"),
+    ("signature", Said((1, COMPONENTS + 1)), "encoder"),
+    ("signature", Said((2, COMPONENTS)), "encoder"),
+    ("signature", Said((COMPONENTS,)), "encoder"),
+    ("signature", Said((1, COMPONENTS, 1, 1)), "encoder"),
+    ("signature", Said((1, COMPONENTS), "float16"), "encoder"),
     ("features", Said((1, 2, 7, 12)), "encoder"),
     ("features", Said((1, 2, 12)), "encoder"),
     ("features", Said((8, 12, 1, 2)), "encoder"),
@@ -88,7 +94,7 @@ HOSTILE: list[tuple[str, Said, str]] = [
 
 @pytest.mark.parametrize(("name", "array", "place"), HOSTILE, ids=str)
 def test_what_does_not_fit_is_refused(name: str, array: Said, place: str) -> None:
-    program = "encoder" if name in ("features", "density") else "decoder"
+    program = "encoder" if name in ("features", "rate", "signature") else "decoder"
     with pytest.raises(BundleError, match=f"^{place} is refused while it runs"):
         _run(program, SOUND | {name: array})
 

@@ -102,9 +102,9 @@ RECORD = {"size": 1, "sha256": "0"}
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (["format"], 2, "update the engine"),
-        (["format"], 0, "export it again"),
-        (["format"], None, "export it again"),
+        (["format"], 3, "update the engine"),
+        (["format"], 1, "crowd export CHECKPOINT"),
+        (["format"], None, "crowd export CHECKPOINT"),
         (["files", "../x"], RECORD, "not a plain file name"),
         (["files", "/etc/passwd"], RECORD, "not a plain file name"),
         (["files", "a\\b"], RECORD, "not a plain file name"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from engine.config import CountingRule
-from engine.counting.heads import HeadMaps, count_heads, density_map
+from engine.config import COMPONENTS, CountingRule
+from engine.counting.heads import HeadMaps, count_heads, density_map, distance
 from engine.errors import NotFiniteError
 from engine.kernels import reference
 
@@ -54,12 +57,64 @@ def test_the_calibrated_error_widens_the_interval() -> None:
     assert count_heads(_maps([0.0], 0, spread=0.0), rule, reference.find_peaks).interval == (0, 5)
 
 
+def test_rate_and_sure_peaks_are_weighed() -> None:
+    # (7 + 5) ^ 0.5 * (2 + 5) ^ 0.5 = 9.2 people and 5; two peaks are above 0.6.
+    rule = CountingRule(low=0.3, high=0.6, by_rate=0.5, by_peaks=0.5)
+    assert len(count_heads(_maps([0.9, 0.8, *[0.5] * 9], 7), rule, reference.find_peaks).points) == 4
+    # exp(-0.5) of 20 is 12.1.
+    rule = CountingRule(low=0.3, high=0.6, offset=-0.5)
+    assert len(count_heads(_maps([0.9, 0.8, *[0.5] * 9], 15), rule, reference.find_peaks).points) == 7
+
+
+def test_without_a_peak_as_high_as_the_gate_nobody_is_counted() -> None:
+    rule = CountingRule(low=0.3, high=0.6, gate=0.5, most=1.2)
+    heights = [0.45, 0.4, 0.35]
+    assert len(count_heads(_maps([*heights, 0.5], 3, spread=0.0), rule, reference.find_peaks).points) == 3
+    gated = count_heads(_maps(heights, 3, spread=0.0), rule, reference.find_peaks)
+    assert (len(gated.points), gated.interval) == (0, (0, 1))
+    # Those that the gate keeps out are doubted as if they counted.
+    assert gated.in_distribution
+    far = replace(_maps(heights, 3, spread=0.0), distance=2.0)
+    assert not count_heads(far, replace(rule, most_distance=1.5), reference.find_peaks).in_distribution
+
+
+def test_the_calibrated_error_is_scaled_by_count_and_distance() -> None:
+    rule = CountingRule(0.3, 0.6, least=0.5, most=2.0, scale_by_count=1.0, scale_by_distance=2.0, fewest=5)
+    maps = _maps([0.9, 0.8, 0.7, 0.65, 0.62], 5, spread=0.0)
+
+    def interval(distance: float) -> tuple[int, int]:
+        return count_heads(replace(maps, distance=distance), rule, reference.find_peaks).interval
+
+    # Five counted, 10 with the offset: a scale of 10 * d^2.
+    assert interval(1.0)[1] == pytest.approx(10 * 2**10 - 5, abs=1)
+    assert interval(0.3) == (0, math.ceil(10 * 2**0.9 - 5))
+    assert interval(0.0) == interval(1.0)
+
+
+def test_a_picture_far_from_those_of_the_calibration_is_told() -> None:
+    rule = CountingRule(0.3, 0.6, most_distance=1.5)
+    maps = _maps([0.9, 0.8], 2)
+    assert count_heads(replace(maps, distance=1.5), rule, reference.find_peaks).in_distribution
+    assert not count_heads(replace(maps, distance=1.6), rule, reference.find_peaks).in_distribution
+    # Of nobody nothing is claimed.
+    assert count_heads(replace(_maps([0.0], 0), distance=1.6), rule, reference.find_peaks).in_distribution
+
+
+def test_the_distance_is_that_to_the_nearest_domain() -> None:
+    near, far = np.random.default_rng(0).normal(size=(2, COMPONENTS)) * [[0.9], [3.0]]
+    expected = np.sqrt(np.mean(near**2))
+    assert distance(np.concatenate([far, near]).astype(np.float32)) == pytest.approx(expected)
+    assert distance(np.zeros(COMPONENTS, np.float32)) == 0
+
+
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
 def test_numbers_that_are_not_finite_are_no_count(broken: float) -> None:
     with pytest.raises(NotFiniteError, match="not finite"):
         count_heads(_maps([0.9, 0.7], expected=broken), RULE, reference.find_peaks)
     with pytest.raises(NotFiniteError, match="not finite"):
         count_heads(_maps([0.9, broken], expected=2.0), RULE, reference.find_peaks)
+    with pytest.raises(NotFiniteError, match="not finite"):
+        count_heads(replace(_maps([0.9], expected=2.0), distance=broken), RULE, reference.find_peaks)
 
 
 def test_an_empty_map_counts_nobody() -> None:

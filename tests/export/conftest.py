@@ -82,7 +82,7 @@ def pictures(data: Path) -> list[Path]:
 def report(bundle: Bundle, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory) -> QuantizeReport:
     """The small network with all but two convolutions in int8."""
     folder = copy_bundle(bundle, tmp_path_factory.mktemp("quantized") / "small")
-    return quantize_bundle(folder, pictures, limit=GENEROUS, keep_float=["merge*", "density.conv"])
+    return quantize_bundle(folder, pictures, limit=GENEROUS, keep_float=["merge*", "rate.out.conv"])
 
 
 @pytest.fixture(scope="session")

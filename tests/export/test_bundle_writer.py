@@ -84,7 +84,7 @@ def test_weights_beyond_float16_are_refused(trained: CrowdNetwork) -> None:
 def test_verify_accepts_the_bundle(bundle: Bundle) -> None:
     report = verify_bundle(bundle.path, backends=(), steps=2)
     assert report.passed, str(report)
-    quantities = ["features", "rate", "x_0, step 1", "x_0, step 2", "final map", "peaks"]
+    quantities = ["features", "rate", "signature", "x_0, step 1", "x_0, step 2", "final map", "peaks"]
     assert [row.quantity for row in report.rows] == quantities
 
 

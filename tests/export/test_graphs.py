@@ -60,10 +60,13 @@ def _expected(
     x_t = rng.standard_normal((batch, network.config.latent_channels, height // 8, width // 8), np.float32)
     t = np.linspace(1, 0.3, batch, dtype=np.float32)
     with torch.inference_mode():
-        features, density = network.encoder(torch.from_numpy(image))
+        features, rate, signature = network.encoder(torch.from_numpy(image))
         x_0 = network.decoder(features, torch.from_numpy(x_t), torch.from_numpy(t))
     inputs = {"encoder": {"image": image}, "decoder": {"features": features.numpy(), "x_t": x_t, "t": t}}
-    outputs = {"encoder": {"features": features.numpy(), "density": density.numpy()}, "decoder": {"x_0": x_0.numpy()}}
+    outputs = {
+        "encoder": {"features": features.numpy(), "rate": rate.numpy(), "signature": signature.numpy()},
+        "decoder": {"x_0": x_0.numpy()},
+    }
     return inputs, outputs
 
 

@@ -61,7 +61,7 @@ def test_types(bundle: Bundle, program: str, compute_type: str, tmp_path: Path) 
         model = _inferred(bundle, stage.typed[compute_type], tmp_path)
         types = _types(model)
         for name in (*stage.inputs, *stage.outputs):
-            expected = TensorProto.FLOAT if name in ("t", "density", "x_0") else reduced
+            expected = TensorProto.FLOAT if name in ("t", "rate", "signature", "x_0") else reduced
             assert types[name] == expected, name
         for node in model.graph.node:
             seen.add(node.op_type)

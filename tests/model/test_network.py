@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.config import ModelConfig
+from engine.config import COMPONENTS, ModelConfig
 from engine.diffusion.latent import head_maps
 
 torch = pytest.importorskip("torch")
@@ -25,10 +25,11 @@ def network() -> CrowdNetwork:
 @torch.inference_mode()
 def test_shapes(network, size) -> None:
     height, width = size[0] // 8, size[1] // 8
-    features, density = network.encoder(torch.zeros(2, 3, *size))
+    features, rate, signature = network.encoder(torch.zeros(2, 3, *size))
     assert features.shape == (2, CONFIG.features, height, width)
-    assert density.shape == (2, 1, height, width)
-    assert (density > 0).all()
+    assert rate.shape == (2, 1, height, width)
+    assert (rate > 0).all()
+    assert signature.shape == (2, COMPONENTS)
     x_t = torch.zeros(2, CONFIG.latent_channels, height, width)
     assert network.decoder(features, x_t, torch.tensor([1.0, 0.3])).shape == x_t.shape
 

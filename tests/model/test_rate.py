@@ -22,14 +22,14 @@ def test_the_expected_heads_are_the_gate_times_the_mean_of_the_classes() -> None
 
 
 @torch.inference_mode()
-def test_the_encoders_density_spreads_each_block_over_its_four_cells() -> None:
+def test_the_encoders_rate_spreads_each_block_over_its_four_cells() -> None:
     torch.manual_seed(0)
     model = ModelConfig(widths=(8, 8, 8, 16, 16), depths=(0,) * 5, features=16, count_bins=(1, 2, 5))
     encoder = CrowdNetwork(model).eval().encoder
     image = torch.randn(2, 3, 64, 96)
-    _, density = encoder(image)
+    rate = encoder(image)[1]
     counts = encoder.rate.counts(encoder(image, raw=True)[1])
-    assert density.shape == (2, 1, 8, 12)
-    blocks = density.view(2, 1, 4, 2, 6, 2).sum(dim=(3, 5))
+    assert rate.shape == (2, 1, 8, 12)
+    blocks = rate.view(2, 1, 4, 2, 6, 2).sum(dim=(3, 5))
     torch.testing.assert_close(blocks, counts.expected())
-    assert torch.equal(density[:, :, ::2, ::2], density[:, :, 1::2, 1::2])
+    assert torch.equal(rate[:, :, ::2, ::2], rate[:, :, 1::2, 1::2])

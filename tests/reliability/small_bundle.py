@@ -14,7 +14,7 @@ from engine.config import CountingRule, ModelConfig
 
 # One channel of the latent, and two of the features.
 SMALL = ModelConfig(features=2, map_stride=8)
-RULES = {1: CountingRule(0.2, 0.4), 3: CountingRule(0.3, 0.3, 0.8, 1.2)}
+RULES = {1: CountingRule(0.2, 0.4), 3: CountingRule(0.3, 0.3, least=0.8, most=1.2)}
 SIZES = (8, 8, 16)
 _WEIGHTS = bytes(range(50)) * 100
 _FLOAT, _FLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16
@@ -73,9 +73,17 @@ class _Graphs:
         image, features = self._map("image", 3, "32*h32", "32*w32"), self._map("features", None, "4*h32", "4*w32")
         self._weights("features", self._config.features, 3, 8)
         self._nodes.append(convolution("image", "features", "features", 8, 8))
-        self._weights("density", 1, self._config.features, 1)
-        self._nodes.append(convolution("features", self._narrow("density"), "density"))
-        return self._model([image], [features, value("density", _FLOAT, "batch", 1, "4*h32", "4*w32")])
+        self._weights("rate", 1, self._config.features, 1)
+        self._nodes.append(convolution("features", self._narrow("rate"), "rate"))
+        self._tensors.append(helper.make_tensor("places", TensorProto.INT64, [2], [2, 3]))
+        self._nodes.append(
+            helper.make_node("ReduceMean", ["features", "places"], ["mean"], "mean", keepdims=0, noop_with_empty_axes=0)
+        )
+        self._stored("signature.weight", [self._config.signature, self._config.features])
+        product = ["mean", "signature.weight"], [self._narrow("signature")]
+        self._nodes.append(helper.make_node("Gemm", *product, "gemm", alpha=1.0, beta=1.0, transA=0, transB=1))
+        rate = value("rate", _FLOAT, "batch", 1, "4*h32", "4*w32")
+        return self._model([image], [features, rate, value("signature", _FLOAT, "batch", self._config.signature)])
 
     def decoder(self) -> bytes:
         self._merge("x_0", self._config.latent_channels)
@@ -118,12 +126,14 @@ class _Graphs:
         return name if self._kind == _FLOAT else f"{name}.narrow"
 
     def _weights(self, name: str, outputs: int, inputs: int, kernel: int) -> None:
-        for key, sides in (("weight", [outputs, inputs, kernel, kernel]), ("bias", [outputs])):
-            tensor = f"{name}.{key}"
-            stored = tensor if self._kind == _FLOAT16 else f"{tensor}.stored"
-            self._tensors.append(outside(stored, sides))
-            if stored != tensor:
-                self._nodes.append(helper.make_node("Cast", [stored], [tensor], f"{tensor}.cast", to=_FLOAT))
+        self._stored(f"{name}.weight", [outputs, inputs, kernel, kernel])
+        self._stored(f"{name}.bias", [outputs])
+
+    def _stored(self, tensor: str, sides: list[int]) -> None:
+        stored = tensor if self._kind == _FLOAT16 else f"{tensor}.stored"
+        self._tensors.append(outside(stored, sides))
+        if stored != tensor:
+            self._nodes.append(helper.make_node("Cast", [stored], [tensor], f"{tensor}.cast", to=_FLOAT))
 
     def _model(self, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> bytes:
         made = {name for node in self._nodes for name in node.output}
@@ -144,7 +154,7 @@ def sound_graphs(config: ModelConfig = SMALL, sizes: tuple[int, int, int] = SIZE
 
 def programs(sizes: tuple[int, int, int] = SIZES) -> dict[str, ProgramSpec]:
     """The bundle's programs."""
-    encoder = _stage("encoder", ("image",), ("features", "density"))
+    encoder = _stage("encoder", ("image",), ("features", "rate", "signature"))
     stages = (
         _stage("first", ("features", "x_t", "t"), ("packed", "x")),
         SplitStage("packed", sizes, ("q", "k", "v")),

@@ -186,7 +186,7 @@ def test_stages_that_do_not_fit(tmp_path: Path, name: str) -> None:
         (["decoder", 2, "inputs"], ["q", "v", "k"], r"^criss_cross_attention is refused while it runs"),
         (["decoder", 2, "inputs"], ["t", "t", "t"], r"^criss_cross_attention is refused while it runs"),
         (["decoder", 3, "graph"], "wide.onnx", r"^decoder is refused while it runs: it makes x_0"),
-        (["encoder", 0, "graph"], "dense.onnx", r"^encoder is refused while it runs: it makes density"),
+        (["encoder", 0, "graph"], "dense.onnx", r"^encoder is refused while it runs: it makes rate"),
     ],
     ids=str,
 )
@@ -196,7 +196,7 @@ def test_while_it_runs_too(
     """Were a bundle let through by the check of its graphs, the one of arrays would refuse it at the first picture."""
     monkeypatch.setattr(bundle_module, "check_shapes", lambda *_: None)
     # Both ends larger by a border.
-    graphs = {"wide.onnx": _padded("second.onnx", "estimate", 2), "dense.onnx": _padded("encoder.onnx", "density", 1)}
+    graphs = {"wide.onnx": _padded("second.onnx", "estimate", 2), "dense.onnx": _padded("encoder.onnx", "rate", 1)}
     folder = write_small_bundle(tmp_path / "bundle", graphs).path
     manifest = json.loads((folder / MANIFEST_FILE).read_text())
     entry = manifest["programs"][place[0]]["stages"]

@@ -16,7 +16,7 @@ import engine
 from engine import _core
 from engine.backends.base import Backend
 from engine.backends.openvino.worker import Worker
-from engine.config import CountingRule, ModelConfig
+from engine.config import COMPONENTS, CountingRule, ModelConfig
 from engine.counting import stitching
 from engine.counting.heads import choose_rule
 from engine.counting.stitching import CountJob, CountPlan
@@ -182,7 +182,7 @@ def test_one_warm_step_claims_no_more_than_one_cold_one() -> None:
     cold = CountPlan(ModelConfig(), CountingRule(low=0.2, high=0.6), steps=1, samples=1, seed=0)
     for plan in (cold, replace(cold, start=Start(heatmap, 0.8))):
         job = CountJob(HostPicture(np.zeros((64, 64, 3), np.uint8)), plan, Stopwatch())
-        assert job.stitch(TileMaps(heatmap, np.zeros_like(heatmap), rate))
+        assert job.stitch(TileMaps(heatmap, np.zeros_like(heatmap), rate, np.zeros(COMPONENTS, np.float32)))
         _, counted = job.count(_core.find_peaks)
         assert (len(counted.points), counted.interval) == (2, (1, 3))
 

@@ -19,12 +19,12 @@ from engine.model.checkpoint import load_counting, load_network, save_model
 from engine.model.network import CrowdNetwork
 from engine.training import fine_tuning
 from engine.training.augment import AugmentConfig
-from engine.training.calibrate import Reading
 from engine.training.config import TrainConfig
 from engine.training.fine_tuning import blend, fine_tune, split_groups
 from engine.training.judge import Change, count
 from engine.training.losses import LossConfig
 from engine.training.recipe import FINE_TUNING, read_recipe
+from engine.training.rule import Reading
 from engine.training.train import TrainingRun, make_batches
 
 # The encoder's count, where the map has as many peaks.
@@ -212,7 +212,7 @@ def test_the_blend_is_the_mean_of_weights():
 
 
 @pytest.mark.parametrize(
-    ("fixed", "moved"), [("trunk", {"reduce", "smooth", "decoder", "density"}), ("features", {"decoder", "density"})]
+    ("fixed", "moved"), [("trunk", {"reduce", "smooth", "decoder", "rate"}), ("features", {"decoder", "rate"})]
 )
 def test_layers_that_are_fixed_stay(samples, tmp_path, fixed, moved):
     config = TrainConfig(iterations=3, batch=2, learning_rate=1e-2, warmup=1, fixed=fixed, model=MODEL)
@@ -223,7 +223,7 @@ def test_layers_that_are_fixed_stay(samples, tmp_path, fixed, moved):
         run.step(batches.make(number))
     changed = {name for name, value in run.network.state_dict().items() if not torch.equal(value, before[name])}
     assert not any("running" in name or "stride" in name for name in changed)
-    groups = {next((g for g in ("smooth", "density", "decoder") if g in name), "reduce") for name in changed}
+    groups = {next((g for g in ("smooth", "rate", "decoder") if g in name), "reduce") for name in changed}
     assert groups == moved
 
 

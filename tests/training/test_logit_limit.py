@@ -46,7 +46,7 @@ def largest_logits(made: CrowdNetwork, pixels: torch.Tensor) -> list[float]:
 
     handles = [layer.register_forward_pre_hook(look) for layer in attentions(made)]
     with torch.no_grad():
-        features, _ = made.encoder(pixels)
+        features, *_ = made.encoder(pixels)
         noise = torch.randn((len(pixels), MODEL.latent_channels, *features.shape[2:]), generator=torch.manual_seed(0))
         made.decoder(features, noise, torch.ones(len(pixels)))
     for handle in handles:

@@ -102,8 +102,8 @@ def test_count_losses_are_the_poisson_likelihood(network):
     levels = draw_levels(2, LossConfig(), np.random.default_rng(0))
     config = LossConfig()
     loss, parts = crowd_loss(network, MODEL, config, pixels, heads, counts, levels, torch.randn(LATENT))
-    density = network.encoder(pixels)[1].detach()
-    blocks = density.reshape(2, 4, 2, 4, 2).sum((2, 4)) + 1e-4
+    rate = network.encoder(pixels)[1].detach()
+    blocks = rate.reshape(2, 4, 2, 4, 2).sum((2, 4)) + 1e-4
     expected = F.poisson_nll_loss(blocks, counts, log_input=False, eps=0)
     torch.testing.assert_close(parts["block"], expected)
     # Mean per block of 16 x 16: a crop's likelihood is shared by its 16 blocks.

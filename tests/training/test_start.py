@@ -53,10 +53,10 @@ def test_unfolded_norms_compute_what_the_folded_network_does(network, samples):
     folded = fold_norms(network)
     unfolded = unfold_norms(folded, CrowdBatches(samples, MODEL, AugmentConfig(), 4))
     image, x_t, t = torch.randn(2, 3, 64, 96), torch.randn(2, 16, 8, 12), torch.tensor([1.0, 0.3])
-    features, density = folded.encoder(image)
-    again, density_again = unfolded.encoder(image)
+    features, rate, _ = folded.encoder(image)
+    again, rate_again, _ = unfolded.encoder(image)
     torch.testing.assert_close(again, features, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(density_again, density, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(rate_again, rate, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(
         unfolded.decoder(features, x_t, t), folded.decoder(features, x_t, t), rtol=1e-4, atol=1e-4
     )

@@ -117,7 +117,7 @@ class OpenVINOBackend(Backend):
             if self._failure:
                 raise BackendError(self._failed())
             # The next one to lease the worker writes over its memory.
-            return replace(maps, rate=maps.rate.copy())
+            return replace(maps, rate=maps.rate.copy(), signature=maps.signature.copy())
 
     def infer_all(self, work: Iterable[Work]) -> Generator[TileMaps, None, None]:
         return (self.infer(*one) for one in work)

@@ -52,10 +52,10 @@ class Worker:
         _core.preprocess(tile, self._table, self._image, threads=self._threads)
         return self._image
 
-    def encode(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As of the contract."""
-        features, rate = self._encoder(image)
-        return features.transpose(0, 3, 1, 2) if self._static_shape else features, rate
+        features, rate, signature = self._encoder(image)
+        return features.transpose(0, 3, 1, 2) if self._static_shape else features, rate, signature
 
     def decode(self, features: np.ndarray, x_t: np.ndarray, t: float) -> np.ndarray:
         """As of the contract."""

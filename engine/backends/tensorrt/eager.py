@@ -84,13 +84,12 @@ class EagerNetwork:
         """As of the contract, by the host."""
         return self.upload(to_input(tile, self.model))
 
-    def encode(self, image: EagerArray) -> tuple[EagerArray, EagerArray]:
+    def encode(self, image: EagerArray) -> tuple[EagerArray, ...]:
         """As of the contract."""
         with self._lock, self._network(image.values.shape) as network:
             pixels = image.round_to(self._runtime.compute_type, self._stream)
             self._stream.copy(network.image.buffer, pixels.pointer, pixels.nbytes)
-            features, rate = network.encode()
-            return self._copy(features), self._copy(rate)
+            return tuple(self._copy(array) for array in network.encode())
 
     def decode(self, features: EagerArray, x_t: EagerArray, t: float) -> EagerArray:
         """Features, noisy latent and time -> clean latent."""

@@ -158,7 +158,7 @@ class Inference:
 
     def _read(self) -> TileMaps:
         """Copies of what a run that is done left on the host."""
-        heatmap, spread, rate = (self._host[x].copy() for x in ("heatmap", "spread", "rate"))
+        heatmap, spread, rate, signature = (self._host[x].copy() for x in ("heatmap", "spread", "rate", "signature"))
         peaks = None
         if self._key.has_peaks:
             total, most = int(self._host["total"][0]), len(self._host["scores"])
@@ -168,7 +168,7 @@ class Inference:
                     "damaged; make a new CrowdCounter"
                 )
             peaks = self._host["points"][:total].copy(), self._host["scores"][:total].copy()
-        return TileMaps(heatmap, spread, rate[0, 0], peaks)
+        return TileMaps(heatmap, spread, rate[0, 0], signature[0], peaks)
 
     def _event(self) -> Event:
         event = Event(self._stream.context, timing=True)
@@ -192,6 +192,7 @@ class Inference:
         self._results = results
         self._host = {name: self._pinned(x.shape, x.dtype) for name, x in results.items()}
         self._host["rate"] = self._pinned((1, 1, *latent[2:]), "float32")
+        self._host["signature"] = self._pinned((1, model.signature), "float32")
 
     def _pinned(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         buffer = PinnedBuffer(self._stream.context, math.prod(shape) * np.dtype(dtype).itemsize)
@@ -215,7 +216,7 @@ class Inference:
     def _work(self) -> None:
         """Queue all of it: what is run plainly once, and recorded."""
         stream, network, key = self._stream, self._network, self._key
-        features, rate = network.encode()
+        features, rate, signature = network.encode()
         stream.fill(self._estimates.buffer)
         stream.fill(self._changes.buffer)
         for sample in range(key.samples):
@@ -226,7 +227,7 @@ class Inference:
         self._runtime.kernels.head_maps(self._estimates, self._changes, self._heatmap, self._spread)
         if key.has_peaks:
             self._runtime.kernels.find_peaks(self._heatmap, self._limit, self._peaks)
-        for name, array in {**self._results, "rate": rate}.items():
+        for name, array in {**self._results, "rate": rate, "signature": signature}.items():
             stream.download(array.buffer, self._host[name])
 
     def _sample(self, arrays: DeviceArray, sample: int) -> DeviceArray:

@@ -65,10 +65,9 @@ class RecordableNetwork:
         self._decoder = Program(programs["decoder"], self._runner, attention)
         self.image = self._memory.new((1, 3, height, width), runtime.compute_type)
 
-    def encode(self) -> tuple[DeviceArray, DeviceArray]:
-        """Features, half [1, F, H/8, W/8], and rate, float32 [1, 1, H/8, W/8], of :attr:`image`."""
-        features, rate = self._encoder(self.image)
-        return features, rate
+    def encode(self) -> tuple[DeviceArray, ...]:
+        """Of :attr:`image` features, half [1, F, H/8, W/8], rate, float32 [1, 1, H/8, W/8], and signature [1, S]."""
+        return self._encoder(self.image)
 
     def decode(self, features: DeviceArray, x_t: DeviceArray, t: float) -> DeviceArray:
         """Estimate of the clean latent, float32, valid until the next call."""

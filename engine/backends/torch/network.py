@@ -48,12 +48,12 @@ class TorchNetwork:
         return self.upload(to_input(tile, self.model))
 
     @torch.inference_mode()
-    def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """As of the contract."""
         with self._settled(), self._autocast():
-            features, rate = self._denoiser.network.encoder(image.contiguous(memory_format=torch.channels_last))
-        check_ends((image,), (features, rate))
-        return features, rate
+            outputs = self._denoiser.network.encoder(image.contiguous(memory_format=torch.channels_last))
+        check_ends((image,), outputs)
+        return outputs
 
     @torch.inference_mode()
     def decode(self, features: torch.Tensor, x_t: torch.Tensor, t: float) -> torch.Tensor:

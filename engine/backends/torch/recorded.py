@@ -48,13 +48,14 @@ class RecordedInference:
             self._image.copy_(torch.from_numpy(pixels))
             self._noise.copy_(torch.from_numpy(noise))
             self._graph.replay()
-            estimates, changes, rate = (x.float().cpu().numpy() for x in self._outputs)
-        return TileMaps(*head_maps(list(estimates), list(changes), self._network.model), rate[0, 0])
+            estimates, changes, rate, signature = (x.float().cpu().numpy() for x in self._outputs)
+        maps = head_maps(list(estimates), list(changes), self._network.model)
+        return TileMaps(*maps, rate[0, 0], signature[0])
 
-    def _compute(self) -> tuple[Tensor, Tensor, Tensor]:
-        features, rate = self._network.encode(self._image)
+    def _compute(self) -> tuple[Tensor, ...]:
+        features, rate, signature = self._network.encode(self._image)
         estimates, changes = torch.zeros_like(self._noise), torch.zeros_like(self._noise)
         for sample in range(self._samples):
             latents = Latents(self._noise[sample].clone(), estimates[sample], changes[sample])
             denoise(self._network, features, latents, self._steps, self._network.model.map_scale)
-        return estimates, changes, rate
+        return estimates, changes, rate, signature

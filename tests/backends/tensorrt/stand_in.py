@@ -37,7 +37,7 @@ TENSORS = {
     "x": (True, DataType.HALF, (-1, 3, -1, -1)),
     "t": (True, DataType.FLOAT, (-1,)),
     "packed": (False, DataType.HALF, (-1, 16, -1, -1)),
-    "density": (False, DataType.FLOAT, (-1, 1, -1, -1)),
+    "rate": (False, DataType.FLOAT, (-1, 1, -1, -1)),
 }
 
 

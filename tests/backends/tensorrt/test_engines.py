@@ -16,7 +16,7 @@ from engine.backends.tensorrt.runtime_cache import RuntimeCache
 from engine.bundle.bundle import WEIGHTS_FILE, Bundle, SegmentStage
 from engine.errors import BackendError
 
-STAGE = SegmentStage("x.onnx", ("x", "t"), ("packed", "density"), {"float16": "x.float16.onnx"})
+STAGE = SegmentStage("x.onnx", ("x", "t"), ("packed", "rate"), {"float16": "x.float16.onnx"})
 RANGE = ShapeRange()
 GPU = {"name": "L4", "capability": "8.9", "driver": 13000}
 RTX = pytest.mark.parametrize("rtx", [False, True], ids=["tensorrt", "tensorrt_rtx"])
@@ -43,7 +43,7 @@ def test_built_once_then_cached(bundle: Bundle, tmp_path: Path, rtx: bool) -> No
     engine = _store(bundle, second, CompiledCache(tmp_path / "cache")).engine(STAGE, RANGE)
     assert second.named("build") == []
     assert second.named("deserialize") == [(b"plan 1",)]
-    assert engine.types == {"x": "float16", "t": "float32", "packed": "float16", "density": "float32"}
+    assert engine.types == {"x": "float16", "t": "float32", "packed": "float16", "rate": "float32"}
     # Engines go when the store does.
     store.close()
     store.engine(STAGE, RANGE)
@@ -128,7 +128,7 @@ def test_bundles_without_the_type(bundle: Bundle) -> None:
 
 def test_an_engine_of_another_segment(bundle: Bundle) -> None:
     library = TensorRT(StandIn(), "tensorrt")
-    stage = SegmentStage("x.onnx", ("x",), ("packed", "density"))
+    stage = SegmentStage("x.onnx", ("x",), ("packed", "rate"))
     with pytest.raises(BackendError, match="the bundle says otherwise"):
         SegmentEngine(library, library.load(b"plan"), stage, RuntimeCache(CompiledCache(None), {}))
 

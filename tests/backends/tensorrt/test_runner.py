@@ -25,7 +25,7 @@ from engine.backends.tensorrt.runtime_cache import RuntimeCache
 from engine.bundle.bundle import SegmentStage
 from engine.errors import BackendError, BundleError
 
-STAGE = SegmentStage("x.onnx", ("x", "t"), ("packed", "density"))
+STAGE = SegmentStage("x.onnx", ("x", "t"), ("packed", "rate"))
 RTX = pytest.mark.parametrize("rtx", [False, True], ids=["tensorrt", "tensorrt_rtx"])
 
 
@@ -57,7 +57,7 @@ def test_first_call_prepares_and_runs(rtx: bool) -> None:
     outputs = rig.runner(rig.inputs)
     assert [(x.shape, x.dtype) for x in outputs] == [((2, 16, 5, 7), "float16"), ((2, 1, 5, 7), "float32")]
     context = (Strategy.USER_MANAGED, "DISABLED", "EAGER") if rtx else Strategy.USER_MANAGED
-    arrays = zip(("x", "t", "packed", "density"), (*rig.inputs, *outputs), strict=True)
+    arrays = zip(("x", "t", "packed", "rate"), (*rig.inputs, *outputs), strict=True)
     assert rig.api.calls == [
         ("push",),
         *([("runtime_cache",)] if rtx else []),
@@ -138,9 +138,9 @@ def test_other_inputs_are_refused() -> None:
 
 def test_lengths_that_nobody_knows_reserve_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorRT calls them -1; a program of -1 elements would have been given one byte."""
-    monkeypatch.setitem(TENSORS, "density", (False, DataType.FLOAT, (-1, -1, -1, -1)))
+    monkeypatch.setitem(TENSORS, "rate", (False, DataType.FLOAT, (-1, -1, -1, -1)))
     rig = _Rig()
-    with pytest.raises(BundleError, match=r"x\.onnx is refused.*it makes density of shape \[2, -1, 5, 7\]"):
+    with pytest.raises(BundleError, match=r"x\.onnx is refused.*it makes rate of shape \[2, -1, 5, 7\]"):
         rig.runner(rig.inputs)
     assert rig.api.named("execute") == rig.api.named("address") == []
     driver = FakeDriver()
