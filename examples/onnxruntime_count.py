@@ -57,8 +57,7 @@ def _denoise(decoder, features: np.ndarray, steps: int, model: dict) -> np.ndarr
     x_t = random.standard_normal(shape, np.float32)
     for step in range(steps):
         t, t_next = 1 - step / steps, max(1 - (step + 2) / steps, 0.0)
-        (x_0,) = decoder(features, x_t, np.float32([t]))
-        x_0 = np.clip(x_0, -limit, limit)
+        x_0 = np.clip(decoder(features, x_t, np.float32([t]))[0], -limit, limit)
         (alpha, sigma), (alpha_next, sigma_next) = _scales(t), _scales(t_next)
         x_t = (alpha_next * x_0 + sigma_next / max(sigma, 1e-8) * (x_t - alpha * x_0)).astype(np.float32)
     # Depth to space: each channel is one cell of a block of factor x factor.
@@ -76,16 +75,13 @@ def _heads(heatmap: np.ndarray, rate: float, rule: dict) -> np.ndarray:
     """Peaks in cells: above ``high`` all count, above ``low`` the strongest, as many as are expected."""
     framed = np.pad(heatmap, 1, constant_values=-1)
     around = np.lib.stride_tricks.sliding_window_view(framed, (3, 3)).reshape(*heatmap.shape, 9)
-    # Among equal neighbours the first in reading order is the peak.
     peak = (heatmap[..., None] > around[..., :4]).all(-1) & (heatmap[..., None] >= around[..., 5:]).all(-1)
     y, x = np.nonzero(peak & (heatmap >= rule["low"]))
-    scores = heatmap[y, x]
-    sure = int((scores >= rule["high"]).sum())
+    scores, sure = heatmap[y, x], int((heatmap[y, x] >= rule["high"]).sum())
     logs = rule["offset"] + rule["by_rate"] * np.log(rate + 5) + rule["by_peaks"] * np.log(sure + 5)
-    number = int(np.clip(round(np.exp(logs) - 5), sure, len(scores)))
     # Nobody, unless one peak at least is as high as in pictures with people.
-    number = number if scores.max(initial=0) >= rule["gate"] else 0
-    kept = np.sort(np.argsort(-scores, kind="stable")[:number])
+    number = round(np.exp(logs) - 5) if scores.max(initial=0) >= rule["gate"] else 0
+    kept = np.sort(np.argsort(-scores, kind="stable")[: int(np.clip(number, sure, len(scores)))])
     y, x, scores = y[kept] + 1, x[kept] + 1, scores[kept]
     offsets = [_vertex(framed[y, x - 1], scores, framed[y, x + 1]), _vertex(framed[y - 1, x], scores, framed[y + 1, x])]
     return (np.stack([x, y], axis=1) - 0.5 + np.stack(offsets, axis=1)).astype(np.float32)
