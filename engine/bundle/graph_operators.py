@@ -131,7 +131,7 @@ OPERATORS: dict[str, Operator] = {
     "Shape": Operator(_takes(1), rules.shape, {"end": _only(4), "start": _only(2)}),
     "Sigmoid": _UNARY,
     "Sin": _UNARY,
-    "Softmax": Operator(_takes(1), rules.unary, {"axis": _only(1)}),
+    "Softmax": Operator(_takes(1), rules.shares, {"axis": _only(1)}),
     "Softplus": _UNARY,
     "Split": Operator(_takes(1, 2), rules.split, {"axis": _only(1, 3), "num_outputs": _whole(2, 8, default=None)}),
     "Sub": Operator(_takes(2), rules.subtraction),

@@ -22,6 +22,12 @@ def unary(given: Given, attributes: Attributes) -> list[Known]:
     return [Known(as_float(x).type, x.sides)]
 
 
+def shares(given: Given, attributes: Attributes) -> list[Known]:
+    """Of the channels of a map."""
+    require(len(given[0].sides) == 4, "its input is no map")
+    return unary(given, attributes)
+
+
 def arithmetic(given: Given, attributes: Attributes) -> list[Known]:
     a, b = given
     require(as_float(a).type == b.type, f"its inputs have types {a.type} and {b.type}")

@@ -111,5 +111,5 @@ def test_opsets_and_the_body_of_attention(bundle: Bundle) -> None:
 def test_every_type_is_written(exported: list[onnx.ModelProto], tmp_path: Path) -> None:
     types = {x.data_type for model in exported for x in model.graph.initializer}
     types |= {x.type.tensor_type.elem_type for model in exported for x in (*model.graph.input, *model.graph.output)}
-    kinds = ("FLOAT", "FLOAT16", "BFLOAT16", "INT8", "INT64", "BOOL")
+    kinds = ("FLOAT", "FLOAT16", "BFLOAT16", "INT8", "UINT8", "INT64", "BOOL")
     assert types == {TensorProto.DataType.Value(kind) for kind in kinds}

@@ -106,6 +106,14 @@ HOSTILE_GRAPHS: dict[str, tuple[bytes, str]] = {
     # Attributes.
     "an attribute twice": (
         changed(lambda x: x.graph.node[-2].attribute.append(helper.make_attribute("perm", [0]))), "attribute twice"),
+    "shares of times": (more("Softmax", "t", axis=1), "its input is no map"),
+    "a mean of times": (
+        more("ReduceMean", "t", "i", tensors=(numbers("i", 2, 3),), keepdims=0, noop_with_empty_axes=0), "is no map",
+    ),
+    "a mean of channels": (
+        more("ReduceMean", "x_t", "i", tensors=(numbers("i", 1, 2),), keepdims=0, noop_with_empty_axes=0),
+        "no mean over places",
+    ),
     "an unknown attribute": (more("Relu", "x_t", alpha=1), "attributes ['alpha']"),
     "no attribute": (more("Transpose", "x_t"), "no attribute 'perm'"),
     "an order that is none": (more("Transpose", "x_t", perm=[0, 0, 0, 0]), "attribute 'perm'"),

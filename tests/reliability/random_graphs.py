@@ -168,8 +168,14 @@ def _reduce(graph: RandomGraph) -> NodeProto:
     return _node("ReduceSum", graph.nodes[-1].output[0], graph=graph, keepdims=0)
 
 
+def _mean(graph: RandomGraph) -> NodeProto:
+    axes = graph.constant(np.array([2, 3], np.int64))
+    return _node("ReduceMean", graph.any_map(), axes, graph=graph, keepdims=0, noop_with_empty_axes=0)
+
+
 def _quantize(graph: RandomGraph) -> NodeProto:
-    scale, zero = graph.constant(np.array(0.1, np.float32)), graph.constant(np.array(0, np.int8))
+    kind = np.int8 if graph.coin() else np.uint8
+    scale, zero = graph.constant(np.array(0.1, np.float32)), graph.constant(np.array(0, kind))
     return _node("QuantizeLinear", graph.any_map(), scale, zero, graph=graph)
 
 
@@ -200,6 +206,7 @@ _MAKERS: Mapping[str, Callable[[RandomGraph], NodeProto]] = {
     "DequantizeLinear": _dequantize,
     "Gemm": _gemm,
     "QuantizeLinear": _quantize,
+    "ReduceMean": _mean,
     "ReduceSum": _reduce,
     "Reshape": _reshape,
     "Resize": _resize,
