@@ -12,6 +12,7 @@ from reliability.small_bundle import write_small_bundle
 
 from engine.bundle.bundle import load_bundle
 from engine.counting.heads import choose_rule
+from engine.errors import BundleError
 
 PAGE = (Path(__file__).parent.parent / "docs" / "migration.md").read_text(encoding="utf-8")
 # The sections of a manifest of 0.1 that describe the model.
@@ -55,13 +56,17 @@ def test_the_table_was_read():
     assert ("engine.training.metrics", "engine.evaluation.metrics") in moved()
 
 
-def test_a_bundle_of_then_is_read(tmp_path):
+def test_a_bundle_of_then_is_refused_and_its_settings_are_read(tmp_path):
     write_small_bundle(tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     # Its graphs are as narrow as they are.
     model = MODEL | {name: manifest["model"][name] for name in ("features", "map_stride")}
     manifest |= {"format": 1, "model": model, "counting": {"2": RULE, "3": RULE}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="crowd export CHECKPOINT BUNDLE"):
+        load_bundle(tmp_path)
+    # Exported anew, it has the settings and rules of its checkpoint.
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
     bundle = load_bundle(tmp_path)
     assert bundle.model.pixel_mean == 0.45
     assert choose_rule(bundle.counting, 2).most_weak == 2.05
