@@ -25,7 +25,7 @@ from engine.training.rule import THRESHOLDS, Fit, Reading, fit_rule
 STEPS = (1, 2, 3, 5, 10)
 # Pictures that the statistics of a domain take: twice as many as it has components, and no more than tell them well.
 _LEAST_OF_DOMAIN, _MOST_OF_DOMAIN = 2 * COMPONENTS, 256
-# Of the largest deviation of any feature or component.
+# A deviation is negligible below this share of the largest of any feature or component.
 _NEGLIGIBLE = 1e-3
 
 

@@ -27,7 +27,7 @@ from engine.training.train import make_batches, train
 
 # The pictures are cut into so many groups, and a network is tuned on each pair of them.
 GROUPS = 4
-# Of fewer pictures, the standard error of a change says little.
+# With fewer pictures, the standard error of a change says little.
 LEAST_PICTURES = 12
 # Shares that the tuned weights may have in their mean with those of the start; held-out pictures choose.
 SHARES = (0.5, 1.0)

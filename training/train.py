@@ -207,7 +207,7 @@ def train(
             bar.n = round(100 * run.progress, 1)
             bar.set_postfix_str(f"iteration {run.iteration}, map loss {losses[-1]['map']:.5f}, {speed:.0f} crops/s")
         done = run.progress >= 1
-        if run.seconds >= next_save and not done:  # Of the end, only with its validation.
+        if run.seconds >= next_save and not done:  # The end is saved with its validation.
             run.save("last.pt")
             clock = time.perf_counter()
             next_save = run.seconds + _SAVE_EVERY

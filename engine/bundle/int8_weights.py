@@ -16,7 +16,7 @@ from engine.bundle.onnx_file import read_onnx
 from engine.bundle.onnx_parts import INT8, Tensor
 from engine.bundle.stages import SegmentStage
 
-# Of two neighbouring int8 weights.
+# The most that two neighbouring int8 weights may sum to.
 MOST_PAIR = 128
 
 

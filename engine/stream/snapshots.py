@@ -77,7 +77,7 @@ def take_snapshot(url: str, timeout: float, limits: ImageLimits) -> np.ndarray:
     except ImageError as error:
         problem = str(error)
     except OSError as error:
-        # Of urllib's errors only the reason or status is shown: the rest may hold the address, and with it passwords.
+        # Only the reason or status of an error of urllib is shown: the rest may hold the address, and so passwords.
         problem = hide_passwords(str(getattr(error, "reason", None) or error), [url])
         problem = f"HTTP status {error.code} {problem}" if hasattr(error, "code") else problem
     except Exception as error:

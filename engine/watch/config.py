@@ -21,7 +21,7 @@ EXAMPLE = '[cameras.gate]\nsource = "rtsp://user:password@10.0.0.7/live"'
 # In addresses, file names, topics and metrics.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-# Of the file; of a text in it, such as MQTT's user name; and of a title, which names things.
+# Limits of the file, of a text in it such as MQTT's user name, and of a title, which names things.
 _MOST_BYTES, _MOST_TEXT, _MOST_TITLE = 1 << 20, 10_000, 100
 # A broker's name or address, as those who look it up take it.
 _HOST = re.compile(r"[^\s/@?#\\]+")

@@ -96,7 +96,7 @@ def test_a_picture_far_from_those_of_the_calibration_is_told() -> None:
     maps = _maps([0.9, 0.8], 2)
     assert count_heads(replace(maps, distance=1.5), rule, reference.find_peaks).in_distribution
     assert not count_heads(replace(maps, distance=1.6), rule, reference.find_peaks).in_distribution
-    # Of nobody nothing is claimed.
+    # A picture without anybody is not doubted.
     assert count_heads(replace(_maps([0.0], 0), distance=1.6), rule, reference.find_peaks).in_distribution
 
 
