@@ -15,6 +15,8 @@ FindPeaks = Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray]]
 
 # Peaks below the rule's lowest threshold by up to this factor are candidates for the interval alone.
 _CANDIDATE_FACTOR = 0.5
+# Limits that no picture comes near: logarithm of people, scale of errors (usually below 1), people.
+_MOST_LOGARITHM, _MOST_SCALE, _MOST_PEOPLE = 50.0, 5.0, 1e15
 # Splat of the density map: a Gaussian of sigma = 1.5 cells, cut at 4 cells.
 _SPLAT_RADIUS = 4
 _SPLAT_SIGMA = 1.5
@@ -97,7 +99,7 @@ def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Co
         certain, possible = int((scores - spread >= threshold).sum()), int((scores + spread >= threshold).sum())
     scale = error_scale(count, maps.distance, rule)
     low, high = (scale_count(count, ratio**scale) for ratio in (rule.least, rule.most))
-    interval = min(certain, count, math.floor(low)), max(possible, count, math.ceil(high))
+    interval = min(certain, count, math.floor(low)), max(possible, count, math.ceil(min(high, _MOST_PEOPLE)))
     return Counted(points[kept], scores[kept], interval, in_distribution=is_clear)
 
 
@@ -107,8 +109,10 @@ def expected_count(rate: float, peaks: int, rule: CountingRule) -> float:
     >>> round(expected_count(95, 20, CountingRule(0.3, 0.7, by_rate=0.5, by_peaks=0.5)))
     45
     """
-    by_rate, by_peaks = rule.by_rate * math.log(rate + RATIO_OFFSET), rule.by_peaks * math.log(peaks + RATIO_OFFSET)
-    return math.exp(rule.offset + by_rate + by_peaks) - RATIO_OFFSET
+    # A bundle from a stranger may expect less than nobody, or more than any number.
+    by_rate = rule.by_rate * math.log(max(rate, 0) + RATIO_OFFSET)
+    by_peaks = rule.by_peaks * math.log(peaks + RATIO_OFFSET)
+    return math.exp(min(rule.offset + by_rate + by_peaks, _MOST_LOGARITHM)) - RATIO_OFFSET
 
 
 def error_scale(count: int, distance: float, rule: CountingRule) -> float:
@@ -120,7 +124,8 @@ def error_scale(count: int, distance: float, rule: CountingRule) -> float:
     known = max(count, rule.fewest) + RATIO_OFFSET
     logarithm = rule.scale + rule.scale_by_count * math.log(known) + rule.scale_by_distance * math.log(distance or 1.0)
     # Below the fewest people of the calibration, as the standard deviation of a Poisson number grows against it.
-    return math.exp(logarithm) * math.sqrt(known / (count + RATIO_OFFSET))
+    scale = math.exp(min(logarithm, _MOST_LOGARITHM)) * math.sqrt(known / (count + RATIO_OFFSET))
+    return min(scale, _MOST_SCALE)
 
 
 def distance(signature: np.ndarray) -> float:

@@ -66,6 +66,16 @@ def test_rate_and_sure_peaks_are_weighed() -> None:
     assert len(count_heads(_maps([0.9, 0.8, *[0.5] * 9], 15), rule, reference.find_peaks).points) == 7
 
 
+@pytest.mark.parametrize("expected", [-1e30, 1e300])
+@pytest.mark.parametrize("sign", [-1e9, 1e9])
+def test_rules_and_rates_beyond_all_numbers_are_no_failure(expected, sign) -> None:
+    weights = dict.fromkeys(("offset", "by_rate", "by_peaks", "scale", "scale_by_count", "scale_by_distance"), sign)
+    rule = CountingRule(0.3, 0.6, least=1e-9, most=1e9, fewest=1e9, **weights)
+    counted = count_heads(replace(_maps([0.9, 0.5], expected), distance=1e30), rule, reference.find_peaks)
+    assert 1 <= len(counted.points) <= 2
+    assert 0 <= counted.interval[0] <= counted.interval[1] < 2**63
+
+
 def test_without_a_peak_as_high_as_the_gate_nobody_is_counted() -> None:
     rule = CountingRule(low=0.3, high=0.6, gate=0.5, most=1.2)
     heights = [0.45, 0.4, 0.35]
@@ -86,7 +96,8 @@ def test_the_calibrated_error_is_scaled_by_count_and_distance() -> None:
         return count_heads(replace(maps, distance=distance), rule, reference.find_peaks).interval
 
     # Five counted, 10 with the offset: a scale of 10 * d^2.
-    assert interval(1.0)[1] == pytest.approx(10 * 2**10 - 5, abs=1)
+    # No scale is above 5.
+    assert interval(1.0)[1] == pytest.approx(10 * 2**5 - 5, abs=1)
     assert interval(0.3) == (0, math.ceil(10 * 2**0.9 - 5))
     assert interval(0.0) == interval(1.0)
 
