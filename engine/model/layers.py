@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from engine.model.depthwise import depthwise_convolution
+
 
 class ConvNorm(nn.Module):
     """Convolution with an odd kernel, batch norm and an activation.
@@ -62,6 +64,10 @@ class ConvNorm(nn.Module):
         scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
         bias = self.norm.bias - self.norm.running_mean * scale
         weight = self.conv.weight * scale[:, None, None, None]
+        if self.conv.groups > 1 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            kind = torch.get_autocast_dtype("cpu")
+            stride, padding = self.conv.stride[0], int(self.conv.padding[0])
+            return depthwise_convolution(x.to(kind), weight.to(kind), bias.to(kind), stride, padding)
         return F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding, groups=self.conv.groups)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from engine.model.layers import ConvNorm, fix_statistics
@@ -92,13 +91,6 @@ class EfficientNetLite(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        if self.training and image.device.type == "cpu":
-            # A CPU's depthwise convolutions take a quarter more time in bfloat16 than in float32 (Zen 4, PyTorch 2.13).
-            with torch.autocast("cpu", enabled=False):
-                return self._stages(image)
-        return self._stages(image)
-
-    def _stages(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         at4 = self.frozen_early(image) if self.training and self.frozen_early else self.early(image)
         at8 = self.at8(at4)
         at16 = self.at16(at8)
