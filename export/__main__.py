@@ -63,7 +63,7 @@ def build_tensorrt_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("bundle", help="folder of the bundle, or 'default'")
     parser.add_argument(
-        "--type", action="append", choices=(*REDUCED_TYPES, "int8"),
+        "--type", action="append", choices=tuple(REDUCED_TYPES),
         help="float16 and bfloat16 if not given; repeatable",
     )  # fmt: skip
     parser.add_argument(
