@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from same_result import same_result
 
 import engine
 from engine.errors import ConfigError, ImageError
@@ -28,15 +29,10 @@ def rgb() -> np.ndarray:
     return np.asarray(Image.open(PICTURE).convert("RGB"))
 
 
-def _same(a: engine.CountResult, b: engine.CountResult) -> bool:
-    maps = ("points", "scores", "heatmap", "density", "uncertainty")
-    return all(np.array_equal(getattr(a, x), getattr(b, x)) for x in maps) and a.interval == b.interval
-
-
 def test_a_batch_of_mixed_sizes_equals_singles(counter, rgb) -> None:
     images = [rgb, rgb[:200, :300], rgb[::2, ::2], rgb[50:120, 60:100]]
     batch = counter.count_batch(images, steps=2)
-    assert all(_same(a, counter.count(b, steps=2)) for a, b in zip(batch, images, strict=True))
+    assert all(same_result(a, counter.count(b, steps=2)) for a, b in zip(batch, images, strict=True))
     assert counter.count_batch([]) == []
 
 
@@ -88,7 +84,7 @@ def test_a_batch_of_one_buffer_that_is_filled_again_and_again(rgb) -> None:
     with engine.CrowdCounter(device="cpu", performance="throughput", cpu_threads=2) as counter:
         assert counter.parallel == 2
         results = counter.count_batch(read(), color="bgr")
-        assert all(_same(a, counter.count(b, color="bgr")) for a, b in zip(results, frames, strict=True))
+        assert all(same_result(a, counter.count(b, color="bgr")) for a, b in zip(results, frames, strict=True))
 
 
 @pytest.mark.parametrize("picture", ONE_PICTURE, ids=lambda x: type(x).__name__)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from closing import close_while_counting
 from PIL import Image
+from same_result import same_result
 
 import engine
 from engine.errors import BackendError, BundleError, ConfigError, EngineError
@@ -30,11 +31,6 @@ def counter():
 @pytest.fixture(scope="module")
 def rgb() -> np.ndarray:
     return np.asarray(Image.open(PICTURE).convert("RGB"))
-
-
-def _same(a: engine.CountResult, b: engine.CountResult) -> bool:
-    maps = ("points", "scores", "heatmap", "density", "uncertainty")
-    return all(np.array_equal(getattr(a, x), getattr(b, x)) for x in maps) and a.interval == b.interval
 
 
 def test_every_field_of_a_result_keeps_its_promise(counter, rgb) -> None:
@@ -82,14 +78,14 @@ def test_the_same_picture_through_any_input_gives_the_same_result(counter, rgb, 
         "float tensor": planar.float() / 255,
     }
     for kind, img in others.items():
-        assert _same(counter.count(img), expected), kind
-    assert _same(counter.count(rgb[..., ::-1], color="bgr"), expected)
+        assert same_result(counter.count(img), expected), kind
+    assert same_result(counter.count(rgb[..., ::-1], color="bgr"), expected)
 
 
 def test_repeats_are_bit_identical(counter) -> None:
     small = np.asarray(Image.open(PICTURE).crop((0, 0, 256, 192)))
     expected = counter.count(small)
-    assert all(_same(counter.count(small), expected) for _ in range(100))
+    assert all(same_result(counter.count(small), expected) for _ in range(100))
 
 
 def test_a_result_without_maps_is_that_with_them(counter) -> None:
@@ -121,7 +117,7 @@ def test_threads_share_a_counter(counter, rgb) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(_same(results[i], expected[i]) for i in range(6))
+    assert all(same_result(results[i], expected[i]) for i in range(6))
 
 
 def test_one_thread_gives_the_same_count(rgb) -> None:
@@ -206,7 +202,7 @@ def test_closing_waits_for_what_other_threads_count(rgb) -> None:
     expected = counter.count(rgb)
     results = close_while_counting(counter, rgb)
     assert results
-    assert all(_same(x, expected) for x in results)
+    assert all(same_result(x, expected) for x in results)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from same_result import same_result
 
 import engine
 from engine.backends.openvino import backend, models, worker
@@ -25,10 +26,6 @@ MODES = ("balanced", "latency", "throughput")
 
 def _counter(**options) -> engine.CrowdCounter:
     return engine.CrowdCounter(backend="openvino", **options)
-
-
-def _same(a: engine.CountResult, b: engine.CountResult) -> bool:
-    return all(np.array_equal(getattr(a, x), getattr(b, x)) for x in ("points", "scores", "heatmap", "uncertainty"))
 
 
 @pytest.fixture(scope="module", params=MODES)
@@ -52,10 +49,10 @@ def test_all_modes_count_the_same() -> None:
 
 def test_repeats_batches_and_threads_are_bit_identical(counter) -> None:
     expected = [counter.count(picture, steps=2) for picture in PICTURES]
-    assert all(_same(a, b) for a, b in zip(counter.count_batch(PICTURES * 2, steps=2), expected * 2, strict=True))
+    assert all(same_result(a, b) for a, b in zip(counter.count_batch(PICTURES * 2, steps=2), expected * 2, strict=True))
     with ThreadPoolExecutor(4) as pool:
         results = pool.map(lambda picture: counter.count(picture, steps=2), PICTURES * 3)
-        assert all(_same(a, b) for a, b in zip(results, expected * 3, strict=True))
+        assert all(same_result(a, b) for a, b in zip(results, expected * 3, strict=True))
 
 
 def test_results_do_not_share_memory_with_the_next_count(counter) -> None:
@@ -124,7 +121,7 @@ def test_models_for_a_size_are_compiled_once_and_forgotten_in_turn(monkeypatch) 
         assert len(sizes) == compiled
         counter.count(PICTURES[2])
         assert len(counter._backend._models._sized) <= 5
-        assert _same(counter.count(PICTURES[0]), first)
+        assert same_result(counter.count(PICTURES[0]), first)
         assert len(sizes) == 3 * compiled
 
 
@@ -157,7 +154,7 @@ def test_after_a_failure_within_openvino_nothing_is_counted(mode, monkeypatch) -
         with pytest.raises(BackendError, match="make a new CrowdCounter"):
             counter.count(PICTURES[0])
     with _counter(performance=mode, cpu_threads=2) as counter:
-        assert _same(counter.count(PICTURES[0]), expected)
+        assert same_result(counter.count(PICTURES[0]), expected)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -185,7 +182,7 @@ def test_an_interrupted_inference_is_waited_for(has_started, mode, monkeypatch) 
         assert len(waited) == 1
         result = counter.count(PICTURES[0])
     with _counter(performance=mode, cpu_threads=2) as counter:
-        assert _same(result, counter.count(PICTURES[0]))
+        assert same_result(result, counter.count(PICTURES[0]))
 
 
 def test_an_array_that_an_interrupt_replaced_is_handed_over_again() -> None:
@@ -218,7 +215,7 @@ def test_after_a_size_that_cannot_be_compiled_other_pictures_are_counted(monkeyp
             patch.setattr(models.ov.Core, "compile_model", failing)
             with pytest.raises(BackendError, match=r"(?s)^OpenVINO cannot compile .*encoder\.0.*no memory"):
                 counter.count(PICTURES[2])
-            assert _same(counter.count(PICTURES[0]), expected)
+            assert same_result(counter.count(PICTURES[0]), expected)
         assert counter.count(PICTURES[2]).image_size == (65, 70)
 
 
@@ -249,7 +246,7 @@ def test_closing_does_not_wait_for_ever_for_a_slow_count(monkeypatch) -> None:
         assert inside.wait(60)
         counter.close()
         closed.set()
-        assert _same(result.result(), expected)
+        assert same_result(result.result(), expected)
 
 
 def test_int8_needs_a_bundle_that_has_it(gpu_bundle) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from same_result import same_result
 from videos import numbered, write_video
 
 import engine
@@ -37,11 +38,6 @@ def crops() -> list[np.ndarray]:
     return [np.ascontiguousarray(picture[80:176, 40 + 4 * i : 200 + 4 * i]) for i in range(5)]
 
 
-def same(a: engine.CountResult, b: engine.CountResult) -> bool:
-    maps = ("points", "scores", "heatmap", "density", "uncertainty")
-    return all(np.array_equal(getattr(a, x), getattr(b, x)) for x in maps) and a.interval == b.interval
-
-
 def test_a_lossless_video_is_counted_like_its_pictures(counter, crops, tmp_path) -> None:
     path = write_video(tmp_path / "a.mkv", crops, rate=25, codec="ffv1", pixels="bgr0")
     with counter.stream(path) as stream:
@@ -50,7 +46,7 @@ def test_a_lossless_video_is_counted_like_its_pictures(counter, crops, tmp_path)
     assert [f.index for f in frames] == [0, 1, 2, 3, 4]
     assert [f.timestamp for f in frames] == pytest.approx([0, 0.04, 0.08, 0.12, 0.16], abs=1e-3)
     for frame, crop in zip(frames, crops, strict=True):
-        assert same(frame.result, counter.count(crop))
+        assert same_result(frame.result, counter.count(crop))
         assert np.array_equal(frame.image, crop)
         assert (frame.dropped, frame.warm, frame.warnings) == (0, False, ())
     assert sum(f.result.count for f in frames) > 0
@@ -73,7 +69,7 @@ def test_a_folder_is_counted_by_name_and_damaged_pictures_are_named(counter, cro
     frames = list(counter.stream(tmp_path, fps=2))
     assert [f.index for f in frames] == [0, 1, 3]
     assert [f.timestamp for f in frames] == [0, 0.5, 1.5]
-    assert all(same(f.result, counter.count(crops[i])) for f, i in zip(frames, (1, 0, 2), strict=True))
+    assert all(same_result(f.result, counter.count(crops[i])) for f, i in zip(frames, (1, 0, 2), strict=True))
     assert [len(f.warnings) for f in frames] == [0, 0, 1]
     assert "c.jpg" in frames[2].warnings[0]
 
@@ -99,7 +95,7 @@ def test_an_iterable_may_reuse_its_memory_and_mix_kinds(counter, crops) -> None:
 
     results = list(counter.stream(frames(), color="bgr"))
     expected = [*(counter.count(crop) for crop in crops), counter.count(crops[0]), counter.count(PICTURE)]
-    assert all(same(a.result, b) for a, b in zip(results, expected, strict=True))
+    assert all(same_result(a.result, b) for a, b in zip(results, expected, strict=True))
     assert len(list(counter.stream(np.stack(crops[:2])))) == 2
 
 
@@ -116,7 +112,7 @@ def test_live_iterables_deliver_the_newest_and_count_what_they_drop(counter, cro
 def test_zones_and_steps_are_passed_on(counter, crops) -> None:
     zones = {"left": [(0, 0), (80, 0), (80, 96), (0, 96)]}
     (frame,) = counter.stream([crops[0]], zones=zones, steps=2)
-    assert same(frame.result, counter.count(crops[0], steps=2))
+    assert same_result(frame.result, counter.count(crops[0], steps=2))
     assert frame.result.zones == counter.count(crops[0], steps=2, zones=zones).zones
     data = frame.to_dict()
     assert list(data)[:6] == ["file", "index", "timestamp", "time", "dropped", "warm"]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backends.tensorrt.blobs import picture, same
+from backends.tensorrt.blobs import picture
+from same_result import same_result
 
 import engine
 from engine.backends.registry import create_backend
@@ -34,7 +35,7 @@ def test_counts_what_pytorch_counts(machine, gpu_bundle, size, options, rtx) -> 
     with machine(rtx=rtx).counter() as counter:
         # The first one runs plainly and is recorded; the second is a replay.
         first, second = (counter.count(image, **options) for _ in range(2))
-    assert same(first, second)
+    assert same_result(first, second)
     for name in ("heatmap", "uncertainty"):
         ours, theirs = getattr(first, name), getattr(expected, name)
         assert ours.shape == theirs.shape
@@ -104,7 +105,7 @@ def test_sizes_steps_and_samples_have_graphs_of_their_own(machine) -> None:
         assert here.gpu.names().count("cuGraphInstantiate") == len(requests)
         for _ in range(2):
             for request in requests:
-                assert same(count(request), first[request])
+                assert same_result(count(request), first[request])
         assert here.gpu.names().count("cuGraphInstantiate") == len(requests)
         assert here.gpu.names().count("cuGraphLaunch") == 3 * len(requests)
 
@@ -118,7 +119,7 @@ def test_the_oldest_graphs_are_given_up_with_their_memory(machine, monkeypatch) 
         held = []
         for _ in range(3):
             for size, expected in zip(sizes, first, strict=True):
-                assert same(counter.count(picture(*size)), expected)
+                assert same_result(counter.count(picture(*size)), expected)
                 assert list(here.gpu.live.values()).count("executable") == 2
             held.append(sorted(here.gpu.live.values()))
         assert held[0] == held[1] == held[2]
@@ -143,7 +144,7 @@ def test_long_inferences_are_not_recorded(machine, monkeypatch) -> None:
     with here.counter() as counter:
         image = picture(32, 64)
         results = [counter.count(image, steps=3, samples=2) for _ in range(2)]
-        assert same(*results)
+        assert same_result(*results)
         assert "cuGraphLaunch" not in here.gpu.names()
         counter.count(image, steps=5)
         assert "cuGraphLaunch" in here.gpu.names()
@@ -181,7 +182,7 @@ def test_threads_share_a_counter(machine) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert all(same(result, expected[i]) for i in range(6) for result in results[i])
+        assert all(same_result(result, expected[i]) for i in range(6) for result in results[i])
 
 
 def test_engines_are_built_once_for_all_counters(machine) -> None:
@@ -228,12 +229,12 @@ def test_a_failing_call_leaves_nothing_behind(machine) -> None:
         before = failed
         for _ in range(3):
             try:
-                assert same(counter.count(image, **options), expected), number
+                assert same_result(counter.count(image, **options), expected), number
             except EngineError:
                 failed += 1
         if failed > before:
             assert failed == before + 1
-            assert same(counter.count(image, **options), expected), number
+            assert same_result(counter.count(image, **options), expected), number
         try:
             counter.close()
         except EngineError:
@@ -251,7 +252,7 @@ def test_tensorrt_that_fails_while_running_can_be_asked_again(machine) -> None:
         with pytest.raises(BackendError, match="no execute"):
             counter.count(picture(32, 64))
         # What is recorded does not ask TensorRT.
-        assert same(counter.count(picture(64, 64)), expected)
+        assert same_result(counter.count(picture(64, 64)), expected)
         here.api.refuse = set()
         counter.count(picture(32, 64))
 

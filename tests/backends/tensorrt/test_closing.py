@@ -13,8 +13,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from backends.tensorrt.blobs import picture, same
+from backends.tensorrt.blobs import picture
 from closing import close_while_counting
+from same_result import same_result
 
 import engine
 from engine.backends.cuda import double_buffer
@@ -28,7 +29,7 @@ def test_closing_waits_for_what_other_threads_count(machine) -> None:
     expected = counter.count(image)
     results = close_while_counting(counter, image)
     assert results
-    assert all(same(x, expected) for x in results)
+    assert all(same_result(x, expected) for x in results)
 
 
 @pytest.fixture
@@ -103,8 +104,8 @@ def test_a_launched_picture_is_whole_after_closing(machine, gpu_bundle) -> None:
     first = next(results)
     counter.close()
     second = next(results)
-    assert same(first, expected[0])
-    assert same(second, expected[1])
+    assert same_result(first, expected[0])
+    assert same_result(second, expected[1])
     with pytest.raises(EngineError, match="closed"):
         next(results)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from backends.cuda.foreign_arrays import KINDS
 from backends.cuda.simulated_device import PRIMARY
-from backends.tensorrt.blobs import picture, same
+from backends.tensorrt.blobs import picture
+from same_result import same_result
 
 import engine
 from engine.errors import BackendError, ConfigError, ImageError
@@ -26,7 +27,7 @@ def test_a_batch_equals_singles_in_every_order_of_the_streams(machine, eager) ->
     with machine(eager=eager).counter() as counter:
         for _ in range(2):
             batch = counter.count_batch(iter(images), steps=2)
-            assert all(same(a, b) for a, b in zip(batch, expected, strict=True))
+            assert all(same_result(a, b) for a, b in zip(batch, expected, strict=True))
         assert counter.count_batch([]) == []
 
 
@@ -55,7 +56,7 @@ def test_a_picture_of_the_batch_may_come_from_a_count(machine) -> None:
                 counter.count(image[::-1])
                 yield image
 
-        assert all(same(a, b) for a, b in zip(counter.count_batch(pictures()), expected, strict=True))
+        assert all(same_result(a, b) for a, b in zip(counter.count_batch(pictures()), expected, strict=True))
 
 
 def test_a_bad_picture_ends_the_batch_and_nothing_else(machine) -> None:
@@ -63,7 +64,7 @@ def test_a_bad_picture_ends_the_batch_and_nothing_else(machine) -> None:
         expected = counter.count(picture(64, 64))
         with pytest.raises(ImageError, match="shape"):
             counter.count_batch([picture(64, 64), np.zeros(3, np.uint8), picture(64, 64)])
-        assert same(counter.count(picture(64, 64)), expected)
+        assert same_result(counter.count(picture(64, 64)), expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -86,7 +87,7 @@ def test_pictures_on_the_device_stay_there(machine, kind, layout) -> None:
         source = KINDS[kind](here.gpu, array)
         here.gpu.calls.clear()
         results = [counter.count(source, color=color) for _ in range(2)]
-        assert all(same(result, expected) for result in results)
+        assert all(same_result(result, expected) for result in results)
         assert not {"cuMemcpyHtoDAsync", "cuMemAllocHost"} & set(here.gpu.names())
         assert getattr(source, "deleted", 2) == 2
         # The picture is not on the host: a plot takes it.
@@ -105,7 +106,7 @@ def test_the_callers_stream_is_waited_for_on_the_device(machine) -> None:
         expected = counter.count(array)
         source = KINDS["interface"](here.gpu, array)
         here.gpu.calls.clear()
-        assert same(counter.count(source, stream=0x77), expected)
+        assert same_result(counter.count(source, stream=0x77), expected)
         # An event of the caller's stream, and ours waits for it before the picture is read.
         names = here.gpu.names()
         calls = [call for call in here.gpu.calls if call[0] == "cuEventRecord"]
@@ -129,7 +130,7 @@ def test_large_pictures_on_the_device_are_tiled(machine, monkeypatch) -> None:
     here.gpu.pictures.append(array)
     source = KINDS["capsule"](here.gpu, array)
     with here.counter() as counter:
-        assert same(counter.count(source), counter.count(array))
+        assert same_result(counter.count(source), counter.count(array))
         assert source.deleted == 1
 
 

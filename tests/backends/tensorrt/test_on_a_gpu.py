@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backends.tensorrt.blobs import same
+from same_result import same_result
 
 import engine
 from engine.backends.registry import create_backend, why_no_gpu
@@ -37,7 +37,7 @@ def test_a_thousand_replays_are_bit_identical(compute_type) -> None:
         first = counter.count(PICTURE)
         assert first.count > 0
         image = load_image(PICTURE)
-        assert all(same(counter.count(image), first) for _ in range(1000))
+        assert all(same_result(counter.count(image), first) for _ in range(1000))
 
 
 @TYPES
@@ -62,7 +62,7 @@ def test_batches_of_many_sizes_equal_singles() -> None:
     images = [image[: 64 + 32 * (n % 5), : 96 + 32 * (n % 3)] for n in range(30)]
     with engine.CrowdCounter(device="cuda") as counter:
         batch = counter.count_batch(images)
-        assert all(same(a, counter.count(b)) for a, b in zip(batch, images, strict=True))
+        assert all(same_result(a, counter.count(b)) for a, b in zip(batch, images, strict=True))
 
 
 def test_pictures_are_read_where_they_are_once_they_are_there() -> None:
@@ -79,7 +79,7 @@ def test_pictures_are_read_where_they_are_once_they_are_there() -> None:
                     # Some hundredths of a second, in which a count that does not wait finds nobody.
                     torch.cuda._sleep(50_000_000)
                     tensor.copy_(pinned, non_blocking=True)
-                    assert same(counter.count(view(tensor), stream=given), expected)
+                    assert same_result(counter.count(view(tensor), stream=given), expected)
 
 
 def test_views_and_both_orders_of_the_channels() -> None:
@@ -90,8 +90,8 @@ def test_views_and_both_orders_of_the_channels() -> None:
         for rows, columns in ((slice(None), slice(3, 301)), (slice(5, None, 2), slice(0, None, 2))):
             part = tensor[rows, columns]
             assert not part.is_contiguous()
-            assert same(counter.count(part), counter.count(image[rows, columns]))
-        assert same(counter.count(tensor.flip(2), color="bgr"), counter.count(image))
+            assert same_result(counter.count(part), counter.count(image[rows, columns]))
+        assert same_result(counter.count(tensor.flip(2), color="bgr"), counter.count(image))
 
 
 def test_a_large_picture_on_the_device_is_counted_in_tiles(monkeypatch) -> None:
@@ -104,7 +104,7 @@ def test_a_large_picture_on_the_device_is_counted_in_tiles(monkeypatch) -> None:
     with engine.CrowdCounter(device="cuda") as counter:
         result = counter.count(torch.from_numpy(image).cuda())
         assert any("tiles" in warning for warning in result.warnings)
-        assert same(result, counter.count(image))
+        assert same_result(result, counter.count(image))
 
 
 @pytest.mark.parametrize("how", ["batch", "stream"])
@@ -130,7 +130,7 @@ def test_one_buffer_may_hold_all_pictures_in_turn(how) -> None:
             results = counter.count_batch(reused())
         else:
             results = [frame.result for frame in counter.stream(reused())]
-        assert all(same(a, b) for a, b in zip(results, expected, strict=True))
+        assert all(same_result(a, b) for a, b in zip(results, expected, strict=True))
 
 
 def test_two_threads_share_a_counter() -> None:
@@ -141,7 +141,7 @@ def test_two_threads_share_a_counter() -> None:
         with ThreadPoolExecutor(2) as pool:
             batches = pool.map(lambda _: [counter.count_batch(images) for _ in range(5)], range(2))
             for batch in (batch for each in batches for batch in each):
-                assert all(same(a, b) for a, b in zip(batch, expected, strict=True))
+                assert all(same_result(a, b) for a, b in zip(batch, expected, strict=True))
 
 
 class _Interface:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from backends.cuda.foreign_arrays import Capsule
-from backends.tensorrt.blobs import picture, same
+from backends.tensorrt.blobs import picture
 from gpu_memory import device_bytes
+from same_result import same_result
 
 from engine.backends.cuda.driver import CudaOutOfMemoryError
 
@@ -40,7 +41,7 @@ def test_memory_that_runs_out_is_taken_from_older_graphs(machine) -> None:
         first = counter.count(picture(64, 64))
         counter.count(picture(64, 60))
         assert _graphs(here.gpu) == 1
-        assert same(counter.count(picture(64, 64)), first)
+        assert same_result(counter.count(picture(64, 64)), first)
 
 
 def test_an_upload_takes_it_from_graphs(machine, caplog) -> None:
@@ -52,7 +53,7 @@ def test_an_upload_takes_it_from_graphs(machine, caplog) -> None:
             counter.count(picture(*size))
         # No more than the two graphs and the upload buffers have.
         here.gpu._memory = _used(here.gpu)
-        assert same(counter.count(picture(66, 64)), expected)
+        assert same_result(counter.count(picture(66, 64)), expected)
         assert _graphs(here.gpu) == 1
     assert "2 cached graphs are given up to make room" in caplog.text
 
@@ -69,7 +70,7 @@ def test_the_copy_of_a_picture_on_the_device_takes_it_from_graphs(machine) -> No
         assert (source.deleted, _graphs(here.gpu)) == (1, 0)
         # For the graph beside the copy.
         here.gpu._memory *= 2
-        assert same(counter.count(image), expected)
+        assert same_result(counter.count(image), expected)
 
 
 def test_what_cannot_be_copied_is_given_back(machine) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from backends.cuda.foreign_arrays import KINDS, Capsule
 from backends.cuda.simulated_device import PRIMARY, Queue
-from backends.tensorrt.blobs import picture, same
+from backends.tensorrt.blobs import picture
+from same_result import same_result
 
 from engine.backends.cuda.driver import load_driver
 from engine.errors import EngineError
@@ -48,7 +49,7 @@ def test_one_buffer_holds_all_pictures_in_turn(machine, how, kind, eager) -> Non
             results = list(enumerate(counter.count_batch(source)))
         else:
             results = [(frame.index, frame.result) for frame in counter.stream(source, live=how == "live")]
-        assert all(same(result, expected[index]) for index, result in results)
+        assert all(same_result(result, expected[index]) for index, result in results)
         # A live source may leave frames out, but not the last.
         assert [index for index, _ in results] == [0, 1, 2, 3, 4] or (how == "live" and results[-1][0] == 4)
     # Each was given back, whether it was counted or not.
@@ -64,7 +65,7 @@ def test_bgr_and_padded_rows_survive_the_copy(machine) -> None:
         expected = [counter.count(pixels, color="bgr") for pixels in PICTURES]
         source = _reused(lambda array: KINDS["capsule"](here.gpu, array), large[::-1, 20:84])
         frames = list(counter.stream(source, color="bgr"))
-        assert all(same(frame.result, each) for frame, each in zip(frames, expected, strict=True))
+        assert all(same_result(frame.result, each) for frame, each in zip(frames, expected, strict=True))
 
 
 def test_pixels_that_the_producer_s_thread_has_queued_are_waited_for(machine) -> None:
@@ -98,7 +99,7 @@ def test_pixels_that_the_producer_s_thread_has_queued_are_waited_for(machine) ->
     with here.counter(steps=1) as counter:
         expected = [counter.count(pixels) for pixels in PICTURES]
         results = [frame.result for frame in counter.stream(frames())]
-        assert all(same(a, b) for a, b in zip(results, expected, strict=True))
+        assert all(same_result(a, b) for a, b in zip(results, expected, strict=True))
 
 
 def test_frames_that_nobody_counts_hold_no_memory(machine) -> None:
