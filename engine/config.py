@@ -95,8 +95,7 @@ class CountingRule:
         least, most: quantiles of (true + 5) / (counted + 5) on held-out pictures, where the error's scale is 1;
             0 < least <= 1 <= most. 1 and 1 claim nothing.
         gate: nobody is counted unless one peak is at least so high.
-        offset, by_rate, by_peaks: log(expected + 5) = offset + by_rate * log(rate + 5) + by_peaks * log(peaks + 5), of
-            the encoder's rate and the peaks above ``high``; 0, 1 and 0 take the rate as it is.
+        offset: mean logarithm of (true + 5) / (rate + 5), of the encoder's rate; 0 takes the rate as it is.
         scale, scale_by_count, scale_by_distance: logarithm of that scale = scale + scale_by_count * log(counted + 5) +
             scale_by_distance * log(distance); three zeros make it 1.
         fewest: people in most held-out pictures, at least. For counts below it the scale grows as that of a Poisson
@@ -112,8 +111,6 @@ class CountingRule:
     most: float = 1.0
     gate: float = 0.0
     offset: float = 0.0
-    by_rate: float = 1.0
-    by_peaks: float = 0.0
     scale: float = 0.0
     scale_by_count: float = 0.0
     scale_by_distance: float = 0.0

@@ -78,9 +78,8 @@ def _heads(heatmap: np.ndarray, rate: float, rule: dict) -> np.ndarray:
     peak = (heatmap[..., None] > around[..., :4]).all(-1) & (heatmap[..., None] >= around[..., 5:]).all(-1)
     y, x = np.nonzero(peak & (heatmap >= rule["low"]))
     scores, sure = heatmap[y, x], int((heatmap[y, x] >= rule["high"]).sum())
-    logs = rule["offset"] + rule["by_rate"] * np.log(rate + 5) + rule["by_peaks"] * np.log(sure + 5)
     # Nobody, unless one peak at least is as high as in pictures with people.
-    number = round(np.exp(logs) - 5) if scores.max(initial=0) >= rule["gate"] else 0
+    number = round(np.exp(rule["offset"]) * (rate + 5) - 5) if scores.max(initial=0) >= rule["gate"] else 0
     kept = np.sort(np.argsort(-scores, kind="stable")[: int(np.clip(number, sure, len(scores)))])
     y, x, scores = y[kept] + 1, x[kept] + 1, scores[kept]
     offsets = [_vertex(framed[y, x - 1], scores, framed[y, x + 1]), _vertex(framed[y - 1, x], scores, framed[y + 1, x])]

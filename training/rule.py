@@ -30,11 +30,8 @@ _FEW = 0.2
 # The gate, as a share of the lowest of all held-out pictures' highest peaks. On other data, with 0.95 seven of 360
 # pictures of few people became 0, with this three; of 52 pictures of nobody 7 and 10 were not 0, without a gate 22.
 _GATE = 0.8
-# Pulls the weights to those that take the encoder's rate as it is; chosen by cross-validation.
-_RIDGE = 0.1
-_ITERATIONS = 60
-# Least residual that a weight of the iterated squares is made for: of log(people + 5).
-_RESIDUAL = 2e-3
+# Least mean error that a scale is begun from: of log(people + 5).
+_LEAST_ERROR = 2e-3
 
 
 @dataclass(frozen=True)
@@ -93,45 +90,46 @@ class CountTable:
         self._peaks = np.array([[(row.scores >= t).sum() for row in rows] for t in THRESHOLDS])  # [threshold, picture]
         self._rate = _logarithm(np.array([row.expected for row in rows]))
         parts = np.array([row.part for row in rows])
-        # Every part weighs the same, whatever its number of pictures and people.
-        self._weights = np.zeros(len(rows))
+        # Every part weighs the same, whatever its number of pictures, and of people.
+        self._alike, self._weights = np.zeros(len(rows)), np.zeros(len(rows))
         for part in set(parts):
             inside = parts == part
+            self._alike[inside] = 1 / inside.sum()
             self._weights[inside] = 1 / (inside.sum() * max(self.true[inside].mean(), 1))
 
     def best(self, used: np.ndarray) -> CountingRule:
-        """The rule with the least weighted error over the pictures ``used`` (bool [N]); it claims no interval."""
-        best = math.inf, CountingRule(1.0, 1.0)
+        """The rule with the least weighted error over the pictures ``used`` (bool [N]); it claims no interval.
+
+        The widest thresholds, with which the encoder has the say, are left only for ones that are better beyond twice
+        the standard error: the best of so many pairs is better by chance.
+        """
+        offset = self._fit_offset(used) if used.any() else 0.0
+        widest = CountingRule(float(THRESHOLDS[0]), float(THRESHOLDS[-1]), offset=offset)
+        if not used.any():
+            return widest
+        best, least = widest, math.inf
         for high in range(len(THRESHOLDS)):
-            weights = self._fit_weights(high, used)
             for low in range(high if self._one_threshold else 0, high + 1):
-                rule = replace(weights, low=float(THRESHOLDS[low]), high=float(THRESHOLDS[high]))
-                errors = np.abs(self.counts(rule) - self.true)
-                best = min(best, (float((errors * self._weights)[used].sum()), rule), key=lambda found: found[0])
-        return best[1]
+                rule = CountingRule(float(THRESHOLDS[low]), float(THRESHOLDS[high]), offset=offset)
+                error = float(self._errors(rule)[used].sum())
+                if error < least:
+                    best, least = rule, error
+        if self._one_threshold:
+            return best
+        gains = (self._errors(widest) - self._errors(best))[used]
+        return best if gains.sum() > 2 * math.sqrt(len(gains)) * gains.std() else widest
 
     def counts(self, rule: CountingRule) -> np.ndarray:
         """What :func:`engine.counting.heads.count_heads` counts in every picture, without a gate."""
         low, high = (self._peaks[int(np.searchsorted(THRESHOLDS, x - 1e-9))] for x in (rule.low, rule.high))
-        expected = np.exp(rule.offset + rule.by_rate * self._rate + rule.by_peaks * _logarithm(high)) - RATIO_OFFSET
-        return np.clip(np.round(expected), high, low)
+        return np.clip(np.round(np.exp(rule.offset + self._rate) - RATIO_OFFSET), high, low)
 
-    def _fit_weights(self, high: int, used: np.ndarray) -> CountingRule:
-        """Offset and weights of rate and peaks with the least absolute error, in people, each part alike."""
-        if self._one_threshold:
-            return CountingRule(1.0, 1.0)
-        rate, peaks = self._rate[used], _logarithm(self._peaks[high, used])
-        rows, target = np.stack([np.ones(len(rate)), rate, peaks], axis=1), _logarithm(self.true[used])
-        weights = self._weights[used] * (self.true[used] + RATIO_OFFSET)
-        weights /= weights.sum()
-        as_it_is, ridge = np.array([0.0, 1.0, 0.0]), np.diag([1e-9, _RIDGE, _RIDGE])
-        found = as_it_is
-        for _ in range(_ITERATIONS):
-            # Least absolute errors by weighted squares.
-            weighted = rows * (weights / (np.abs(target - rows @ found) + _RESIDUAL))[:, None]
-            found = np.linalg.solve(weighted.T @ rows + ridge, weighted.T @ target + ridge @ as_it_is)
-        offset, by_rate, by_peaks = (float(x) for x in found)
-        return CountingRule(1.0, 1.0, offset=offset, by_rate=by_rate, by_peaks=by_peaks)
+    def _errors(self, rule: CountingRule) -> np.ndarray:
+        return np.abs(self.counts(rule) - self.true) * self._weights
+
+    def _fit_offset(self, used: np.ndarray) -> float:
+        """Mean logarithm of true to expected people, each part alike."""
+        return float(np.average(_logarithm(self.true) - self._rate, weights=self._alike * used))
 
 
 def _gate(rows: Sequence[Reading], rule: CountingRule) -> float:
@@ -183,7 +181,7 @@ def _fit_scale(
         scales = terms @ weights
         return float((scales + errors * np.exp(-scales)).mean() + (weights[1:] ** 2).sum() / len(errors))
 
-    start = np.array([math.log(errors.mean() + _RESIDUAL), 0.0, 0.0])
+    start = np.array([math.log(errors.mean() + _LEAST_ERROR), 0.0, 0.0])
     bounds = [(-8, 3), (-1, 1), (0, 2)]
     constant, by_count, by_distance = (float(x) for x in minimize(loss, start, bounds=bounds).x)
     return replace(rule, scale=constant - by_count * middle, scale_by_count=by_count, scale_by_distance=by_distance)

@@ -81,7 +81,7 @@ def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Co
         )
     points, scores = find_peaks(maps.heatmap, candidate_threshold(rule))
     possible, certain = int((scores >= rule.low).sum()), int((scores >= rule.high).sum())
-    count = int(np.clip(round(expected_count(maps.expected, certain, rule)), certain, possible))
+    count = int(np.clip(round(expected_count(maps.expected, rule)), certain, possible))
     is_clear = not count or (
         maps.distance <= rule.most_distance
         and haze(maps.heatmap) <= rule.most_haze
@@ -103,16 +103,14 @@ def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Co
     return Counted(points[kept], scores[kept], interval, in_distribution=is_clear)
 
 
-def expected_count(rate: float, peaks: int, rule: CountingRule) -> float:
-    """People to expect where the encoder expects ``rate`` heads, and so many peaks are above ``rule.high``.
+def expected_count(rate: float, rule: CountingRule) -> float:
+    """People to expect where the encoder expects ``rate`` heads.
 
-    >>> round(expected_count(95, 20, CountingRule(0.3, 0.7, by_rate=0.5, by_peaks=0.5)))
-    45
+    >>> round(expected_count(95, CountingRule(0.3, 0.7, offset=-0.1)))
+    85
     """
     # A bundle from a stranger may expect less than nobody, or more than any number.
-    by_rate = rule.by_rate * math.log(max(rate, 0) + RATIO_OFFSET)
-    by_peaks = rule.by_peaks * math.log(peaks + RATIO_OFFSET)
-    return math.exp(min(rule.offset + by_rate + by_peaks, _MOST_LOGARITHM)) - RATIO_OFFSET
+    return math.exp(min(rule.offset + math.log(max(rate, 0) + RATIO_OFFSET), _MOST_LOGARITHM)) - RATIO_OFFSET
 
 
 def error_scale(count: int, distance: float, rule: CountingRule) -> float:

@@ -57,10 +57,7 @@ def test_the_calibrated_error_widens_the_interval() -> None:
     assert count_heads(_maps([0.0], 0, spread=0.0), rule, reference.find_peaks).interval == (0, 5)
 
 
-def test_rate_and_sure_peaks_are_weighed() -> None:
-    # (7 + 5) ^ 0.5 * (2 + 5) ^ 0.5 = 9.2 people and 5; two peaks are above 0.6.
-    rule = CountingRule(low=0.3, high=0.6, by_rate=0.5, by_peaks=0.5)
-    assert len(count_heads(_maps([0.9, 0.8, *[0.5] * 9], 7), rule, reference.find_peaks).points) == 4
+def test_the_rate_is_put_right_by_the_offset() -> None:
     # exp(-0.5) of 20 is 12.1.
     rule = CountingRule(low=0.3, high=0.6, offset=-0.5)
     assert len(count_heads(_maps([0.9, 0.8, *[0.5] * 9], 15), rule, reference.find_peaks).points) == 7
@@ -69,7 +66,7 @@ def test_rate_and_sure_peaks_are_weighed() -> None:
 @pytest.mark.parametrize("expected", [-1e30, 1e300])
 @pytest.mark.parametrize("sign", [-1e9, 1e9])
 def test_rules_and_rates_beyond_all_numbers_are_no_failure(expected, sign) -> None:
-    weights = dict.fromkeys(("offset", "by_rate", "by_peaks", "scale", "scale_by_count", "scale_by_distance"), sign)
+    weights = dict.fromkeys(("offset", "scale", "scale_by_count", "scale_by_distance"), sign)
     rule = CountingRule(0.3, 0.6, least=1e-9, most=1e9, fewest=1e9, **weights)
     counted = count_heads(replace(_maps([0.9, 0.5], expected), distance=1e30), rule, reference.find_peaks)
     assert 1 <= len(counted.points) <= 2

@@ -45,18 +45,35 @@ def test_a_good_expectation_is_followed() -> None:
     assert (table.counts(rule) == table.true).all()
 
 
-def test_an_encoder_that_expects_too_many_in_dense_crowds_is_put_right() -> None:
+def test_an_encoder_that_expects_a_tenth_too_many_is_put_right() -> None:
     rng = np.random.default_rng(0)
     rows = []
     for true in np.unique(rng.geometric(0.01, 60)):
-        # A tenth too many for each tenfold crowd; half of the heads peak high, with as many peaks of clutter below.
-        rate = (true + 5) ** 1.1 - 5
+        # Half of the heads peak high, with as many peaks of clutter as there are heads below.
         scores = np.concatenate([np.full(true // 2, 0.9), np.full(2 * true, 0.3)]).astype(np.float32)
-        rows.append(Reading("part_A", int(true), float(rate), scores))
+        rows.append(Reading("part_A", int(true), 1.1 * (true + 5) - 5, scores))
     table = CountTable(rows)
     rule = table.best(np.ones(len(rows), bool))
-    assert np.abs(table.counts(rule) - table.true).max() <= 1 + 0.02 * table.true.max()
+    assert rule.offset == pytest.approx(-np.log(1.1))
+    assert (table.counts(rule) == table.true).all()
     assert rule.low <= 0.3 < rule.high
+
+
+def test_every_part_has_the_same_say_in_what_the_encoder_expects() -> None:
+    rows = [Reading("part_A", 95, 195.0, np.full(400, 0.3, np.float32))] * 9
+    rows += [Reading("part_B", 195, 195.0, np.full(400, 0.3, np.float32))] * 90
+    assert CountTable(rows).best(np.ones(99, bool)).offset == pytest.approx(np.log(0.5) / 2)
+
+
+def test_thresholds_that_are_better_by_chance_alone_are_not_taken() -> None:
+    rng = np.random.default_rng(0)
+    # The encoder is right within a tenth, and the number of peaks says little.
+    rows = []
+    for true in rng.integers(20, 300, 60):
+        scores = rng.uniform(0.1, 1.0, rng.integers(2, 5) * true).astype(np.float32)
+        rows.append(Reading("part_A", int(true), float(true * rng.uniform(0.9, 1.1)), scores))
+    rule = CountTable(rows).best(np.ones(60, bool))
+    assert (rule.low, rule.high) == (THRESHOLDS[0], THRESHOLDS[-1])
 
 
 def test_nearly_all_pictures_like_the_held_out_ones_are_in_distribution() -> None:
@@ -158,9 +175,8 @@ def test_nearly_all_pictures_like_the_held_out_ones_are_near() -> None:
 def test_the_table_counts_as_the_engine_does() -> None:
     rows = _readings(6, seed=3)
     table = CountTable(rows)
-    for low, high, offset, rate, peaks in [(0, 10, 0.0, 1.0, 0.0), (5, 5, 0.1, 0.9, 0.1), (3, 30, -0.2, 0.7, 0.4)]:
-        ends = float(THRESHOLDS[low]), float(THRESHOLDS[high])
-        rule = CountingRule(*ends, offset=offset, by_rate=rate, by_peaks=peaks)
+    for low, high, offset in [(0, 10, 0.0), (5, 5, 0.1), (3, 30, -0.2)]:
+        rule = CountingRule(float(THRESHOLDS[low]), float(THRESHOLDS[high]), offset=offset)
         for row, count in zip(rows, table.counts(rule), strict=True):
             heatmap = np.zeros((3, 2 * len(row.scores) + 1), np.float32)
             heatmap[1, 1::2] = row.scores
