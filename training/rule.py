@@ -21,9 +21,9 @@ THRESHOLDS = np.round(np.arange(0.10, 0.82, 0.02), 2)
 MISSED = 0.1
 # Held-out pictures that such an interval takes: of fewer, the outermost ratios claim less.
 LEAST_PICTURES = 19
-# Shares of pictures that are warned of although they are like the held-out ones: for the map's haze, for its weak peaks
-# and for the distance.
-_UNFAMILIAR = 0.02, 0.02, 0.01
+# Share of pictures that are warned of although they are like the held-out ones: for the map's haze, for its weak peaks
+# and for the distance each.
+_UNFAMILIAR = 0.01
 # Share of pictures with fewer people than ``fewest``. With 0.05 the interval of Beijing-BRT, another data set with few
 # people, held 79 % of its counts, with this 86 %; those of the held-out pictures it leaves as they are.
 _FEW = 0.2
@@ -195,8 +195,8 @@ def _bound_doubts(rule: CountingRule, rows: Sequence[Reading], counts: np.ndarra
     """``rule`` with the bounds beyond which a picture is unlike ``rows``."""
     weak = [weak_ratio(row.scores, rule, int(count)) for row, count in zip(rows, counts, strict=True)]
     measures = [row.haze for row in rows], weak, [row.distance for row in rows]
-    ranks = (min(math.ceil((len(rows) + 1) * (1 - share)), len(rows)) - 1 for share in _UNFAMILIAR)
-    most_haze, most_weak, most_distance = (sorted(x)[rank] for x, rank in zip(measures, ranks, strict=True))
+    rank = min(math.ceil((len(rows) + 1) * (1 - _UNFAMILIAR)), len(rows)) - 1
+    most_haze, most_weak, most_distance = (sorted(x)[rank] for x in measures)
     # Without statistics of the training data every distance is 0, and none says anything.
     return replace(rule, most_haze=most_haze, most_weak=most_weak, most_distance=most_distance or 1e9)
 
