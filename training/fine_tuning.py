@@ -31,7 +31,7 @@ GROUPS = 4
 LEAST_PICTURES = 12
 # Shares that the tuned weights may have in their mean with those of the start; held-out pictures choose.
 SHARES = (0.5, 1.0)
-# Of the counts that are compared: the default of a new bundle.
+# Denoising steps that pictures are counted with to compare models; a new bundle has the same default.
 _STEPS = 2
 
 

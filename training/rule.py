@@ -103,10 +103,11 @@ class CountTable:
         The widest thresholds, with which the encoder has the say, are left only for ones that are better beyond twice
         the standard error: the best of so many pairs is better by chance.
         """
-        offset = self._fit_offset(used) if used.any() else 0.0
-        widest = CountingRule(float(THRESHOLDS[0]), float(THRESHOLDS[-1]), offset=offset)
+        widest = CountingRule(float(THRESHOLDS[0]), float(THRESHOLDS[-1]))
         if not used.any():
             return widest
+        offset = self._fit_offset(used)
+        widest = replace(widest, offset=offset)
         best, least = widest, math.inf
         for high in range(len(THRESHOLDS)):
             for low in range(high if self._one_threshold else 0, high + 1):

@@ -125,9 +125,8 @@ def multiply_adds(models: Any, stage: SegmentStage, shapes: Shapes) -> int:
     for node in models.read_for_size(stage, shapes).get_ordered_ops():
         if node.get_type_name() in ("Convolution", "GroupConvolution", "MatMul"):
             output = node.get_output_shape(0)
-            weights = node.input_value(
-                1
-            ).get_shape()  # [O, I, h, w], [groups, O / groups, I, h, w], or [O, I] or [I, O]
+            # [O, I, h, w], [groups, O / groups, I, h, w], or [O, I] or [I, O]
+            weights = node.input_value(1).get_shape()
             channels = output[1] if len(weights) > 3 else output[-1]
             total += math.prod(output) * math.prod(weights) // channels
     return total
