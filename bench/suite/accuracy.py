@@ -18,6 +18,9 @@ FILE = Path(__file__).parents[1] / "results" / "accuracy.json"
 
 # Where errors come from: the test split, measured once after the weights were chosen, or held-out training pictures.
 TEST, HELD_OUT = "test", "held-out"
+# The keys of a file that they stand under, the first that is there being taken: "steps" has those of the counting rule
+# that is shipped, which was fitted to these pictures; "cross_validated" those of rules fitted to others of them.
+_SOURCES = {"test": TEST, "cross_validated": HELD_OUT, "steps": HELD_OUT}
 _UNKNOWN = {"mae_a": None, "mae_b": None, "split": None}
 
 # Group of the rows that hold crowd counters beside each other, ours by number of steps.
@@ -60,17 +63,20 @@ def with_errors(rows: list[Row], errors: Mapping[int, Mapping[str, Any]]) -> lis
 def our_errors(bundle: Bundle, file: Path = FILE) -> dict[int, dict[str, Any]]:
     """The columns "mae_a", "mae_b" and "split" by number of steps, if ``file`` is of this very model; else empty.
 
-    Errors of the test split stand in ``file`` under "test", put there by hand; they come before those under "steps",
-    and the two are never mixed. A new measurement of "steps" leaves them out, as new weights need new ones.
+    Errors of the test split stand in ``file`` under "test", and those that ``calibrate`` of :mod:`engine.training`
+    prints under "cross_validated", put there by hand; they come before those under "steps", and are never mixed. A new
+    measurement of "steps" leaves them out, as new weights need new ones.
     """
     data = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"model": None}
     if data["model"] != bundle.digest:
         return {}
-    split, measured = (TEST, data["test"]) if "test" in data else (HELD_OUT, data["steps"])
+    source = next(key for key in _SOURCES if key in data)
     return {
-        int(number): {**_UNKNOWN, "split": split, **{f"mae_{part.lower()}": parts[part]["mae"] for part in parts}}
-        for number, parts in measured.items()
-    }
+        int(number): {
+            **_UNKNOWN, "split": _SOURCES[source], **{f"mae_{part.lower()}": parts[part]["mae"] for part in parts}
+        }
+        for number, parts in data[source].items()
+    }  # fmt: skip
 
 
 def _letter(part: str) -> str:

@@ -149,12 +149,15 @@ def test_errors_measured_anew_replace_ours_alone():
     assert renewed == [measured, replace(one, mae_a=None, mae_b=None), other, count]
 
 
-def test_errors_of_the_test_split_come_first(tmp_path):
+def test_errors_of_the_test_split_come_first_and_cross_validated_ones_second(tmp_path):
     bundle = SimpleNamespace(digest="d1", name="m", default_steps=2)
     summary = summarise([_eval_row("part_A", steps, 10, 4) for steps in (1, 2)], bundle)
     file = tmp_path / "accuracy.json"
+    summary["cross_validated"] = {"2": {"A": {"mae": 7.0}, "B": {"mae": 2.0}}}
+    file.write_text(json.dumps(summary))
+    # One plot has errors of one source: there are none of 1 step.
+    assert our_errors(bundle, file) == {2: {"mae_a": 7.0, "mae_b": 2.0, "split": "held-out"}}
     file.write_text(json.dumps({**summary, "test": {"2": {"A": {"mae": 5.0}, "B": {"mae": 1.0}}}}))
-    # One plot has errors of one split: there are none of 1 step.
     assert our_errors(bundle, file) == {2: {"mae_a": 5.0, "mae_b": 1.0, "split": "test"}}
 
 
