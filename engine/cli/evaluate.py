@@ -26,7 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add the options that are this command's own."""
     dataset.add_arguments(parser)
     parser.add_argument("--split", choices=SPLITS, help="pictures in folders called so; train is all others too")
-    parser.add_argument("--only-digit", type=int, choices=range(10), metavar="D", help="pictures numbered ...D only")
+    parser.add_argument(
+        "--only-digit",
+        type=int,
+        action="append",
+        choices=range(10),
+        metavar="D",
+        help="pictures numbered ...D only; can be given several times",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="the first N pictures only")
     parser.add_argument("--steps", type=int, nargs="+", metavar="S", help="denoising steps, one table row each")
     parser.add_argument("--json", metavar="FILE", help="write the count of every picture as JSON")
@@ -55,7 +62,7 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
         )
     earlier = None if options.against is None else read_rows(options.against)
     samples = dataset.read_samples(options, *[options.split] if options.split else [])
-    samples = [s for s in samples if options.only_digit in (None, s.number % 10)][: options.limit]
+    samples = [s for s in samples if not options.only_digit or s.number % 10 in options.only_digit][: options.limit]
     if not samples:
         raise ConfigError(f"no picture of {options.data} is left after --only-digit and --limit")
     with contextlib.ExitStack() as stack:

@@ -59,6 +59,7 @@ def test_eval_against_another_model_prints_the_differences(tmp_path, capsys):
         ("--limit 3", [4, 5, 1]),
         ("--split train --limit 2", [1, 2]),
         ("--only-digit 3 --limit 1", [3]),
+        ("--only-digit 3 --only-digit 4", [4, 3]),
     ],
 )
 def test_eval_of_a_part_of_the_pictures(options, counted, tmp_path):
