@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.optim.swa_utils import AveragedModel
 
 from engine.errors import ConfigError
 from engine.model.checkpoint import load_network
@@ -43,10 +43,20 @@ def average_weights(checkpoints: Sequence[Path]) -> CrowdNetwork:
 def fit_norms(network: CrowdNetwork, batches: Batches, config: LossConfig, seed: int = 0) -> None:
     """Take the statistics of the batch norms anew, from crops at the times that training draws.
 
-    Those of a mean of weights are not the mean of the statistics.
+    Those of a mean of weights are not the mean of the statistics. A pre-trained trunk keeps its own, as in training.
     """
-    crops = ([tuple(x.cpu() for x in batches.make(number))] for number in range(_BATCHES))
-    update_bn(crops, _TrainingPass(channels_last(network), config, seed))
+    step = _TrainingPass(channels_last(network), config, seed).train()
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d) and layer.training]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # The mean over all batches.
+    with torch.no_grad():
+        for number in range(_BATCHES):
+            pixels, heads, counts = (x.cpu() for x in batches.make(number))
+            step((pixels, heads, counts))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     network.eval()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from engine.config import ModelConfig
 from engine.dataset.samples import Sample
@@ -25,6 +27,8 @@ from engine.training.losses import LossConfig
 MODEL = ModelConfig(
     widths=(8, 8, 8, 16, 16), depths=(0, 0, 1, 1, 0), features=16, attention_dim=8, decoder_width=16, crop_size=64
 )
+
+TRUNK = ModelConfig(trunk="efficientnet_lite0", neck=16, features=16, attention_dim=8, decoder_width=16, crop_size=64)
 
 
 @pytest.fixture
@@ -87,6 +91,21 @@ def test_norms_have_the_statistics_of_the_crops(checkpoints, folder, monkeypatch
     torch.testing.assert_close(first.norm.running_var, expected, rtol=0.02, atol=1e-3)
     # The decoder's are taken too.
     assert all(x.norm.num_batches_tracked == 3 for x in network.modules() if isinstance(x, ConvNorm))
+
+
+def test_a_pretrained_trunk_keeps_its_statistics(folder, monkeypatch):
+    monkeypatch.setattr(average, "_BATCHES", 2)
+    torch.manual_seed(0)
+    network = CrowdNetwork(TRUNK)
+    for norm in (x for x in network.modules() if isinstance(x, nn.BatchNorm2d)):
+        norm.running_mean.normal_()
+    before = copy.deepcopy(network.state_dict())
+    samples = [Sample(folder / "images" / "1.png", np.zeros((0, 2), np.float32), "part")]
+    fit_norms(network, CrowdBatches(samples, TRUNK, AugmentConfig(), 2), LossConfig())
+    after = network.state_dict()
+    kept = {name for name in before if name.endswith("running_mean") and torch.equal(before[name], after[name])}
+    assert kept == {name for name in before if name.startswith("encoder.trunk.") and name.endswith("running_mean")}
+    assert kept
 
 
 def test_the_command_writes_a_calibrated_model(checkpoints, folder, tmp_path, monkeypatch, capsys):
