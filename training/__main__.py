@@ -24,7 +24,6 @@ from engine.training.config import TrainConfig
 from engine.training.fine_tuning import fine_tune
 from engine.training.recipe import DEFAULT, FINE_TUNING, read_recipe, run_recipe
 from engine.training.rule import LEAST_PICTURES
-from engine.training.smooth import smooth_stem
 from engine.training.start import start_counting, start_model, start_network
 from engine.training.train import make_batches, train
 
@@ -96,15 +95,11 @@ def build_parser(prog: str = _PROG) -> argparse.ArgumentParser:
     )
     mean.add_argument("--recipe", type=Path, help="of the run: its crops give the batch norms their statistics")
     mean.add_argument("--out", type=Path, default=Path("model.pt"), help="the calibrated model (default: %(default)s)")
-    blur = commands.add_parser("smooth", help="let a network see pictures as slightly blurred as the crops of training")
-    blur.add_argument("start", help="checkpoint, bundle or 'default'")
-    dataset.add_arguments(blur)
-    blur.add_argument("--out", type=Path, default=Path("model.pt"), help="the calibrated model (default: %(default)s)")
     contest = commands.add_parser("compare", help="train other kinds of decoder beside ours, on a frozen encoder")
     dataset.add_arguments(contest)
     contest.add_argument("--start", default="default", help="checkpoint or bundle that the encoder comes from")
     contest.add_argument("--iterations", type=int, default=1500, help="of each decoder (default: %(default)s)")
-    for command in (run, fit, mean, blur, contest):
+    for command in (run, fit, mean, contest):
         command.add_argument("--threads", type=int, default=0, help="CPU threads; 0 is all")
         command.add_argument(
             "--exclude",
@@ -133,7 +128,7 @@ def split(
 
 
 def run(arguments: list[str], prog: str) -> None:
-    """Train, calibrate, average, smooth or compare, as the arguments say.
+    """Train, calibrate, average or compare, as the arguments say.
 
     Raises:
         EngineError: it cannot be done.
@@ -173,8 +168,6 @@ def run(arguments: list[str], prog: str) -> None:
         batches = make_batches(train_on, dataclasses.replace(config, model=network.config), "cpu")
         fit_norms(network, batches, config.loss)
         _calibrate(network, train_on, held_out, options.out, {})
-    elif options.command == "smooth":
-        _calibrate(smooth_stem(_started(options.start, train_on)), train_on, held_out, options.out, {})
     else:
         _calibrate(load_network(options.checkpoint), train_on, held_out, options.out, {})
 
