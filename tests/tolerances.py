@@ -64,8 +64,8 @@ CONFORMANCE = {
     # bfloat16 keeps 8 bits, an error of 2e-3 per layer; the sixty of the encoder add up to some 7 %, in OpenVINO and in
     # PyTorch alike, and the fewer of a decoder step to less.
     "bfloat16": ConformanceTolerance(features=1e-1, rate=2e-2, distance=5e-2, step=5e-2, heatmap=1e-1, count=0.05),
-    # int8 has 256 levels for the range of a channel, an error of 1e-2 of a typical value a layer, some 10 % after sixty;
-    # one convolution of the encoder and the maps between segments stay in bfloat16.
+    # int8 has 256 levels for the range of a channel, an error of 1e-2 of a typical value a layer, some 10 % in
+    # sixty. One convolution of the decoder and the maps between segments stay in bfloat16.
     "int8": ConformanceTolerance(features=1.5e-1, rate=1e-1, distance=1e-1, step=5e-2, heatmap=2e-1, count=0.1),
 }
 
