@@ -91,7 +91,7 @@ def test_running_streams(serve: Any, open_page: Any, result: CountResult) -> Non
     page.wait_for_selector("body[data-ready]")
     status = {**result.to_dict(), "alerts": ["left"], "zones": {"left": 4}}
     stream.publish(lambda: np.asarray(result.plot()), status, result._image)
-    wait(page, "document.querySelector('.stream .number')?.textContent.startsWith('10 people')")
+    wait(page, f"document.querySelector('.stream .number')?.textContent.startsWith('{result.count} people')")
     assert page.inner_text(".stream h3") == "Gate <north>"
     assert page.inner_text(".stream .alert") == "Alert: left"
     assert page.inner_text(".stream li") == "left: 4"

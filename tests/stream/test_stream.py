@@ -35,7 +35,7 @@ def counter():
 def crops() -> list[np.ndarray]:
     """A window that moves over a picture with people."""
     picture = np.asarray(Image.open(PICTURE).convert("RGB"))
-    return [np.ascontiguousarray(picture[80:176, 40 + 4 * i : 200 + 4 * i]) for i in range(5)]
+    return [np.ascontiguousarray(picture[120:216, 330 + 4 * i : 490 + 4 * i]) for i in range(5)]
 
 
 def test_a_lossless_video_is_counted_like_its_pictures(counter, crops, tmp_path) -> None:
