@@ -75,7 +75,9 @@ def build_parser(prog: str = _PROG) -> argparse.ArgumentParser:
     run.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda (default: %(default)s)"
     )
-    run.add_argument("--compile", action="store_true", help="use torch.compile: faster steps after a minute's wait")
+    run.add_argument(
+        "--compile", action="store_true", help="use torch.compile: faster steps, but slower ones of a pre-trained trunk"
+    )
     run.add_argument("--iterations", type=int, help="length of the run")
     run.add_argument("--minutes", type=float, help="length of the run, in place of iterations")
     run.add_argument("--batch", type=int, help="crops per step")

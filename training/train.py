@@ -161,8 +161,8 @@ def train(
             not hold a run.
         start: a checkpoint or bundle whose weights a new run starts from, instead of random ones; the network
             then has their shape, not that of ``config.model``.
-        compiled: run the network through ``torch.compile``: a quarter less time per step, after a minute's wait;
-            needs a C++ compiler.
+        compiled: run the network through ``torch.compile``: a quarter less time per step, after a minute's wait, but
+            half as much again with a pre-trained trunk; needs a C++ compiler.
         scenes: pictures without people, uint8 [H, W, 3] each.
 
     Returns:
