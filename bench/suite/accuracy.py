@@ -71,12 +71,11 @@ def our_errors(bundle: Bundle, file: Path = FILE) -> dict[int, dict[str, Any]]:
     if data["model"] != bundle.digest:
         return {}
     source = next(key for key in _SOURCES if key in data)
-    return {
-        int(number): {
-            **_UNKNOWN, "split": _SOURCES[source], **{f"mae_{part.lower()}": parts[part]["mae"] for part in parts}
-        }
-        for number, parts in data[source].items()
-    }  # fmt: skip
+    errors = {}
+    for number, parts in data[source].items():
+        of_parts = {f"mae_{part.lower()}": found["mae"] for part, found in parts.items()}
+        errors[int(number)] = {**_UNKNOWN, "split": _SOURCES[source], **of_parts}
+    return errors
 
 
 def _letter(part: str) -> str:
