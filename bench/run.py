@@ -20,7 +20,7 @@ from engine.bundle.bundle import load_bundle
 
 _ROOT = Path(__file__).parents[1]
 # Last digits of the pictures that the shipped model was not trained on; its counting rule was fitted to them.
-_HELD_OUT = ["--only-digit", "0", "--only-digit", "5"]
+_HELD_OUT = ("--only-digit", "0", "--only-digit", "5")
 _STEPS = ("1", "2", "3")
 # The model's errors, not those of a machine's default type.
 _COMPUTE_TYPE = "float32"

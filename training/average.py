@@ -16,7 +16,7 @@ from engine.model.layers import channels_last
 from engine.model.network import CrowdNetwork
 from engine.model.precision import mixed_precision
 from engine.training.batches import Batches
-from engine.training.losses import LossConfig, draw_levels, noisy_maps
+from engine.training.losses import Levels, LossConfig, draw_levels, noisy_maps
 
 # Batches that the statistics of the batch norms are taken from.
 _BATCHES = 40
@@ -45,35 +45,27 @@ def fit_norms(network: CrowdNetwork, batches: Batches, config: LossConfig, seed:
 
     Those of a mean of weights are not the mean of the statistics. A pre-trained trunk keeps its own, as in training.
     """
-    step = _TrainingPass(channels_last(network), config, seed).train()
+    channels_last(network).train()
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d) and layer.training]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # The mean over all batches.
-    with torch.no_grad():
-        for number in range(_BATCHES):
-            pixels, heads, counts = (x.cpu() for x in batches.make(number))
-            step((pixels, heads, counts))
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    for number in range(_BATCHES):
+        pixels, heads, _ = (x.cpu() for x in batches.make(number))
+        _pass(network, pixels, heads, draw_levels(len(pixels), config, rng), generator)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.eval()
 
 
-class _TrainingPass(nn.Module):
-    """The network on a batch as in a training step, without the loss."""
-
-    def __init__(self, network: CrowdNetwork, config: LossConfig, seed: int):
-        super().__init__()
-        self.network, self._config = network, config
-        self._rng, self._generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-
-    def forward(self, batch: tuple[Tensor, Tensor, Tensor]) -> None:
-        pixels, heads, _ = batch
-        maps = (2 * self.network.fold(heads[:, None]) - 1) * self.network.config.map_scale
-        levels = draw_levels(len(pixels), self._config, self._rng)
-        noise = torch.randn(maps.shape, generator=self._generator)
-        with mixed_precision("cpu"):
-            features, *_ = self.network.encoder(pixels)
-            x_t = noisy_maps(self.network.decoder, features, maps, levels, noise)
-            self.network.decoder(features, x_t, torch.from_numpy(levels.times).float())
+@torch.no_grad()
+def _pass(network: CrowdNetwork, pixels: Tensor, heads: Tensor, levels: Levels, generator: torch.Generator) -> None:
+    """Run the network on a batch as in a training step, without the loss."""
+    maps = (2 * network.fold(heads[:, None]) - 1) * network.config.map_scale
+    noise = torch.randn(maps.shape, generator=generator)
+    with mixed_precision("cpu"):
+        features, *_ = network.encoder(pixels)
+        x_t = noisy_maps(network.decoder, features, maps, levels, noise)
+        network.decoder(features, x_t, torch.from_numpy(levels.times).float())

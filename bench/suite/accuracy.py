@@ -67,8 +67,8 @@ def our_errors(bundle: Bundle, file: Path = FILE) -> dict[int, dict[str, Any]]:
     prints under "cross_validated", put there by hand; they come before those under "steps", and are never mixed. A new
     measurement of "steps" leaves them out, as new weights need new ones.
     """
-    data = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"model": None}
-    if data["model"] != bundle.digest:
+    data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if data.get("model") != bundle.digest:
         return {}
     source = next(key for key in _SOURCES if key in data)
     errors = {}
