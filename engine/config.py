@@ -100,6 +100,7 @@ class CountingRule:
             scale_by_distance * log(distance); three zeros make it 1.
         fewest: people in most held-out pictures, at least. For counts below it the scale grows as that of a Poisson
             number does.
+        beyond_peaks: whether people are counted whom the encoder expects and the map has no peaks for.
         most_haze, most_weak, most_distance: the largest :func:`engine.counting.heads.haze`,
             :func:`engine.counting.heads.weak_ratio` and :func:`engine.counting.heads.distance` of nearly all held-out
             pictures; beyond them a picture is unlike those. 1, 1e9 and 1e9 hold for every picture.
@@ -115,6 +116,7 @@ class CountingRule:
     scale_by_count: float = 0.0
     scale_by_distance: float = 0.0
     fewest: float = 0.0
+    beyond_peaks: bool = False
     most_haze: float = 1.0
     most_weak: float = 1e9
     most_distance: float = 1e9

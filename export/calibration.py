@@ -10,6 +10,7 @@ import onnxruntime
 
 from engine import _core
 from engine.bundle.bundle import Bundle
+from engine.config import FEATURE_STRIDE
 from engine.counting.heads import HeadMaps, choose_rule, count_heads
 from engine.diffusion.latent import head_maps
 from engine.diffusion.sampler import Latents, denoise, initial_noise
@@ -92,7 +93,8 @@ class GraphRunner:
         latents = Latents(initial_noise(0, shape, 0).copy(), np.zeros(shape, np.float32), np.zeros(shape, np.float32))
         denoise(self, made["features"], latents, steps, model.map_scale)
         heatmap, spread = head_maps([latents.estimate], [latents.change], model)
-        maps = HeadMaps(heatmap, spread, float(made["rate"].sum()), has_spread=False)
+        rate, cells = made["rate"][0, 0], FEATURE_STRIDE // model.map_stride
+        maps = HeadMaps(heatmap, spread, rate, cells, float(rate.sum()), has_spread=False)
         return len(count_heads(maps, choose_rule(self._bundle.counting, steps), _core.find_peaks).points)
 
     def decode(self, features: np.ndarray, x_t: np.ndarray, t: float) -> np.ndarray:

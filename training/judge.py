@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.config import CountingRule
-from engine.counting.heads import HeadMaps, candidate_threshold, count_heads
+from engine.counting.heads import count_ungated
 from engine.dataset.samples import Sample
 from engine.model.network import CrowdNetwork
 from engine.training.calibrate import read_pictures
@@ -70,7 +70,5 @@ def count_errors(network: CrowdNetwork, samples: Sequence[Sample], rule: Countin
 
 def count(reading: Reading, rule: CountingRule) -> int:
     """People that ``rule`` makes of what the network says of a picture."""
-    scores = reading.scores[reading.scores >= candidate_threshold(rule)]
-    points, nothing = np.zeros((len(scores), 2), np.float32), np.zeros((1, 1), np.float32)
-    maps = HeadMaps(nothing, nothing, reading.expected, has_spread=False)
-    return len(count_heads(maps, rule, lambda *_: (points, scores)).points)
+    is_gated = reading.scores.max(initial=0) < rule.gate
+    return 0 if is_gated else count_ungated(reading.scores, reading.expected, rule)

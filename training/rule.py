@@ -103,7 +103,7 @@ class CountTable:
         The widest thresholds, with which the encoder has the say, are left only for ones that are better beyond twice
         the standard error: the best of so many pairs is better by chance.
         """
-        widest = CountingRule(float(THRESHOLDS[0]), float(THRESHOLDS[-1]))
+        widest = CountingRule(float(THRESHOLDS[0]), float(THRESHOLDS[-1]), beyond_peaks=not self._one_threshold)
         if not used.any():
             return widest
         offset = self._fit_offset(used)
@@ -123,7 +123,8 @@ class CountTable:
     def counts(self, rule: CountingRule) -> np.ndarray:
         """What :func:`engine.counting.heads.count_heads` counts in every picture, without a gate."""
         low, high = (self._peaks[int(np.searchsorted(THRESHOLDS, x - 1e-9))] for x in (rule.low, rule.high))
-        return np.clip(np.round(np.exp(rule.offset + self._rate) - RATIO_OFFSET), high, low)
+        most = np.inf if rule.beyond_peaks else low
+        return np.clip(np.round(np.exp(rule.offset + self._rate) - RATIO_OFFSET), high, most)
 
     def _errors(self, rule: CountingRule) -> np.ndarray:
         return np.abs(self.counts(rule) - self.true) * self._weights

@@ -92,7 +92,7 @@ def as_rules(entries: Any) -> dict[int, CountingRule]:
         known = {field.name for field in dataclasses.fields(CountingRule)}
         if not isinstance(entry, dict) or not entry.keys() <= known:
             raise ValueError(f"{_shown(entry)} is no counting rule")
-        rule = CountingRule(**{name: as_number(value, -1e9, 1e9) for name, value in entry.items()})
+        rule = CountingRule(**{name: _rule_value(name, value) for name, value in entry.items()})
         if not 0 < rule.low <= rule.high <= 1:
             raise ValueError(f"counting thresholds {rule.low} to {rule.high} are not within 0 < low <= high <= 1")
         if not 0 < rule.least <= 1 <= rule.most:
@@ -101,6 +101,10 @@ def as_rules(entries: Any) -> dict[int, CountingRule]:
             raise ValueError(f"fewest is {rule.fewest}, expected a number of people")
         rules[_steps(steps)] = rule
     return rules
+
+
+def _rule_value(name: str, value: Any) -> Any:
+    return _flag(name, value) if name == "beyond_peaks" else as_number(value, -1e9, 1e9)
 
 
 def _setting(name: str, value: Any, usual: Any) -> Any:
@@ -114,9 +118,7 @@ def _setting(name: str, value: Any, usual: Any) -> Any:
             raise ValueError(f"{name} {_shown(value)} is no list of {len(usual)} numbers")
         return tuple(_setting(name, x, usual[0]) for x in value)
     if isinstance(usual, bool):
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} {_shown(value)} is neither true nor false")
-        return value
+        return _flag(name, value)
     if isinstance(usual, float):
         return as_number(value, 1e-6, 1e6)
     if isinstance(usual, int):
@@ -124,6 +126,12 @@ def _setting(name: str, value: Any, usual: Any) -> Any:
         most = 1 << 20 if name == "crop_size" else _MOST_CHANNELS
         return as_whole(value, 0, _MOST_BLOCKS) if name in _BLOCKS else as_whole(value, 1, most)
     return as_text(value)
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} {_shown(value)} is neither true nor false")
+    return value
 
 
 def _steps(text: str) -> int:

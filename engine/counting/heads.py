@@ -9,12 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.config import COMPONENTS, RATIO_OFFSET, CountingRule, scale_count
+from engine.counting.crowds import find_merged
 from engine.errors import NotFiniteError
 
 FindPeaks = Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray]]
 
 # Peaks below the rule's lowest threshold by up to this factor are candidates for the interval alone.
 _CANDIDATE_FACTOR = 0.5
+# Cells of the map for each head, at least: as peaks need.
+_CELLS_OF_A_HEAD = 4
 # Limits that no picture comes near: logarithm of people, scale of errors (usually below 1), people.
 _MOST_LOGARITHM, _MOST_SCALE, _MOST_PEOPLE = 50.0, 5.0, 1e15
 # Splat of the density map: a Gaussian of sigma = 1.5 cells, cut at 4 cells.
@@ -29,6 +32,8 @@ class HeadMaps:
     Attributes:
         heatmap: float32 [h, w] in [0, 1].
         spread: float32 [h, w], how far the heat map moved between steps or differs between samples.
+        rate: float32 [ceil(h / cells), ceil(w / cells)], heads that the encoder expects in each block of the map.
+        cells: side of such a block.
         expected: the encoder's own estimate of the number of heads.
         has_spread: false if there was but one step of one sample, so that ``spread`` says nothing.
         distance: from the pictures that the model was trained on; see :func:`distance`.
@@ -36,6 +41,8 @@ class HeadMaps:
 
     heatmap: np.ndarray
     spread: np.ndarray
+    rate: np.ndarray
+    cells: int
     expected: float
     has_spread: bool
     distance: float = 0.0
@@ -62,8 +69,9 @@ def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Co
     """Pick the peaks of the heat map that are heads.
 
     Peaks above ``rule.high`` always count, those below ``rule.low`` never; between the two, the
-    strongest count until there are as many as are expected (:func:`expected_count`). Where no peak reaches
-    ``rule.gate``, nobody is counted.
+    strongest count until there are as many as are expected (:func:`expected_count`). Where those are too few and
+    ``rule.beyond_peaks`` says so, weaker peaks count as well, and what is still missing is put where the encoder
+    expects it (:func:`engine.counting.crowds.find_merged`). Where no peak reaches ``rule.gate``, nobody is counted.
 
     The interval holds two ranges. One is this picture's own: the peaks that would pass the threshold so
     chosen if every peak were lower, or higher, by its spread; without any spread, the peaks above
@@ -80,8 +88,8 @@ def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Co
             "numbers are too large for this compute type; use another model, or compute_type='float32'"
         )
     points, scores = find_peaks(maps.heatmap, candidate_threshold(rule))
-    possible, certain = int((scores >= rule.low).sum()), int((scores >= rule.high).sum())
-    count = int(np.clip(round(expected_count(maps.expected, rule)), certain, possible))
+    # Whatever a bundle from a stranger expects, there is room for so many.
+    count = min(count_ungated(scores, maps.expected, rule), max(len(scores), maps.heatmap.size // _CELLS_OF_A_HEAD))
     is_clear = not count or (
         maps.distance <= rule.most_distance
         and haze(maps.heatmap) <= rule.most_haze
@@ -92,6 +100,7 @@ def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Co
     # A stable sort keeps raster order among equals, so the choice is the same on every run.
     strongest = np.argsort(-scores, kind="stable")[:count]
     kept = np.sort(strongest)
+    possible, certain = int((scores >= rule.low).sum()), int((scores >= rule.high).sum())
     if maps.has_spread:
         threshold = scores[strongest[-1]] if count else np.float32(rule.high)
         column, row = np.floor(points).astype(np.int64).T if len(points) else np.zeros((2, 0), np.int64)
@@ -100,7 +109,22 @@ def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Co
     scale = error_scale(count, maps.distance, rule)
     low, high = (scale_count(count, ratio**scale) for ratio in (rule.least, rule.most))
     interval = min(certain, count, math.floor(low)), max(possible, count, math.ceil(min(high, _MOST_PEOPLE)))
-    return Counted(points[kept], scores[kept], interval, in_distribution=is_clear)
+    points, scores = points[kept], scores[kept]
+    if count > len(points):
+        more = find_merged(maps.heatmap, maps.rate, maps.cells, points, count - len(points))
+        points, scores = np.concatenate([points, more[0]]), np.concatenate([scores, more[1]])
+    return Counted(points, scores, interval, in_distribution=is_clear)
+
+
+def count_ungated(scores: np.ndarray, expected: float, rule: CountingRule) -> int:
+    """Heads that ``rule`` counts where a peak reaches its gate; see :func:`count_heads`.
+
+    Args:
+        scores: of the peaks, [N].
+        expected: by the encoder.
+    """
+    count = max(round(expected_count(expected, rule)), int((scores >= rule.high).sum()))
+    return count if rule.beyond_peaks else min(count, int((scores >= rule.low).sum()))
 
 
 def expected_count(rate: float, rule: CountingRule) -> float:

@@ -215,9 +215,11 @@ class Canvas:
 
     def __init__(self, height: int, width: int, model: ModelConfig):
         self._stride, self._area = model.map_stride, height * width
+        self._cells = FEATURE_STRIDE // model.map_stride
         self.shape = -(-height // self._stride), -(-width // self._stride)
         self._heatmap = np.zeros(self.shape, np.float32)
         self._spread = np.zeros(self.shape, np.float32)
+        self._rate = np.zeros((-(-height // FEATURE_STRIDE), -(-width // FEATURE_STRIDE)), np.float32)
         self._expected = 0.0
         self._signature: Any = 0.0
         self.peaks: tuple[np.ndarray, np.ndarray] | None = None
@@ -231,14 +233,18 @@ class Canvas:
         self._spread[rows, columns] = maps.spread[core]
         # A backend looks for peaks only where one tile is the whole picture.
         self.peaks = maps.peaks
-        self._expected += float(maps.rate[_core(tile, FEATURE_STRIDE)].sum(dtype=np.float64))
+        rate = maps.rate[_core(tile, FEATURE_STRIDE)]
+        rows = _cells(tile.core_top, tile.core_bottom, FEATURE_STRIDE)
+        self._rate[rows, _cells(tile.core_left, tile.core_right, FEATURE_STRIDE)] = rate
+        self._expected += float(rate.sum(dtype=np.float64))
         # The mean features of the picture are those of its tiles, each by its share.
         area = (tile.core_bottom - tile.core_top) * (tile.core_right - tile.core_left)
         self._signature = self._signature + maps.signature * np.float64(area / self._area)
 
     def maps(self, has_spread: bool) -> HeadMaps:
         """The maps of all tiles pasted so far."""
-        return HeadMaps(self._heatmap, self._spread, self._expected, has_spread, distance(self._signature))
+        far = distance(self._signature)
+        return HeadMaps(self._heatmap, self._spread, self._rate, self._cells, self._expected, has_spread, far)
 
 
 def _cells(start: int, end: int, stride: int) -> slice:

@@ -119,6 +119,7 @@ RECORD = {"size": 1, "sha256": "0"}
         (["counting", "0"], {"low": 0.1, "high": 0.2}, "counting rules"),
         (["counting", "1"], {"low": 0.5, "high": 0.2}, "thresholds"),
         (["counting", "1"], {"low": 0, "high": 0.2}, "thresholds"),
+        (["counting", "1", "beyond_peaks"], 1, "beyond_peaks 1 is neither true nor false"),
         (["default_steps"], 0, "default steps"),
         (["default_steps"], True, "default steps"),
         (["programs", "decoder", "graph"], "../encoder.onnx", "does not list"),

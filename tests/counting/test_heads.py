@@ -20,7 +20,8 @@ def _maps(heights: list[float], expected: float, spread: float | None = None) ->
     """Separate peaks of the given heights on one row."""
     heatmap = np.zeros((5, 4 * len(heights) + 2), np.float32)
     heatmap[2, 2 : 2 + 4 * len(heights) : 4] = heights
-    return HeadMaps(heatmap, np.full(heatmap.shape, spread or 0, np.float32), expected, spread is not None)
+    rate = np.ones((2, -(-heatmap.shape[1] // 4)), np.float32)
+    return HeadMaps(heatmap, np.full(heatmap.shape, spread or 0, np.float32), rate, 4, expected, spread is not None)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,22 @@ def test_the_expected_number_picks_among_uncertain_peaks_only(expected: float, c
     assert sorted(counted.scores, reverse=True) == pytest.approx([0.9, 0.65, 0.5, 0.35][:count])
     # Raster order, whatever their strength.
     assert list(counted.points[:, 0]) == sorted(counted.points[:, 0])
+
+
+def test_more_people_than_peaks_are_counted_where_the_rule_says_so() -> None:
+    heights = [0.9, 0.35, 0.65, 0.5, 0.2]
+    maps, rule = _maps(heights, 9), replace(RULE, beyond_peaks=True)
+    counted = count_heads(maps, rule, reference.find_peaks)
+    # The peaks come first, those below "low" too; the interval holds the count.
+    assert counted.scores[:5] == pytest.approx(heights)
+    assert len(counted.points) == len(np.unique(np.floor(counted.points), axis=0)) == 9
+    assert counted.interval == (2, 9)
+    # One head for four cells is the most, and with peaks enough the rule changes nothing.
+    assert len(count_heads(replace(maps, expected=1e30), rule, reference.find_peaks).points) == 5 * 22 // 4
+    few = [count_heads(replace(maps, expected=3.0), x, reference.find_peaks) for x in (rule, RULE)]
+    assert np.array_equal(few[0].points, few[1].points)
+    # The gate holds for both.
+    assert not len(count_heads(maps, replace(rule, gate=0.95), reference.find_peaks).points)
 
 
 def test_without_spread_the_interval_runs_from_certain_to_possible_peaks() -> None:
@@ -154,7 +171,7 @@ def test_density_is_centred_on_its_head() -> None:
 def test_a_picture_is_in_distribution_within_both_bounds() -> None:
     heatmap = np.zeros((9, 9), np.float32)
     heatmap[1, 1], heatmap[1, 5], heatmap[5, 5] = 0.9, 0.8, 0.3
-    maps = HeadMaps(heatmap, np.zeros_like(heatmap), 2.0, False)
+    maps = HeadMaps(heatmap, np.zeros_like(heatmap), np.ones((3, 3), np.float32), 4, 2.0, False)
     # sum h (1 - h) / sum h, and one peak below high against two heads.
     haze, weak = (0.09 + 0.16 + 0.21) / 2.0, (1 + 5) / (2 + 5)
 
@@ -169,6 +186,6 @@ def test_a_picture_is_in_distribution_within_both_bounds() -> None:
 
 def test_a_picture_of_nobody_is_in_distribution() -> None:
     heatmap = np.full((9, 9), 0.05, np.float32)
-    maps = HeadMaps(heatmap, np.zeros_like(heatmap), 0.0, False)
+    maps = HeadMaps(heatmap, np.zeros_like(heatmap), np.zeros((3, 3), np.float32), 4, 0.0, False)
     rule = CountingRule(0.4, 0.5, most_haze=0.1, most_weak=0.1)
     assert count_heads(maps, rule, reference.find_peaks).in_distribution

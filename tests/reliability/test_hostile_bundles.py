@@ -34,7 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PLACES: list[list[Any]] = [
     ["format"], ["name"], ["model"], ["model", "widths"], ["model", "widths", 0], ["model", "features"],
     ["model", "map_stride"], ["model", "map_scale"], ["model", "pixel_std"], ["default_steps"], ["counting"],
-    ["counting", "1"], ["counting", "1", "low"], ["counting", "1", "most"], ["programs"], ["programs", "encoder"],
+    ["counting", "1"], ["counting", "1", "low"], ["counting", "1", "most"],
+    ["counting", "1", "beyond_peaks"], ["programs"], ["programs", "encoder"],
     ["programs", "decoder", "graph"], ["programs", "decoder", "inputs"], ["programs", "decoder", "inputs", 0],
     ["programs", "decoder", "stages"], ["programs", "decoder", "stages", 0],
     ["programs", "decoder", "stages", 0, "graph"],
@@ -49,7 +50,7 @@ VALUES: list[Any] = [
     "/etc/passwd", "a\0b", "\x1b[2J", "x" * 100_000, [], [[]], {}, {"": {}}, DEEP,
 ]  # fmt: skip
 # Where the value is what belongs there, or is not looked at.
-HARMLESS = {("versions", "{}"), ("versions", "[]"),
+HARMLESS = {("versions", "{}"), ("versions", "[]"), ("counting 1 beyond_peaks", "True"),
             # A name is shown and never opened.
             ("name", "'../../etc/passwd'"), ("name", "'/etc/passwd'")}  # fmt: skip
 

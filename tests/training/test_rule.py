@@ -175,10 +175,11 @@ def test_nearly_all_pictures_like_the_held_out_ones_are_near() -> None:
 def test_the_table_counts_as_the_engine_does() -> None:
     rows = _readings(6, seed=3)
     table = CountTable(rows)
-    for low, high, offset in [(0, 10, 0.0), (5, 5, 0.1), (3, 30, -0.2)]:
-        rule = CountingRule(float(THRESHOLDS[low]), float(THRESHOLDS[high]), offset=offset)
+    for low, high, offset in [(0, 10, 0.0), (5, 5, 0.1), (3, 30, -0.2), (0, 30, 0.3)]:
+        rule = CountingRule(float(THRESHOLDS[low]), float(THRESHOLDS[high]), offset=offset, beyond_peaks=offset > 0.2)
         for row, count in zip(rows, table.counts(rule), strict=True):
-            heatmap = np.zeros((3, 2 * len(row.scores) + 1), np.float32)
+            heatmap = np.zeros((12, 2 * len(row.scores) + 1), np.float32)
             heatmap[1, 1::2] = row.scores
-            maps = HeadMaps(heatmap, np.zeros_like(heatmap), row.expected, False)
+            rate = np.ones((3, -(-heatmap.shape[1] // 4)), np.float32)
+            maps = HeadMaps(heatmap, np.zeros_like(heatmap), rate, 4, row.expected, False)
             assert len(count_heads(maps, rule, reference.find_peaks).points) == count
