@@ -36,5 +36,8 @@ def test_tiles_of_one_map_give_that_map_back(size: tuple[int, int]) -> None:
     rows, columns = -(-size[0] // 2), -(-size[1] // 2)
     assert np.array_equal(maps.heatmap, whole[:rows, :columns])
     assert np.array_equal(maps.spread, change[:rows, :columns])
-    assert maps.expected == pytest.approx(float(blocks[: -(-size[0] // 8), : -(-size[1] // 8)].sum()), rel=1e-5)
+    rate = blocks[: -(-size[0] // 8), : -(-size[1] // 8)]
+    assert np.array_equal(maps.rate, rate)
+    assert maps.cells == 4
+    assert maps.expected == pytest.approx(float(rate.sum()), rel=1e-5)
     assert maps.distance == pytest.approx(size[0] / 2) == pytest.approx(mean_rows)
