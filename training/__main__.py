@@ -18,12 +18,12 @@ from engine.image.load import load_image
 from engine.model.checkpoint import load_network, save_model
 from engine.model.network import CrowdNetwork
 from engine.training.average import average_weights, fit_norms
-from engine.training.calibrate import STEPS, calibrate, read_pictures, set_signature
+from engine.training.calibrate import calibrate
 from engine.training.compare import compare_decoders, table
 from engine.training.config import TrainConfig
 from engine.training.fine_tuning import fine_tune
 from engine.training.recipe import DEFAULT, FINE_TUNING, read_recipe, run_recipe
-from engine.training.rule import LEAST_PICTURES, Fit, Reading, fit_rule
+from engine.training.rule import LEAST_PICTURES
 from engine.training.start import start_counting, start_model, start_network
 from engine.training.train import make_batches, train
 
@@ -96,14 +96,6 @@ def build_parser(prog: str = _PROG) -> argparse.ArgumentParser:
         "checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help="of one run, such as best and last"
     )
     mean.add_argument("--recipe", type=Path, help="of the run: its crops give the batch norms their statistics")
-    mean.add_argument(
-        "--unseen",
-        type=int,
-        nargs="+",
-        metavar="DIGIT",
-        help="for each checkpoint the last digit of the numbers of the pictures that it was not trained on: the "
-        "counting rule is fitted on what the mean of those checkpoints makes of them (in place of --validate)",
-    )
     mean.add_argument("--out", type=Path, default=Path("model.pt"), help="the calibrated model (default: %(default)s)")
     contest = commands.add_parser("compare", help="train other kinds of decoder beside ours, on a frozen encoder")
     dataset.add_arguments(contest)
@@ -150,9 +142,6 @@ def run(arguments: list[str], prog: str) -> None:
     if options.command == "train" and options.start and not options.recipe:
         _fine_tune(options, samples)
         return
-    if options.command == "average" and options.unseen:
-        _average_folds(options, samples)
-        return
     train_on, held_out = split(samples, options.exclude, options.validate)
     print(f"{len(train_on)} pictures to train on, {len(held_out)} held out")
     _check_split(options, train_on, held_out)
@@ -176,7 +165,10 @@ def run(arguments: list[str], prog: str) -> None:
     elif options.command == "compare":
         _compare(options.start, options.iterations, train_on, held_out)
     elif options.command == "average":
-        network = _mean(options.checkpoints, train_on, options.recipe)
+        config = read_recipe(options.recipe) if options.recipe else TrainConfig()
+        network = average_weights(options.checkpoints)
+        batches = make_batches(train_on, dataclasses.replace(config, model=network.config), "cpu")
+        fit_norms(network, batches, config.loss)
         _calibrate(network, train_on, held_out, options.out, {})
     else:
         _calibrate(load_network(options.checkpoint), train_on, held_out, options.out, {})
@@ -263,36 +255,6 @@ def _started(start: str, train_on: list[Sample]) -> CrowdNetwork:
     return start_network(start, make_batches(train_on, config, "cpu")).eval()
 
 
-def _mean(checkpoints: list[Path], train_on: list[Sample], recipe: Path | None) -> CrowdNetwork:
-    config = read_recipe(recipe) if recipe else TrainConfig()
-    network = average_weights(checkpoints)
-    fit_norms(network, make_batches(train_on, dataclasses.replace(config, model=network.config), "cpu"), config.loss)
-    return network
-
-
-def _average_folds(options: argparse.Namespace, samples: list[Sample]) -> None:
-    """Write the mean of all checkpoints, with a rule fitted on what those count that have not seen a picture.
-
-    The mean itself has seen every picture (cross-conformal prediction: Vovk, "Cross-conformal predictors", 2015).
-    """
-    if len(options.unseen) != len(options.checkpoints):
-        raise ConfigError(f"--unseen takes one digit for each of {len(options.checkpoints)} checkpoints")
-    readings: dict[int, list[Reading]] = {number: [] for number in STEPS}
-    for digit in sorted(set(options.unseen)):
-        members = [path for path, its in zip(options.checkpoints, options.unseen, strict=True) if its == digit]
-        seen, unseen = split(samples, [], [digit])
-        if not seen or not unseen:
-            raise ConfigError(f"{len(unseen)} of {len(samples)} pictures have a number that ends in {digit}")
-        print(f"{len(unseen)} pictures of ...{digit}, counted by the mean of {', '.join(map(str, members))}")
-        network = _mean(members, seen, options.recipe)
-        set_signature(network, seen)
-        for number, rows in read_pictures(network, unseen, STEPS).items():
-            readings[number] += rows
-    network = _mean(options.checkpoints, samples, options.recipe)
-    set_signature(network, samples)
-    _write(network, {number: fit_rule(rows) for number, rows in readings.items()}, options.out)
-
-
 def _calibrate(
     network: CrowdNetwork, train_on: list[Sample], held_out: list[Sample], out: Path, known: dict[int, CountingRule]
 ) -> None:
@@ -306,10 +268,7 @@ def _calibrate(
         save_model(network, {number: dataclasses.asdict(rule) for number, rule in known.items()}, out)
         print(f"model: {out}")
         return
-    _write(network, calibrate(network, train_on, held_out), out)
-
-
-def _write(network: CrowdNetwork, fits: dict[int, Fit], out: Path) -> None:
+    fits = calibrate(network, train_on, held_out)
     for number, fit in fits.items():
         errors = ", ".join(f"MAE {part} {error:.1f}" for part, error in fit.errors.items())
         print(f"{number:>2} steps: threshold {fit.rule.low:.2f} to {fit.rule.high:.2f}, {errors} (cross-validated)")

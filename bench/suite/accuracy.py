@@ -1,4 +1,4 @@
-"""Our own errors on ShanghaiTech: of its test split, or cross-validated, where those are not known."""
+"""Our own errors on ShanghaiTech: measured by ``crowd eval --json``, or on the test split, where those are known."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from engine.bundle.bundle import Bundle
 from engine.evaluation.metrics import bootstrap_error, count_errors
 from suite.results import Row
 
-# Errors of the shipped model, beside the result files.
+# Summary of the last evaluation, beside the result files.
 FILE = Path(__file__).parents[1] / "results" / "accuracy.json"
 
-# Where errors come from: the test split, or training pictures, each counted by weights and a rule that others gave.
+# Where errors come from: the test split, measured once after the weights were chosen, or held-out training pictures.
 TEST, HELD_OUT = "test", "held-out"
-# The keys of a file that they stand under, the first that is there being taken.
-_SOURCES = {"test": TEST, "cross_validated": HELD_OUT}
+# The keys of a file that they stand under, the first that is there being taken: "steps" has those of the counting rule
+# that is shipped, which was fitted to these pictures; "cross_validated" those of rules fitted to others of them.
+_SOURCES = {"test": TEST, "cross_validated": HELD_OUT, "steps": HELD_OUT}
 _UNKNOWN = {"mae_a": None, "mae_b": None, "split": None}
 
 # Group of the rows that hold crowd counters beside each other, ours by number of steps.
@@ -27,10 +28,10 @@ PEERS = "crowd counter"
 
 
 def summarise(rows: list[dict[str, Any]], bundle: Bundle) -> dict[str, Any]:
-    """Mean absolute errors from the rows of ``crowd eval --split test --json``, without the names of pictures.
+    """Mean absolute errors from the rows of ``crowd eval --json``, without the names of pictures.
 
     Returns:
-        ``{"model": digest, "name": ..., "test": {"3": {"A": {"mae": ..., "error": ..., "images": ...}}}}``; ``error``
+        ``{"model": digest, "name": ..., "steps": {"3": {"A": {"mae": ..., "error": ..., "images": ...}}}}``; ``error``
         is the bootstrap standard error.
     """
     steps: dict[str, dict[str, Any]] = {}
@@ -45,7 +46,7 @@ def summarise(rows: list[dict[str, Any]], bundle: Bundle) -> dict[str, Any]:
                 "error": round(bootstrap_error(errors), 2),
                 "images": len(errors),
             }
-    return {"model": bundle.digest, "name": bundle.name, "test": steps}
+    return {"model": bundle.digest, "name": bundle.name, "steps": steps}
 
 
 def with_errors(rows: list[Row], errors: Mapping[int, Mapping[str, Any]]) -> list[Row]:
@@ -62,8 +63,9 @@ def with_errors(rows: list[Row], errors: Mapping[int, Mapping[str, Any]]) -> lis
 def our_errors(bundle: Bundle, file: Path = FILE) -> dict[int, dict[str, Any]]:
     """The columns "mae_a", "mae_b" and "split" by number of steps, if ``file`` is of this very model; else empty.
 
-    Errors of the test split stand in ``file`` under "test"; those that ``average`` of :mod:`engine.training` prints are
-    put there by hand, under "cross_validated". The two are never mixed.
+    Errors of the test split stand in ``file`` under "test", and those that ``calibrate`` of :mod:`engine.training`
+    prints under "cross_validated", put there by hand; they come before those under "steps", and are never mixed. A new
+    measurement of "steps" leaves them out, as new weights need new ones.
     """
     data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if data.get("model") != bundle.digest:

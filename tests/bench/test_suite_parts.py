@@ -122,15 +122,15 @@ def test_errors_come_from_the_rows_of_eval(tmp_path):
     bundle = SimpleNamespace(digest="d1", name="m", default_steps=3)
     rows = [_eval_row("part_A_final", None, 100, 90), _eval_row("part_A", None, 10, 14), _eval_row("part_B", 1, 5, 5)]
     summary = summarise(rows, bundle)
-    assert summary["test"]["3"]["A"]["mae"] == 7
-    assert summary["test"]["1"]["B"] == {"mae": 0.0, "error": 0.0, "images": 1}
+    assert summary["steps"]["3"]["A"]["mae"] == 7
+    assert summary["steps"]["1"]["B"] == {"mae": 0.0, "error": 0.0, "images": 1}
     # Names of pictures are the data set's.
     assert "private" not in json.dumps(summary)
     file = tmp_path / "accuracy.json"
     file.write_text(json.dumps(summary))
     assert our_errors(bundle, file) == {
-        3: {"mae_a": 7.0, "mae_b": None, "split": "test"},
-        1: {"mae_a": None, "mae_b": 0.0, "split": "test"},
+        3: {"mae_a": 7.0, "mae_b": None, "split": "held-out"},
+        1: {"mae_a": None, "mae_b": 0.0, "split": "held-out"},
     }
     # Measured with another model: not ours.
     assert our_errors(SimpleNamespace(digest="d2"), file) == {}
@@ -149,18 +149,16 @@ def test_errors_measured_anew_replace_ours_alone():
     assert renewed == [measured, replace(one, mae_a=None, mae_b=None), other, count]
 
 
-def test_errors_of_the_test_split_come_before_cross_validated_ones(tmp_path):
+def test_errors_of_the_test_split_come_first_and_cross_validated_ones_second(tmp_path):
     bundle = SimpleNamespace(digest="d1", name="m", default_steps=2)
-    summary = summarise([_eval_row("part_A", 2, 10, 5), _eval_row("part_B", 2, 10, 9)], bundle)
-    summary["cross_validated"] = {str(steps): {"A": {"mae": 7.0}, "B": {"mae": 2.0}} for steps in (1, 2)}
+    summary = summarise([_eval_row("part_A", steps, 10, 4) for steps in (1, 2)], bundle)
     file = tmp_path / "accuracy.json"
+    summary["cross_validated"] = {"2": {"A": {"mae": 7.0}, "B": {"mae": 2.0}}}
     file.write_text(json.dumps(summary))
     # One plot has errors of one source: there are none of 1 step.
+    assert our_errors(bundle, file) == {2: {"mae_a": 7.0, "mae_b": 2.0, "split": "held-out"}}
+    file.write_text(json.dumps({**summary, "test": {"2": {"A": {"mae": 5.0}, "B": {"mae": 1.0}}}}))
     assert our_errors(bundle, file) == {2: {"mae_a": 5.0, "mae_b": 1.0, "split": "test"}}
-    del summary["test"]
-    file.write_text(json.dumps(summary))
-    both = {"mae_a": 7.0, "mae_b": 2.0, "split": "held-out"}
-    assert our_errors(bundle, file) == {1: both, 2: both}
 
 
 def test_the_errors_that_are_shown_are_of_the_shipped_model():

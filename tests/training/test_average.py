@@ -14,7 +14,7 @@ from torch import nn
 from engine.config import ModelConfig
 from engine.dataset.samples import Sample
 from engine.errors import ConfigError
-from engine.model.checkpoint import load_counting, load_network, save_model
+from engine.model.checkpoint import load_network, save_model
 from engine.model.layers import ConvNorm
 from engine.model.network import CrowdNetwork
 from engine.training import average
@@ -118,42 +118,3 @@ def test_the_command_writes_a_calibrated_model(checkpoints, folder, tmp_path, mo
     expected = (load_network(checkpoints[0]).state_dict()[name] + load_network(checkpoints[1]).state_dict()[name]) / 2
     torch.testing.assert_close(state[name], expected)
     assert torch.load(out, weights_only=True)["counting"]
-
-
-def test_each_picture_calibrates_through_the_checkpoint_that_has_not_seen_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(average, "_BATCHES", 1)
-    images = tmp_path / "data" / "images"
-    images.mkdir(parents=True)
-    people = {0: 3, 5: 40}
-    rows = ["image,x,y"]
-    numbers = [*range(0, 80, 10), *range(5, 45, 10)]
-    for number in numbers:
-        Image.new("RGB", (96, 64), (number, 50, 90)).save(images / f"{number}.png")
-        rows += [f"{number}.png,{8 + 2 * i},{30 + number % 7}" for i in range(people[number % 10])]
-    (tmp_path / "data" / "points.csv").write_text("\n".join(rows))
-    # Networks that expect as many people in every block of 8 x 8 pixels, whatever they see.
-    expected = {0: 12 * 8 * 0.25, 5: 12 * 8 * 1.5}
-    paths = []
-    for rate in (0.25, 1.5):
-        torch.manual_seed(0)
-        network = CrowdNetwork(MODEL)
-        nn.init.zeros_(network.encoder.rate.out.weight)
-        nn.init.constant_(network.encoder.rate.out.bias, float(np.log(np.expm1(rate))))
-        paths.append(str(tmp_path / f"{rate}.pt"))
-        save_model(network, {}, tmp_path / f"{rate}.pt")
-    out = tmp_path / "model.pt"
-    main(["average", str(tmp_path / "data"), *paths, "--unseen", "0", "5", "--out", str(out)])
-    assert "8 pictures of ...0, counted by the mean of" in capsys.readouterr().out
-    offset = np.mean([np.log((people[n % 10] + 5) / (expected[n % 10] + 5)) for n in numbers])
-    assert load_counting(out)[2].offset == pytest.approx(offset, abs=1e-3)
-    bias = np.mean([np.log(np.expm1(rate)) for rate in (0.25, 1.5)])
-    assert load_network(out).encoder.rate.out.bias.item() == pytest.approx(bias, abs=1e-6)
-
-
-@pytest.mark.parametrize(("digits", "message"), [("0", "one digit for each of 2"), ("0 4", "^0 of 4 .* ends in 4")])
-def test_pictures_that_were_not_seen_must_be_there(checkpoints, folder, digits, message):
-    folder.joinpath("images", "15.png").rename(folder / "images" / "10.png")
-    points = folder / "points.csv"
-    points.write_text(points.read_text().replace("15.png", "10.png"))
-    with pytest.raises(SystemExit, match=message.replace("^", "error: ")):
-        main(["average", str(folder), *map(str, checkpoints[:2]), "--unseen", *digits.split(), "--out", "unused.pt"])
