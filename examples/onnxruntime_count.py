@@ -4,7 +4,8 @@
     python onnxruntime_count.py BUNDLE photo.jpg
 
 BUNDLE is a folder that ``crowd export`` wrote, or that of the shipped model. Count and points are the engine's in
-float32. There are no zones, no interval and no tiles: a picture that would need tiles is refused.
+float32, but for crowds so dense that heads have no peaks of their own: the engine adds those. There are no zones, no
+interval and no tiles: a picture that would need tiles is refused.
 """
 
 import json
@@ -76,7 +77,7 @@ def _heads(heatmap: np.ndarray, rate: float, rule: dict) -> np.ndarray:
     framed = np.pad(heatmap, 1, constant_values=-1)
     around = np.lib.stride_tricks.sliding_window_view(framed, (3, 3)).reshape(*heatmap.shape, 9)
     peak = (heatmap[..., None] > around[..., :4]).all(-1) & (heatmap[..., None] >= around[..., 5:]).all(-1)
-    y, x = np.nonzero(peak & (heatmap >= rule["low"]))
+    y, x = np.nonzero(peak & (heatmap >= (rule["low"] / 2 if rule.get("beyond_peaks") else rule["low"])))
     scores, sure = heatmap[y, x], int((heatmap[y, x] >= rule["high"]).sum())
     # Nobody, unless one peak at least is as high as in pictures with people.
     number = round(np.exp(rule["offset"]) * (rate + 5) - 5) if scores.max(initial=0) >= rule["gate"] else 0

@@ -100,5 +100,17 @@ def preprocess(
         ValueError: an array of another type, shape or layout, arrays of two types, or arrays that overlap.
     """
 
+def to_channels_last(map: _Floats, out: _Floats, threads: int = 0) -> None:
+    """Write ``map`` [B, C, H, W] to ``out`` [B, H, W, C].
+
+    Args:
+        map: float32, or bfloat16 as uint16 that holds its bits, C-contiguous.
+        out: of the same type, C-contiguous, sharing no memory with ``map``.
+        threads: 0 for one per processor; the result does not depend on it.
+
+    Raises:
+        ValueError: an array of another type, shape or layout, or arrays that overlap.
+    """
+
 def has_int8_dot() -> bool:
     """Whether this processor multiplies and sums bytes in one instruction (VNNI); False where that is not known."""

@@ -9,4 +9,5 @@ PYBIND11_MODULE(_core, module) {
   crowd::python::register_find_peaks(module);
   crowd::python::register_preprocess(module);
   crowd::python::register_processor(module);
+  crowd::python::register_to_channels_last(module);
 }

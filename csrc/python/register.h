@@ -9,5 +9,6 @@ void register_ddim_update(pybind11::module_& module);
 void register_find_peaks(pybind11::module_& module);
 void register_preprocess(pybind11::module_& module);
 void register_processor(pybind11::module_& module);
+void register_to_channels_last(pybind11::module_& module);
 
 }  // namespace crowd::python

@@ -22,6 +22,7 @@
 #include "crowd/find_peaks.h"
 #include "crowd/parallel.h"
 #include "crowd/preprocess.h"
+#include "crowd/to_channels_last.h"
 #include "naive.h"
 #include "random_input.h"
 
@@ -132,6 +133,21 @@ void try_preprocess(RandomInput& random) {
   }
 }
 
+template <typename Element>
+void try_to_channels_last(RandomInput& random) {
+  const Index batch = random.integer(0, 2), channels = random.integer(0, 40);
+  const Index pixels = random.chance(0.2) ? random.integer(500, 2000) : random.integer(0, 70);
+  std::vector<Element> map(static_cast<std::size_t>(batch * channels * pixels)), out(map.size());
+  for (Element& element : map) element = static_cast<Element>(random.integer(0, 1 << 30));
+  to_channels_last(map.data(), batch, channels, pixels, out.data(), threads_of(random));
+  for (Index i = 0; i < static_cast<Index>(map.size()); ++i) {
+    const Index image = i / (channels * pixels), channel = i / pixels % channels, pixel = i % pixels;
+    const Index at = (image * pixels + pixel) * channels + channel;
+    if (map[static_cast<std::size_t>(i)] != out[static_cast<std::size_t>(at)])
+      fail("to_channels_last of " + std::to_string(channels) + " x " + std::to_string(pixels));
+  }
+}
+
 void try_ddim_update(RandomInput& random) {
   const Index size = random.chance(0.2) ? random.integer(32760, 100000) : random.integer(0, 300);
   const Values values = values_of(random);
@@ -232,6 +248,8 @@ void run(int rounds, unsigned seed) {
         try_attention<Bfloat16>(random, kBfloat16Tolerance);
         try_preprocess<float>(random);
         try_preprocess<Bfloat16>(random);
+        try_to_channels_last<std::uint16_t>(random);
+        try_to_channels_last<std::uint32_t>(random);
         try_ddim_update(random);
         try_find_peaks(random);
         try_parallel_for(random);

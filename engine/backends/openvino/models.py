@@ -11,7 +11,7 @@ from typing import Any
 import openvino as ov
 
 from engine.backends.compiled_cache import CompiledCache
-from engine.backends.openvino.graph import lay_channels_last, read_segment
+from engine.backends.openvino.graph import CHANNELS_FIRST, lay_channels_last, put_channels_first, read_segment
 from engine.bundle.bundle import Bundle, SegmentStage
 from engine.errors import BackendError
 from engine.system.recently_used import RecentlyUsed
@@ -73,7 +73,10 @@ class SegmentModels:
         return self._precision.element
 
     def for_all_sizes(self, stage: SegmentStage) -> ov.CompiledModel:
-        """The model for pictures of any size, with the segment's own layouts."""
+        """The model for pictures of any size, with the segment's own layouts.
+
+        Outputs whose names end in :data:`engine.backends.openvino.graph.CHANNELS_FIRST` have the other.
+        """
         with self._lock:
             if stage.graph not in self._models:
                 self._models[stage.graph] = self._load(stage) or self._compile_and_store(stage)
@@ -111,7 +114,9 @@ class SegmentModels:
             raise BackendError(f"OpenVINO cannot compile {path}: {error}; {_ADVICE}") from error
 
     def _compile_and_store(self, stage: SegmentStage) -> ov.CompiledModel:
-        compiled = self._compile(stage, self._read(stage))
+        model = self._read(stage)
+        put_channels_first(model, self._public)
+        compiled = self._compile(stage, model)
         self._cache.store(*self._identity(stage), compiled.export_model().getvalue())
         return compiled
 
@@ -133,6 +138,7 @@ class SegmentModels:
             "bundle": self._bundle.digest,
             "graph": self._file(stage),
             "element": self._precision.element.get_type_name(),
+            "outputs": CHANNELS_FIRST,
             "options": {key: str(value) for key, value in self._options.items()},
             "openvino": ov.get_version(),
             "processor": self._core.get_property("CPU", "FULL_DEVICE_NAME"),

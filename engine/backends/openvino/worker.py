@@ -8,6 +8,7 @@ import numpy as np
 import openvino as ov
 
 from engine import _core
+from engine.backends.openvino.graph import CHANNELS_FIRST
 from engine.backends.openvino.models import SegmentModels, Shapes
 from engine.bundle.bundle import Bundle
 from engine.bundle.program import Program, Segment
@@ -87,21 +88,28 @@ class Worker:
         return to_float32(array)
 
     def _segment(self, stage: SegmentStage) -> Segment:
-        return StaticSegment(self._models, stage) if self._static_shape else _DynamicSegment(self._models, stage)
+        if self._static_shape:
+            return StaticSegment(self._models, stage)
+        return _DynamicSegment(self._models, stage, self._threads)
 
 
 class _DynamicSegment:
     """A segment whose request takes inputs of any size."""
 
-    def __init__(self, models: SegmentModels, stage: SegmentStage):
-        self._request = models.for_all_sizes(stage).create_infer_request()
-        self._stage = stage
+    def __init__(self, models: SegmentModels, stage: SegmentStage, threads: int):
+        model = models.for_all_sizes(stage)
+        self._request = model.create_infer_request()
+        self._inputs = stage.inputs
+        known = {name for port in model.outputs for name in port.names}
+        self._outputs = [name if name in known else name + CHANNELS_FIRST for name in stage.outputs]
+        self._turned = {name: _ChannelsLast(threads) for name in self._outputs if name.endswith(CHANNELS_FIRST)}
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        for name, array in zip(self._stage.inputs, arrays, strict=True):
+        for name, array in zip(self._inputs, arrays, strict=True):
             self._request.set_tensor(name, _tensor(array))
         _run(self._request)
-        return [_array(self._request.get_tensor(name)) for name in self._stage.outputs]
+        made = {name: _array(self._request.get_tensor(name)) for name in self._outputs}
+        return [self._turned[name](array) if name in self._turned else array for name, array in made.items()]
 
 
 class StaticSegment:
@@ -150,18 +158,42 @@ class _Kernels(dict[str, Segment]):
 
 
 class _Attention:
-    """The kernel with its output, which is kept while the size stays: fresh memory costs as much as the arithmetic."""
+    """The kernel of attention, with its output."""
 
     def __init__(self, threads: int):
-        self._threads = threads
-        self._out = np.empty(0, np.float32)
+        self._threads, self._kept = threads, _KeptArray()
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> tuple[np.ndarray]:
         q, k, v = arrays
-        if self._out.shape != v.shape or self._out.dtype != v.dtype:
-            self._out = np.empty(v.shape, v.dtype)
-        _core.criss_cross_attention(q, k, v, self._out, self._threads)
-        return (self._out,)
+        out = self._kept.like(v.shape, v.dtype)
+        _core.criss_cross_attention(q, k, v, out, self._threads)
+        return (out,)
+
+
+class _ChannelsLast:
+    """The kernel that moves [1, C, h, w] to [1, h, w, C], with its output."""
+
+    def __init__(self, threads: int):
+        self._threads, self._kept = threads, _KeptArray()
+
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        batch, channels, height, width = array.shape
+        out = self._kept.like((batch, height, width, channels), array.dtype)
+        _core.to_channels_last(array, out, self._threads)
+        return out
+
+
+class _KeptArray:
+    """An output that is kept while its size stays: fresh memory costs as much as the arithmetic."""
+
+    def __init__(self) -> None:
+        self._array = np.empty(0, np.float32)
+
+    def like(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """An array of that shape and type, with whatever is in it."""
+        if self._array.shape != shape or self._array.dtype != dtype:
+            self._array = np.empty(shape, dtype)
+        return self._array
 
 
 def _run(request: ov.InferRequest) -> None:

@@ -1,0 +1,51 @@
+#include "crowd/to_channels_last.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "crowd/parallel.h"
+
+namespace crowd {
+namespace {
+
+// Pixels per task; a group of channels whose rows a core's first-level cache holds, even where they are a
+// multiple of its size apart; pixels of a cache line.
+constexpr Index kTask = 512, kGroup = 8, kLine = 32;
+
+template <typename Element>
+void move_pixels(const Element* in, Index channels, Index pixels, Index begin, Index end, Element* out) {
+  for (Index line = begin; line < end; line += kLine) {
+    const Index stop = std::min(line + kLine, end);
+    for (Index group = 0; group < channels; group += kGroup) {
+      const Index size = std::min(kGroup, channels - group);
+      const Element* const from = in + group * pixels;
+      Element* const to = out + group;
+      if (size == kGroup) {
+        for (Index pixel = line; pixel < stop; ++pixel) {
+          for (Index c = 0; c < kGroup; ++c) to[pixel * channels + c] = from[c * pixels + pixel];
+        }
+      } else {
+        for (Index pixel = line; pixel < stop; ++pixel) {
+          for (Index c = 0; c < size; ++c) to[pixel * channels + c] = from[c * pixels + pixel];
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+template <typename Element>
+void to_channels_last(const Element* in, Index batch, Index channels, Index pixels, Element* out,
+                      int threads) {
+  const Index tasks = (pixels + kTask - 1) / kTask;
+  parallel_for(batch * tasks, threads, [&](Index task, int) {
+    const Index image = task / tasks * channels * pixels, begin = task % tasks * kTask;
+    move_pixels(in + image, channels, pixels, begin, std::min(begin + kTask, pixels), out + image);
+  });
+}
+
+template void to_channels_last(const std::uint16_t*, Index, Index, Index, std::uint16_t*, int);
+template void to_channels_last(const std::uint32_t*, Index, Index, Index, std::uint32_t*, int);
+
+}  // namespace crowd
