@@ -45,7 +45,7 @@ std::string to_string(const Shape& shape) {
 }
 
 void require_float32(const py::array& array, const char* name, py::ssize_t rank) {
-  if (!array.dtype().is(py::dtype::of<float>())) {
+  if (!has_type<float>(array)) {
     reject(name, "must be float32, got " + std::string(py::str(array.dtype())) +
                      "; convert it with astype(numpy.float32)");
   }
@@ -54,9 +54,9 @@ void require_float32(const py::array& array, const char* name, py::ssize_t rank)
 
 ElementType require_float32_or_bfloat16(const py::array& array, const char* name, py::ssize_t rank) {
   const py::dtype type = array.dtype();
-  const bool float32 = type.is(py::dtype::of<float>());
+  const bool float32 = has_type<float>(array);
   // NumPy has no bfloat16 of its own.
-  const bool bfloat16 = type.is(py::dtype::of<std::uint16_t>()) ||
+  const bool bfloat16 = has_type<std::uint16_t>(array) ||
                         (type.itemsize() == 2 && type.attr("name").cast<std::string>() == "bfloat16");
   if (!float32 && !bfloat16) {
     reject(name, "must be float32 or bfloat16 (as uint16), got " + std::string(py::str(type)) +

@@ -18,6 +18,13 @@ using Shape = std::vector<py::ssize_t>;
 Shape shape_of(const py::array& array);
 std::string to_string(const Shape& shape);
 
+// Whether the elements of an array are of this type, in native byte order. Not by identity: what was pickled
+// has a type of its own.
+template <typename Element>
+bool has_type(const py::array& array) {
+  return array.dtype().equal(py::dtype::of<Element>());
+}
+
 // float32 in native byte order, `rank` axes, aligned.
 void require_float32(const py::array& array, const char* name, py::ssize_t rank);
 

@@ -12,7 +12,7 @@ namespace {
 constexpr py::ssize_t kBytes = 256;
 
 void require_picture(const py::array& image) {
-  if (!image.dtype().is(py::dtype::of<std::uint8_t>()) || image.ndim() != 3 || image.shape(2) != 3) {
+  if (!has_type<std::uint8_t>(image) || image.ndim() != 3 || image.shape(2) != 3) {
     throw py::value_error("image must be uint8 [H, W, 3], got " + std::string(py::str(image.dtype())) + " " +
                           to_string(shape_of(image)));
   }
