@@ -20,7 +20,7 @@ from engine.model.network import CrowdNetwork
 from engine.training import fine_tuning
 from engine.training.augment import AugmentConfig
 from engine.training.config import TrainConfig
-from engine.training.fine_tuning import blend, fine_tune, split_groups
+from engine.training.fine_tuning import blend, choose_share, fine_tune, split_groups
 from engine.training.judge import Change, count
 from engine.training.losses import LossConfig
 from engine.training.recipe import FINE_TUNING, read_recipe
@@ -209,6 +209,13 @@ def test_the_blend_is_the_mean_of_weights():
     torch.testing.assert_close(blend(start, [one, two], 0.5).state_dict()[name], (mean + start.state_dict()[name]) / 2)
     for key, value in blend(start, [one, two], 0.0).state_dict().items():
         torch.testing.assert_close(value, start.state_dict()[key])
+
+
+def test_all_the_way_is_gone_only_where_it_is_clearly_better():
+    half, clearly, perhaps = np.array([4.0, 4, 4]), np.array([3.0, 3, 3.1]), np.array([1.0, 4, 4])
+    assert choose_share({1.0: clearly, 0.5: half}) == 1.0
+    assert choose_share({1.0: perhaps, 0.5: half}) == 0.5
+    assert choose_share({0.5: clearly, 1.0: half}) == 0.5
 
 
 @pytest.mark.parametrize(
