@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from engine import _core
 from engine.cli.timing import Timing
 from engine.cli.variants import REFERENCE, disagreement
@@ -83,7 +85,8 @@ def _people_group(people: Sequence[int], size: tuple[int, int]) -> Group:
     maps = {str(n): crowd_map(height, width, n) for n in people}
 
     def make(label: str) -> Way:
-        heads = HeadMaps(maps[label], maps[label] * 0, float(label), has_spread=True)
+        rate = np.zeros((-(-height // 4), -(-width // 4)), np.float32)
+        heads = HeadMaps(maps[label], maps[label] * 0, rate, 4, float(label), has_spread=True)
 
         def call() -> Any:
             counted = count_heads(heads, _RULE, _core.find_peaks)
