@@ -31,17 +31,26 @@ def find_merged(
     shape = (rate.shape[0] * cells, rate.shape[1] * cells)
     preference = np.full(shape, -np.inf, np.float32)
     preference[:height, :width] = np.where(is_free, order, -np.inf)
-    blocks = preference.reshape(rate.shape[0], cells, rate.shape[1], cells).swapaxes(1, 2).reshape(*rate.shape, -1)
-    ranks = np.argsort(np.argsort(-blocks, axis=-1, kind="stable"), axis=-1)
-    taken = (ranks < lacking[..., None]) & np.isfinite(blocks)
-    chosen = taken.reshape(*rate.shape, cells, cells).swapaxes(1, 2).reshape(shape)[:height, :width].copy()
+    wanting = lacking > 0
+    blocks = _blocks(preference, cells)[wanting]
+    ranks = np.argsort(np.argsort(-blocks.reshape(len(blocks), cells**2), axis=1, kind="stable"), axis=1)
+    chosen = np.zeros(shape, bool)
+    taken = (ranks < lacking[wanting][:, None]).reshape(blocks.shape)
+    _blocks(chosen, cells)[wanting] = taken & np.isfinite(blocks)
+    chosen = chosen[:height, :width]
     # What found no room in its own block.
     left = missing - int(chosen.sum())
     if left:
         others = np.flatnonzero(is_free & ~chosen)
-        chosen.reshape(-1)[others[np.argsort(-order.reshape(-1)[others], kind="stable")[:left]]] = True
+        more = others[np.argsort(-order.reshape(-1)[others], kind="stable")[:left]]
+        chosen[np.unravel_index(more, chosen.shape)] = True
     row, column = np.nonzero(chosen)
     return np.stack([column, row], axis=1).astype(np.float32) + np.float32(0.5), heatmap[row, column]
+
+
+def _blocks(array: np.ndarray, cells: int) -> np.ndarray:
+    """A view [R, C, cells, cells] of [R * cells, C * cells]."""
+    return array.reshape(array.shape[0] // cells, cells, array.shape[1] // cells, cells).swapaxes(1, 2)
 
 
 def _lacking(rate: np.ndarray, rows: np.ndarray, columns: np.ndarray, missing: int) -> np.ndarray:
