@@ -20,14 +20,8 @@ void move_pixels(const Element* in, Index channels, Index pixels, Index begin, I
       const Index size = std::min(kGroup, channels - group);
       const Element* const from = in + group * pixels;
       Element* const to = out + group;
-      if (size == kGroup) {
-        for (Index pixel = line; pixel < stop; ++pixel) {
-          for (Index c = 0; c < kGroup; ++c) to[pixel * channels + c] = from[c * pixels + pixel];
-        }
-      } else {
-        for (Index pixel = line; pixel < stop; ++pixel) {
-          for (Index c = 0; c < size; ++c) to[pixel * channels + c] = from[c * pixels + pixel];
-        }
+      for (Index pixel = line; pixel < stop; ++pixel) {
+        for (Index c = 0; c < size; ++c) to[pixel * channels + c] = from[c * pixels + pixel];
       }
     }
   }

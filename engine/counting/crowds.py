@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# A cell beside a peak is taken after all others: added to what the map says, which is at least 0 and at most 1.
+# A cell beside a peak is taken after all others: this is taken off what the map says there, which is 0 to 1.
 _BESIDE_A_PEAK = 2.0
 
 
@@ -69,7 +69,7 @@ def _lacking(rate: np.ndarray, rows: np.ndarray, columns: np.ndarray, missing: i
     path[1::2] = path[1::2, ::-1]
     sums = np.round(path.cumsum() * (missing / path.sum()) if path.any() else path.ravel())
     whole = np.diff(sums, prepend=0).astype(np.int64).reshape(rate.shape)
-    whole[1::2] = whole[1::2, ::-1].copy()
+    whole[1::2] = whole[1::2, ::-1]
     return whole
 
 

@@ -15,7 +15,7 @@ def test_they_stand_where_the_rate_exceeds_the_peaks() -> None:
     heatmap = rng.uniform(0.1, 0.5, (24, 40)).astype(np.float32)
     rate = np.zeros((6, 10), np.float32)
     rate[1, 2], rate[4, 7] = 5, 6
-    # Of the first crowd all have been found, of the second two.
+    # All five heads of the first crowd have peaks, and two of the six of the second.
     points = [(9.5 + x, 5.5) for x in range(3)] + [(9.5, 7.5), (11.5, 7.5), (28.5, 16.5), (31.5, 19.5)]
     found, scores = find_merged(heatmap, rate, 4, np.array(points, np.float32), 4)
     # The second crowd's block and its neighbours: what it lacks is spread over them.

@@ -42,7 +42,7 @@ def read_segment(core: ov.Core, file: Path, public: Collection[str], element_typ
 def put_channels_first(model: ov.Model, public: Collection[str]) -> None:
     """Leave out the Transpose by which an output for a kernel gets its channels last, in place.
 
-    Where sizes are not known OpenVINO carries it out, and slowly: our kernel does it in a tenth of the time. Names of
+    Where sizes are not known OpenVINO carries it out, and slowly: our kernel takes an eighth of the time. Names of
     such outputs end in :data:`CHANNELS_FIRST`.
     """
     for result in model.get_results():
