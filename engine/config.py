@@ -11,6 +11,8 @@ from engine.errors import ConfigError, ImageError
 
 # Encoders that can start from pre-trained weights (:mod:`engine.model.trunk`).
 TRUNKS = ("efficientnet_lite0",)
+# Blocks of a whole trunk, and of the shortest: its first at stride 16 is the last.
+TRUNK_BLOCKS, _FEWEST_BLOCKS = 16, 6
 # Principal components of a domain's pictures that a signature has.
 COMPONENTS = 32
 
@@ -22,6 +24,7 @@ class ModelConfig:
     Attributes:
         trunk: "none" for plain stages, or one of :data:`TRUNKS`, which can start from weights that were
             trained on ImageNet.
+        trunk_blocks: how many of its blocks the encoder has. The first 11 of EfficientNet-Lite0's reach stride 16.
         widths: channels of the plain stages at strides 2, 4, 8, 16 and 32.
         depths: residual blocks at those strides.
         neck: channels at stride 16 behind a trunk.
@@ -44,6 +47,7 @@ class ModelConfig:
     """
 
     trunk: str = "none"
+    trunk_blocks: int = TRUNK_BLOCKS
     widths: tuple[int, int, int, int, int] = (32, 64, 128, 192, 256)
     depths: tuple[int, int, int, int, int] = (0, 1, 2, 2, 1)
     stem_kernel: int = 3
@@ -67,6 +71,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.trunk not in ("none", *TRUNKS):
             raise ConfigError(f"trunk must be one of none, {', '.join(TRUNKS)}, got {self.trunk!r}")
+        if not _FEWEST_BLOCKS <= self.trunk_blocks <= TRUNK_BLOCKS:
+            raise ConfigError(f"trunk_blocks must be from {_FEWEST_BLOCKS} to {TRUNK_BLOCKS}, got {self.trunk_blocks}")
         if list(self.count_bins) != sorted(set(self.count_bins)) or min(self.count_bins, default=1) < 1:
             raise ConfigError(f"count_bins must rise and be at least 1, got {self.count_bins}")
 

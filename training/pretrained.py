@@ -48,9 +48,9 @@ def load_trunk(trunk: EfficientNetLite, weights: WeightsFile = LITE0) -> None:
         ConfigError: the package is not installed, or its file is not the one that is known.
     """
     state = read_weights(weights)
-    # Both are in the order of the network.
+    # Both are in the order of the network, of which a trunk may be the first part.
     layers = [layer for layer in trunk.modules() if isinstance(layer, ConvNorm)]
-    for layer, (conv, norm) in zip(layers, _names(state), strict=True):
+    for layer, (conv, norm) in zip(layers, _names(state), strict=False):
         _copy(layer, state, conv, norm)
 
 

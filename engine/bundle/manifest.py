@@ -20,7 +20,8 @@ _BLOCKS = ("depths", "neck_blocks", "decoder_blocks", "encoder_attention_passes"
 _MOST_NAMES, _MOST_BINS = 256, 64
 # Settings of the network that older bundles do not have, as they are there.
 LATER_SETTINGS: dict[str, Any] = {
-    "stem_kernel": 3, "trunk": "none", "neck": 128, "neck_blocks": 0, "count_bins": [], "domains": 1,
+    "stem_kernel": 3, "trunk": "none", "trunk_blocks": 16, "neck": 128, "neck_blocks": 0, "count_bins": [],
+    "domains": 1,
 }  # fmt: skip
 
 

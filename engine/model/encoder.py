@@ -31,7 +31,7 @@ def upsample(x: Tensor, is_training: bool) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """Five strided stages and a feature pyramid folded to stride 8.
+    """Strided stages, five or, of a shorter trunk, four, and a feature pyramid folded to stride 8.
 
     Shapes: image [B, 3, H, W], normalised, with H and W multiples of 32 ->
     features [B, F, H/8, W/8], rate [B, 1, H/8, W/8], the expected heads in each 8x8 block, and the signature [B, S].
@@ -43,21 +43,23 @@ class Encoder(nn.Module):
         super().__init__()
         self.has_trunk = config.trunk != "none"
         if self.has_trunk:
-            self.trunk = EfficientNetLite()
-            w4, w8, w16, w32 = self.trunk.channels
+            self.trunk = EfficientNetLite(config.trunk_blocks)
+            w4, w8, w16, *w32 = self.trunk.channels
             neck = config.neck
             self.reduce16 = nn.Conv2d(w16, neck, 1)
         else:
-            w2, w4, w8, w16, w32 = config.widths
+            w2, w4, w8, w16, *w32 = config.widths
             d2, d4, d8, d16, d32 = config.depths
             self.stride2 = _stage(3, w2, d2, config.stem_kernel)
             self.stride4 = _stage(w2, w4, d4)
             self.stride8 = _stage(w4, w8, d8)
             self.stride16 = _stage(w8, w16, d16)
-            self.stride32 = _stage(w16, w32, d32)
+            self.stride32 = _stage(w16, *w32, d32)
             neck = w16
         features = config.features
-        self.lateral32 = nn.Conv2d(w32, neck, 1)
+        self.has_stride32 = bool(w32)
+        if self.has_stride32:
+            self.lateral32 = nn.Conv2d(*w32, neck, 1)
         self.mix16 = nn.Sequential(*(ResidualBlock(neck) for _ in range(config.neck_blocks)))
         self.attention = CrissCrossAttention(neck, config.attention_dim, config.reference_length(16))
         self.attention_passes = config.encoder_attention_passes
@@ -87,11 +89,12 @@ class Encoder(nn.Module):
 
     def _features(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Features [B, F, H/8, W/8], and the neck's map at stride 16 that they are made of."""
-        at4, at8, at16, at32 = self.trunk(image) if self.has_trunk else self._plain_stages(image)
+        at4, at8, at16, *at32 = self.trunk(image) if self.has_trunk else self._plain_stages(image)
         if self.has_trunk:
             at16 = self.reduce16(at16)
-        at16 = F.relu(at16 + upsample(self.lateral32(at32), self.training))
-        at16 = self.mix16(at16)
+        if self.has_stride32:
+            at16 = at16 + upsample(self.lateral32(*at32), self.training)
+        at16 = self.mix16(F.relu(at16))
         for _ in range(self.attention_passes):
             at16 = self.attention(at16)
         merged = self.lateral8(at8) + self.lateral4(at4) + upsample(self.lateral16(at16), self.training)

