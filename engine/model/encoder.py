@@ -44,22 +44,22 @@ class Encoder(nn.Module):
         self.has_trunk = config.trunk != "none"
         if self.has_trunk:
             self.trunk = EfficientNetLite(config.trunk_blocks)
-            w4, w8, w16, *w32 = self.trunk.channels
+            (w4, w8, w16), deeper = self.trunk.channels[:3], self.trunk.channels[3:]
             neck = config.neck
             self.reduce16 = nn.Conv2d(w16, neck, 1)
         else:
-            w2, w4, w8, w16, *w32 = config.widths
+            (w2, w4, w8, w16), deeper = config.widths[:4], config.widths[4:]
             d2, d4, d8, d16, d32 = config.depths
             self.stride2 = _stage(3, w2, d2, config.stem_kernel)
             self.stride4 = _stage(w2, w4, d4)
             self.stride8 = _stage(w4, w8, d8)
             self.stride16 = _stage(w8, w16, d16)
-            self.stride32 = _stage(w16, *w32, d32)
+            self.stride32 = _stage(w16, deeper[0], d32)
             neck = w16
         features = config.features
-        self.has_stride32 = bool(w32)
+        self.has_stride32 = bool(deeper)
         if self.has_stride32:
-            self.lateral32 = nn.Conv2d(*w32, neck, 1)
+            self.lateral32 = nn.Conv2d(deeper[0], neck, 1)
         self.mix16 = nn.Sequential(*(ResidualBlock(neck) for _ in range(config.neck_blocks)))
         self.attention = CrissCrossAttention(neck, config.attention_dim, config.reference_length(16))
         self.attention_passes = config.encoder_attention_passes

@@ -78,11 +78,12 @@ class EfficientNetLite(nn.Module):
     def __init__(self, blocks: int = TRUNK_BLOCKS):
         super().__init__()
         stem = ConvNorm(3, _STEM, 3, 2, activation="relu6", eps=_EPS, same=True)
-        self.early = nn.Sequential(stem, *_blocks(_STEM, _AT4))
-        self.at8 = nn.Sequential(*_blocks(24, _AT8))
-        self.at16 = nn.Sequential(*_blocks(40, _AT16)[: blocks - _BLOCKS_8])
-        self.at32 = nn.Sequential(*_blocks(112, _AT32)[: max(blocks - _BLOCKS_16, 0)])
-        self.channels = tuple(part[-1].outputs for part in (self.early, self.at8, self.at16, self.at32) if part)
+        at4, at8 = _blocks(_STEM, _AT4), _blocks(24, _AT8)
+        at16 = _blocks(40, _AT16)[: blocks - _BLOCKS_8]
+        at32 = _blocks(112, _AT32)[: max(blocks - _BLOCKS_16, 0)]
+        self.early = nn.Sequential(stem, *at4)
+        self.at8, self.at16, self.at32 = (nn.Sequential(*part) for part in (at8, at16, at32))
+        self.channels = tuple(part[-1].outputs for part in (at4, at8, at16, at32) if part)
 
     # What stands for the layers before stride 4 in training, where a run does not train them; see
     # :mod:`engine.training.frozen_layers`.
