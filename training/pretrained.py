@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.errors import ConfigError
 from engine.model.layers import ConvNorm
-from engine.model.trunk import EfficientNetLite
+from engine.model.trunk import EfficientNetLite, MobileBlock
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,9 @@ def load_trunk(trunk: EfficientNetLite, weights: WeightsFile = LITE0) -> None:
     """
     state = read_weights(weights)
     # Both are in the order of the network, of which a trunk may be the first part.
+    blocks = sum(isinstance(part, MobileBlock) for part in trunk.modules())
     layers = [layer for layer in trunk.modules() if isinstance(layer, ConvNorm)]
-    for layer, (conv, norm) in zip(layers, _names(state), strict=False):
+    for layer, (conv, norm) in zip(layers, _names(state, blocks), strict=True):
         _copy(layer, state, conv, norm)
 
 
@@ -81,11 +82,10 @@ def read_weights(weights: WeightsFile = LITE0) -> dict[str, Tensor]:
     return state
 
 
-def _names(state: dict[str, Tensor]) -> list[tuple[str, str]]:
-    """Each convolution and its norm in the package's file, in the order of the network."""
+def _names(state: dict[str, Tensor], blocks: int) -> list[tuple[str, str]]:
+    """Each convolution of the first ``blocks`` and its norm in the package's file, in the order of the network."""
     names = [("_conv_stem", "_bn0")]
-    blocks = sorted({int(key.split(".")[1]) for key in state if key.startswith("_blocks.")})
-    for block in blocks:
+    for block in range(blocks):
         prefix = f"_blocks.{block}."
         for conv, norm in (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")):
             if f"{prefix}{conv}.weight" in state:
