@@ -32,6 +32,7 @@ class ModelConfig:
         count_bins: heads in a 16x16 block that is not empty, as classes; none for one rate without classes.
         domains: parts of the training data, such as pictures of crowds and of streets, that the signature has
             statistics of.
+        own_rate: whether pictures like those that the model was fine-tuned on have a rate of their own.
         stem_kernel: side of the first convolution's filters, odd.
         features: channels of the condition map at stride 8.
         attention_dim: channels of queries and keys.
@@ -55,6 +56,7 @@ class ModelConfig:
     neck_blocks: int = 0
     count_bins: tuple[float, ...] = ()
     domains: int = 1
+    own_rate: bool = False
     features: int = 96
     attention_dim: int = 32
     encoder_attention_passes: int = 2

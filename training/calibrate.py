@@ -16,6 +16,7 @@ from engine.counting.stitching import Canvas
 from engine.dataset.samples import Sample
 from engine.diffusion.latent import TileMaps, head_maps
 from engine.diffusion.sampler import Latents, denoise, initial_noise
+from engine.errors import ConfigError
 from engine.image.load import load_image
 from engine.image.tiles import Tile, to_input
 from engine.model.denoiser import TorchDenoiser
@@ -46,7 +47,12 @@ def calibrate(
     Returns:
         For each number of steps the rule that suits all of ``held_out``, with the errors that rules fitted on the other
         folds make on each fold.
+
+    Raises:
+        ConfigError: the network was fine-tuned, and its likeness is made of the statistics that it has.
     """
+    if network.config.own_rate:
+        raise ConfigError("a fine-tuned model keeps the statistics and rules of what it was tuned from: calibrate that")
     set_signature(network, trained)
     readings = read_pictures(network, held_out, steps)
     return {number: fit_rule(rows, folds) for number, rows in readings.items()}
@@ -65,7 +71,7 @@ def set_signature(network: CrowdNetwork, samples: Sequence[Sample]) -> None:
         if len(group) >= _LEAST_OF_DOMAIN:
             chosen = group[:: -(-len(group) // _MOST_OF_DOMAIN)]
             pictures = tqdm(chosen, desc="statistics", unit="image", leave=False)
-            pooled = [network.encoder.pool(_pixels(load_image(x.image), network))[0].numpy() for x in pictures]
+            pooled = [network.encoder.pool(pixels(load_image(x.image), network))[0].numpy() for x in pictures]
             domains.append(whiten(np.array(pooled, np.float64)))
     network.set_signature(domains)
 
@@ -95,7 +101,7 @@ def read_pictures(network: CrowdNetwork, samples: Sequence[Sample], steps: Seque
         image = load_image(sample.image)
         height, width = image.shape[:2]
         # In float32, whatever the CPU has: bfloat16 makes neighbours equal that are not, and rules of another CPU's.
-        features, rate, signature = network.encoder(_pixels(image, network))
+        features, rate, signature = network.encoder(pixels(image, network))
         shape = (1, model.latent_channels, *features.shape[2:])
         for number in steps:
             zeros = torch.zeros(shape)
@@ -113,5 +119,6 @@ def read_pictures(network: CrowdNetwork, samples: Sequence[Sample], steps: Seque
     return readings
 
 
-def _pixels(image: np.ndarray, network: CrowdNetwork) -> Tensor:
+def pixels(image: np.ndarray, network: CrowdNetwork) -> Tensor:
+    """A picture as the network takes it: [1, 3, H, W]."""
     return torch.from_numpy(to_input(image, network.config))

@@ -1,11 +1,12 @@
-"""Fine-tuning on few pictures: several networks, averaged with the start, and judged by what each has not seen."""
+"""Fine-tuning on few pictures: a second rate for their like, by several networks, judged by what each has not seen."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from engine.config import CountingRule
 from engine.counting.heads import choose_rule
 from engine.dataset.samples import Sample
 from engine.errors import ConfigError
+from engine.image.load import load_image
 from engine.model.checkpoint import load_counting, load_network, save_model
 from engine.model.network import CrowdNetwork
 from engine.system.files import whole_file
-from engine.training.calibrate import calibrate
+from engine.training.calibrate import calibrate, pixels
 from engine.training.config import TrainConfig
 from engine.training.judge import Change, count_errors
 from engine.training.start import start_counting, start_model, start_network
@@ -29,8 +31,7 @@ from engine.training.train import make_batches, train
 GROUPS = 4
 # With fewer pictures, the standard error of a change says little.
 LEAST_PICTURES = 12
-# Shares that the tuned weights may have in their mean with those of the start: the smaller, the less is lost elsewhere.
-# All the way, 30 pictures of Beijing-BRT raised the error on ShanghaiTech's part B by 3.7, half-way by 2.8.
+# Shares that the tuned weights may have in their mean with those of the start: of few pictures the smaller is surer.
 SHARES = (0.5, 1.0)
 # Denoising steps that pictures are counted with to compare models; a new bundle has the same default.
 _STEPS = 2
@@ -41,7 +42,7 @@ class Verdict:
     """What the pictures that were not tuned on say of the tuned model.
 
     Attributes:
-        share: of the tuned weights in their mean with the start.
+        share: of the tuned weights in their mean with those of the start's rate.
         own: how the errors changed on the pictures that were tuned on, each counted by networks that have not seen it.
         kept: the same on other pictures that the model should still count as well, if some were given.
         refusal: why the start's weights are kept; empty if they are not.
@@ -68,10 +69,14 @@ def fine_tune(
 ) -> Verdict:
     """Tune the model ``start`` on few pictures, and write ``out/model.pt``: tuned where that is better, else the start.
 
+    What is tuned is a copy of the encoder's rate. The tuned model has both, and a picture gets the share of the copy
+    that it is like those which were tuned on (:class:`engine.model.signature.Likeness`), so others are counted as
+    before.
+
     The pictures are cut into :data:`GROUPS` groups, and a network is tuned on each pair of them. The mean of all these
-    networks' weights, averaged with the start, is the tuned model (Wortsman et al., "Model soups", ICML 2022, and
-    "Robust fine-tuning of zero-shot models", CVPR 2022). The mean of those that have not seen a group, averaged with
-    the start as well, counts it; those counts are judged.
+    networks' weights, averaged with the start's, is the tuned one (Wortsman et al., "Model soups", ICML 2022, and
+    "Robust fine-tuning of zero-shot models", CVPR 2022). The mean of those that have not seen a group, with the
+    likeness to the other groups, counts it; those counts are judged.
 
     Args:
         config: of each of these runs; ``model`` is taken from the start.
@@ -89,6 +94,8 @@ def fine_tune(
         )
     _begin(config, samples, out, start, resume)
     origin, rules = load_network(out / "start.pt"), load_counting(out / "start.pt")
+    untuned = with_own_rate(origin)
+    save_model(untuned, {}, out / "untuned.pt")
     groups = split_groups(samples)
     pairs = list(itertools.combinations(range(len(groups)), 2))
     tuned = []
@@ -97,11 +104,17 @@ def fine_tune(
         print(f"network {number} of {len(pairs)}: {len(chosen)} of {len(samples)} pictures to tune on")
         own = dataclasses.replace(config, seed=config.seed + number)
         where = out / f"network_{number}"
-        path = train(own, chosen, [], where, device, resume, out / "start.pt", progress, compiled, scenes)
+        path = train(own, chosen, [], where, device, resume, out / "untuned.pt", progress, compiled, scenes)
         tuned.append(load_network(path))
-    unseen = [[net for net, pair in zip(tuned, pairs, strict=True) if i not in pair] for i in range(len(groups))]
-    verdict = _judge(origin, tuned, groups, unseen, choose_rule(rules, _STEPS), keep)
-    network = origin if verdict.refusal else blend(origin, tuned, verdict.share)
+    signatures = [read_signatures(origin, group) for group in groups]
+
+    def merged(share: float, left_out: int | None = None) -> CrowdNetwork:
+        """The tuned model, or what it is without the pictures of one group."""
+        networks = [network for network, pair in zip(tuned, pairs, strict=True) if left_out not in pair]
+        return merge(untuned, networks, share, np.concatenate([x for i, x in enumerate(signatures) if i != left_out]))
+
+    verdict = _judge(origin, merged, groups, choose_rule(rules, _STEPS), keep)
+    network = origin if verdict.refusal else merged(verdict.share)
     save_model(network, {number: dataclasses.asdict(rule) for number, rule in rules.items()}, out / "model.pt")
     with whole_file(out / "verdict.json") as part:
         part.write_text(json.dumps(dataclasses.asdict(verdict), indent=2) + "\n", encoding="utf-8")
@@ -118,29 +131,46 @@ def split_groups(samples: Sequence[Sample], groups: int = GROUPS) -> list[list[S
     return [[part[i] for part, pieces in zip(parts, cut, strict=True) for i in pieces[k]] for k in range(groups)]
 
 
-def choose_share(errors: Mapping[float, np.ndarray]) -> float:
-    """Of shares with the errors [N] that they make, the smallest that no larger one is clearly better than.
+def choose_share(before: np.ndarray, now: Mapping[float, np.ndarray]) -> float:
+    """Of shares with the errors [N] that they make, the largest that makes less than ``before``, or else the smallest.
 
-    >>> choose_share({0.5: np.array([4.0, 4, 4]), 1.0: np.array([1.0, 4, 4])})
-    0.5
+    Networks that have seen half of the pictures are worse than the tuned model, so the largest needs not be the best.
+
+    >>> choose_share(np.array([4.0, 4, 4]), {0.5: np.array([3.0, 3, 3]), 1.0: np.array([3.0, 4, 4])})
+    1.0
     """
-    shares = sorted(errors)
-    chosen = shares[0]
-    for share in shares[1:]:
-        if Change.of(errors[chosen], errors[share]).is_better:
-            chosen = share
-    return chosen
+    return max((share for share in now if now[share].mean() < before.mean()), default=min(now))
+
+
+def with_own_rate(start: CrowdNetwork) -> CrowdNetwork:
+    """``start`` with a rate for pictures to be tuned on: the one that it has for such, or a copy of its only one."""
+    network = CrowdNetwork(dataclasses.replace(start.config, own_rate=True))
+    copied = {f"own_{name}": value for name, value in start.encoder.rate.state_dict(prefix="rate.").items()}
+    network.encoder.load_state_dict(network.encoder.state_dict() | copied | start.encoder.state_dict())
+    network.decoder.load_state_dict(start.decoder.state_dict())
+    return network.eval()
+
+
+@torch.inference_mode()
+def read_signatures(network: CrowdNetwork, samples: Sequence[Sample]) -> np.ndarray:
+    """The signatures [N, domains * COMPONENTS] of pictures."""
+    return np.stack([network.encoder(pixels(load_image(x.image), network))[2][0].numpy() for x in samples])
 
 
 @torch.no_grad()
-def blend(start: CrowdNetwork, tuned: Sequence[CrowdNetwork], share: float) -> CrowdNetwork:
-    """The network with ``share`` of the mean of the tuned weights, and the rest of ``start``'s."""
-    mixed = CrowdNetwork(start.config)
-    state = start.state_dict()
-    for name, _ in start.named_parameters():
-        state[name] = state[name].lerp(torch.stack([x.state_dict()[name] for x in tuned]).mean(dim=0), share)
-    mixed.load_state_dict(state)
-    return mixed.eval()
+def merge(start: CrowdNetwork, tuned: Sequence[CrowdNetwork], share: float, signatures: np.ndarray) -> CrowdNetwork:
+    """``start``, whose own rate has ``share`` of the mean of the tuned ones, for pictures like those of ``signatures``.
+
+    Args:
+        start, tuned: networks with a rate of their own.
+        signatures: [N, domains * COMPONENTS].
+    """
+    network = copy.deepcopy(start)
+    for name, parameter in network.encoder.own_rate.named_parameters():
+        mean = torch.stack([other.encoder.own_rate.get_parameter(name) for other in tuned]).mean(dim=0)
+        parameter.lerp_(mean, share)
+    network.encoder.likeness.set_mean(torch.from_numpy(signatures).mean(dim=0))
+    return network
 
 
 def _begin(config: TrainConfig, samples: Sequence[Sample], out: Path, start: str | Path, resume: bool) -> None:
@@ -167,28 +197,27 @@ def _begin(config: TrainConfig, samples: Sequence[Sample], out: Path, start: str
 
 def _judge(
     start: CrowdNetwork,
-    tuned: Sequence[CrowdNetwork],
+    merged: Callable[..., CrowdNetwork],
     groups: Sequence[Sequence[Sample]],
-    unseen: Sequence[Sequence[CrowdNetwork]],
     rule: CountingRule,
     keep: Sequence[Sample],
 ) -> Verdict:
-    """What each of ``groups`` says of the networks of ``unseen`` that were not tuned on it, and ``keep`` of all."""
+    """What each of ``groups`` says of the model that is ``merged`` without it, and ``keep`` of the whole one."""
 
     def errors(network: CrowdNetwork, samples: Sequence[Sample]) -> np.ndarray:
         return count_errors(network, samples, rule, _STEPS)
 
     before = errors(start, [sample for group in groups for sample in group])
-    now = {}
-    for share in SHARES:
-        each = [errors(blend(start, nets, share), group) for nets, group in zip(unseen, groups, strict=True)]
-        now[share] = np.concatenate(each)
-    share = choose_share(now)
+    now = {
+        share: np.concatenate([errors(merged(share, number), group) for number, group in enumerate(groups)])
+        for share in SHARES
+    }
+    share = choose_share(before, now)
     own = Change.of(before, now[share])
-    # Half-way to the start little can go wrong, so a gain that thirty pictures cannot tell from chance is taken.
+    # Only pictures like these are counted otherwise, so a gain that thirty cannot tell from chance is taken.
     if own.mean >= 0:
         return Verdict(share, own, None, "no better on pictures that were held out")
-    kept = Change.of(errors(start, keep), errors(blend(start, tuned, share), keep)) if keep else None
+    kept = Change.of(errors(start, keep), errors(merged(share), keep)) if keep else None
     if kept and kept.is_worse:
         return Verdict(share, own, kept, "worse beyond twice the standard error on the pictures to keep")
     return Verdict(share, own, kept, "")

@@ -8,7 +8,7 @@ from engine.model.network import CrowdNetwork
 from engine.training.frozen_layers import FrozenLayers
 
 # What of a network may stay as it is.
-FIXED = ("nothing", "trunk", "features")
+FIXED = ("nothing", "trunk", "all but rate")
 _STAGES = ("trunk", "stride2", "stride4", "stride8", "stride16", "stride32")
 
 
@@ -16,13 +16,18 @@ def fix_layers(network: CrowdNetwork, fixed: str) -> None:
     """Let a training step of ``network``, which is in training mode, leave alone what ``fixed`` says.
 
     Args:
-        fixed: "trunk" for the encoder's strided stages, pre-trained or plain; "features" for all that the features
-            are made of, so that only decoder and rate are trained. Every norm keeps its statistics.
+        fixed: "trunk" for the encoder's strided stages, pre-trained or plain; "all but rate" for all but the encoder's
+            rate, the own one where it has one. Every norm keeps its statistics.
     """
     fix_statistics(network)
-    for name, part in network.encoder.named_children():
-        part.requires_grad_(name not in _STAGES if fixed == "trunk" else name == "rate")
-    _speed_up(network.encoder)
+    encoder = network.encoder
+    if fixed == "trunk":
+        for name, part in encoder.named_children():
+            part.requires_grad_(name not in _STAGES)
+    else:
+        network.requires_grad_(False)
+        (encoder.own_rate if encoder.has_own_rate else encoder.rate).requires_grad_(True)
+    _speed_up(encoder)
 
 
 def _speed_up(encoder: Encoder) -> None:

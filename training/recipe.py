@@ -81,6 +81,10 @@ def _value(name: str, value: Any, default: Any, where: str) -> Any:
         if not isinstance(value, str):
             raise ConfigError(f"{where}: {name} must be text like {default!r}, got {value!r}")
         return value
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{where}: {name} must be true or false, got {value!r}")
+        return value
     # bool is an int, and 1e4 is a float, even where JSON means a whole number.
     if not _is_number(value) or (isinstance(default, int) and value != int(value)):
         raise ConfigError(f"{where}: {name} must be a number like {default!r}, got {value!r}")

@@ -21,7 +21,7 @@ _MOST_NAMES, _MOST_BINS = 256, 64
 # Settings of the network that older bundles do not have, as they are there.
 LATER_SETTINGS: dict[str, Any] = {
     "stem_kernel": 3, "trunk": "none", "trunk_blocks": 16, "neck": 128, "neck_blocks": 0, "count_bins": [],
-    "domains": 1,
+    "domains": 1, "own_rate": False,
 }  # fmt: skip
 
 

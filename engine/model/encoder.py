@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from engine.config import ModelConfig
 from engine.model.attention import CrissCrossAttention
 from engine.model.layers import ConvNorm, ResidualBlock
-from engine.model.rate import BinnedRate, PlainRate
-from engine.model.signature import Signature
+from engine.model.rate import BinnedRate, make_rate
+from engine.model.signature import Likeness, Signature
 from engine.model.trunk import EfficientNetLite
 
 
@@ -36,7 +36,9 @@ class Encoder(nn.Module):
     Shapes: image [B, 3, H, W], normalised, with H and W multiples of 32 ->
     features [B, F, H/8, W/8], rate [B, 1, H/8, W/8], the expected heads in each 8x8 block, and the signature [B, S].
 
-    The stages are plain ones, trained from random weights, or a pre-trained trunk (``config.trunk``).
+    The stages are plain ones, trained from random weights, or a pre-trained trunk (``config.trunk``). With
+    ``config.own_rate`` a picture has a share of a second rate: as far as it is like those that the model was
+    fine-tuned on.
     """
 
     def __init__(self, config: ModelConfig):
@@ -68,20 +70,27 @@ class Encoder(nn.Module):
         # Stride 4 is folded into channels instead of pooled: dense crowds live there.
         self.lateral4 = nn.Conv2d(w4, features, 2, stride=2)
         self.smooth = ConvNorm(features, features)
-        self.rate = BinnedRate(features, config.count_bins) if config.count_bins else PlainRate(features)
+        self.rate = make_rate(features, config.count_bins)
         self.signature = Signature(neck, config.domains)
+        self.has_own_rate = config.own_rate
+        if self.has_own_rate:
+            self.own_rate = make_rate(features, config.count_bins)
+            self.likeness = Likeness(config.domains)
         self.register_load_state_dict_pre_hook(_read_older)
 
     def forward(self, image: Tensor, raw: bool = False) -> tuple[Tensor, ...]:
-        """Features, rate and signature; with ``raw`` features, and the rate or the logits of its binned counts."""
+        """Features, rate and signature; with ``raw`` features, and what the rate that is trained is made of."""
         features, at16 = self._features(image)
-        rate = self.rate(features)
         if raw:
-            return features, rate
+            return features, (self.own_rate if self.has_own_rate else self.rate)(features)
+        signature = self.signature(at16)
+        heads = self.rate.expected(features)
+        if self.has_own_rate:
+            heads = heads + self.likeness(signature) * (self.own_rate.expected(features) - heads)
         if isinstance(self.rate, BinnedRate):
             # A quarter of a 16x16 block's heads in each of its cells.
-            rate = upsample(0.25 * self.rate.counts(rate).expected(), self.training)
-        return features, rate, self.signature(at16)
+            heads = upsample(0.25 * heads, self.training)
+        return features, heads, signature
 
     def pool(self, image: Tensor) -> Tensor:
         """The mean features [B, C] that the signature is made of."""

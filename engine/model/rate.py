@@ -51,6 +51,11 @@ class PlainRate(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         return F.softplus(self.out(self.hidden(features)).float())
 
+    def expected(self, features: Tensor) -> Tensor:
+        """The heads that each block is expected to have: the rate itself."""
+        rate: Tensor = self(features)
+        return rate
+
 
 class BinnedRate(nn.Module):
     """Probability that a 16x16 block is not empty, times the mean of the classes of its count.
@@ -82,3 +87,12 @@ class BinnedRate(nn.Module):
         """The logits by what they are."""
         gate, bins = logits.split([1, len(self.centres)], dim=1)
         return BinnedCounts(gate, bins, self.centres)
+
+    def expected(self, features: Tensor) -> Tensor:
+        """The heads that each 16x16 block is expected to have: [B, 1, H/16, W/16]."""
+        return self.counts(self(features)).expected()
+
+
+def make_rate(features: int, centres: tuple[float, ...]) -> PlainRate | BinnedRate:
+    """A rate made of ``features`` channels, in classes of counts with these ``centres`` if there are any."""
+    return BinnedRate(features, centres) if centres else PlainRate(features)

@@ -31,3 +31,37 @@ class Signature(nn.Module):
             with torch.autocast(x.device.type, enabled=False):
                 return self.forward(x)
         return F.linear(x.float().mean(dim=(2, 3)), self.weight, self.bias)
+
+
+class Likeness(nn.Module):
+    """Whether a picture is one of those that a model was fine-tuned on, or of the domains that it was trained on.
+
+    Shapes: signature [B, domains * COMPONENTS] -> [B, 1, 1, 1], the probability of the former.
+
+    The linear discriminant of Fisher (1936), between the mean signature m of the former and each domain's, which is 0:
+    the variance of whitened components being 1, the logarithm of the ratio of densities is m s - m m / 2.
+
+    Like the signature's statistics, m is no parameter. Until :meth:`set_mean` it is zero, and nothing tells the former
+    from any domain.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, domains: int):
+        super().__init__()
+        # Of the classes' logits: first of the pictures that the model was fine-tuned on, then of each domain.
+        self.register_buffer("weight", torch.zeros(1 + domains, domains * COMPONENTS))
+        self.register_buffer("bias", torch.zeros(1 + domains))
+
+    def set_mean(self, mean: Tensor) -> None:
+        """Set the mean signature [domains * COMPONENTS] of the pictures that the model was fine-tuned on."""
+        parts = list(mean.split(COMPONENTS))
+        # As a bundle has them, in float16.
+        self.weight[1:] = -torch.block_diag(*parts).half()
+        self.bias[1:] = torch.stack([part.square().sum() / 2 for part in parts]).half()
+
+    def forward(self, signature: Tensor) -> Tensor:
+        logits = F.linear(signature, self.weight, self.bias)[:, :, None, None]
+        own, _ = logits.softmax(dim=1).split([1, len(self.bias) - 1], dim=1)
+        return own

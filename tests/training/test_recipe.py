@@ -39,6 +39,7 @@ def test_what_is_left_out_keeps_its_default(tmp_path):
         ('{"batch": 1.5}', "batch must be a number like 16, got 1.5"),
         ('{"batch": true}', "batch must be a number like 16, got True"),
         ('{"augment": {"scale": [1]}}', "scale must be 2 numbers"),
+        ('{"model": {"own_rate": 1}}', "model,: own_rate must be true or false, got 1"),
         ('{"optimizer": 1}', "optimizer must be text like 'muon', got 1"),
         ('{"optimizer": "sgd"}', "optimizer must be 'muon' or 'adamw', got 'sgd'"),
     ],
