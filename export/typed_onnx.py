@@ -5,7 +5,7 @@ A reduced type carries what a convolution reads and writes. These stay float32, 
 - what is made of the time and of constants alone: the embedding of t, its small matrix products, and the
   scale of the attention logits. It costs nothing, and sine and logarithm need the digits;
 - what turns the last convolution into a float32 output: softplus, and the scaling of the head map; and the mean
-  features, which the signature is made of.
+  features, which the signature, and from it the likeness, is made of.
 
 Both are rounded, or widened, once: where they meet the reduced type.
 

@@ -149,6 +149,8 @@ def run(arguments: list[str], prog: str) -> None:
         if options.keep:
             raise ConfigError("--keep judges a fine-tuned model: give --start, and no --recipe")
         config = _config(options, DEFAULT)
+        if options.start and start_model(options.start).own_rate:
+            raise ConfigError(f"{options.start} was fine-tuned: start from what it was tuned from, or give no --recipe")
         best = train(
             config,
             train_on,
@@ -167,6 +169,8 @@ def run(arguments: list[str], prog: str) -> None:
     elif options.command == "average":
         config = read_recipe(options.recipe) if options.recipe else TrainConfig()
         network = average_weights(options.checkpoints)
+        if network.config.own_rate:
+            raise ConfigError(f"{options.checkpoints[0]} was fine-tuned: average what it was tuned from")
         batches = make_batches(train_on, dataclasses.replace(config, model=network.config), "cpu")
         fit_norms(network, batches, config.loss)
         _calibrate(network, train_on, held_out, options.out, {})

@@ -25,7 +25,7 @@ from engine.training.rule import THRESHOLDS, Fit, Reading, fit_rule
 
 STEPS = (1, 2, 3, 5, 10)
 # Pictures that the statistics of a domain take: twice as many as it has components, and no more than tell them well.
-_LEAST_OF_DOMAIN, _MOST_OF_DOMAIN = 2 * COMPONENTS, 256
+LEAST_OF_DOMAIN, _MOST_OF_DOMAIN = 2 * COMPONENTS, 256
 # A deviation is negligible below this share of the largest of any feature or component.
 _NEGLIGIBLE = 1e-3
 
@@ -49,10 +49,8 @@ def calibrate(
         folds make on each fold.
 
     Raises:
-        ConfigError: the network was fine-tuned, and its likeness is made of the statistics that it has.
+        ConfigError: as of :func:`set_signature`.
     """
-    if network.config.own_rate:
-        raise ConfigError("a fine-tuned model keeps the statistics and rules of what it was tuned from: calibrate that")
     set_signature(network, trained)
     readings = read_pictures(network, held_out, steps)
     return {number: fit_rule(rows, folds) for number, rows in readings.items()}
@@ -63,12 +61,17 @@ def set_signature(network: CrowdNetwork, samples: Sequence[Sample]) -> None:
     """Put the statistics of ``samples`` into ``network``: each part that is large enough is a domain, or all together.
 
     Of too few pictures there are none: every distance is 0 then.
+
+    Raises:
+        ConfigError: the network was fine-tuned, and its likeness is made of the statistics that it has.
     """
+    if network.config.own_rate:
+        raise ConfigError("a fine-tuned model keeps the statistics and rules of what it was tuned from: calibrate that")
     parts = [[x for x in samples if x.part == part] for part in sorted({x.part for x in samples})]
-    groups = [part for part in parts if len(part) >= _LEAST_OF_DOMAIN] or [list(samples)]
+    groups = [part for part in parts if len(part) >= LEAST_OF_DOMAIN] or [list(samples)]
     domains = []
     for group in groups:
-        if len(group) >= _LEAST_OF_DOMAIN:
+        if len(group) >= LEAST_OF_DOMAIN:
             chosen = group[:: -(-len(group) // _MOST_OF_DOMAIN)]
             pictures = tqdm(chosen, desc="statistics", unit="image", leave=False)
             pooled = [network.encoder.pool(pixels(load_image(x.image), network))[0].numpy() for x in pictures]

@@ -32,7 +32,7 @@ class TrainConfig:
         frozen_early: the same for the trunk's layers before stride 4. They make a step half as long again; trained at
             the end of a run, they make errors smaller by some 5 %.
         fixed: what stays as it is for the whole run, the statistics of all norms included: "nothing", "trunk" or
-            "all but rate"; see :func:`engine.training.fixed.fix_layers`.
+            "all_but_rate"; see :func:`engine.training.fixed.fix_layers`.
         late_crop, late: side of the crops in the last share ``late`` of the run, in pixels, a multiple of 64; a batch
             then has as many pixels as before. 0: no such part.
         ema: decay of the averaged weights, which are the ones that are kept.
@@ -67,8 +67,6 @@ class TrainConfig:
             raise ConfigError(f"optimizer must be 'muon' or 'adamw', got {self.optimizer!r}")
         if self.fixed not in FIXED:
             raise ConfigError(f"fixed must be one of {', '.join(FIXED)}, got {self.fixed!r}")
-        if self.model.own_rate and self.fixed != "all but rate":
-            raise ConfigError("a fine-tuned model can be fine-tuned again; for more, start from what it was tuned from")
         for name in (
             "iterations",
             "learning_rate",

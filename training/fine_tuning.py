@@ -21,7 +21,7 @@ from engine.image.load import load_image
 from engine.model.checkpoint import load_counting, load_network, save_model
 from engine.model.network import CrowdNetwork
 from engine.system.files import whole_file
-from engine.training.calibrate import calibrate, pixels
+from engine.training.calibrate import LEAST_OF_DOMAIN, pixels
 from engine.training.config import TrainConfig
 from engine.training.judge import Change, count_errors
 from engine.training.start import start_counting, start_model, start_network
@@ -31,8 +31,10 @@ from engine.training.train import make_batches, train
 GROUPS = 4
 # With fewer pictures, the standard error of a change says little.
 LEAST_PICTURES = 12
-# Shares that the tuned weights may have in their mean with those of the start: of few pictures the smaller is surer.
+# Shares that the tuned weights may have in their mean with those of the start.
 SHARES = (0.5, 1.0)
+# Of what a run in a folder is, so that none is resumed that did something else.
+_FORM = 2
 # Denoising steps that pictures are counted with to compare models; a new bundle has the same default.
 _STEPS = 2
 
@@ -69,9 +71,9 @@ def fine_tune(
 ) -> Verdict:
     """Tune the model ``start`` on few pictures, and write ``out/model.pt``: tuned where that is better, else the start.
 
-    What is tuned is a copy of the encoder's rate. The tuned model has both, and a picture gets the share of the copy
-    that it is like those which were tuned on (:class:`engine.model.signature.Likeness`), so others are counted as
-    before.
+    What is tuned is a copy of the encoder's rate. The tuned model has both, and the copy has the share of a picture's
+    heads that is the probability of its being of the same place as the pictures that were tuned on
+    (:class:`engine.model.signature.Likeness`). So pictures of other places are counted as before.
 
     The pictures are cut into :data:`GROUPS` groups, and a network is tuned on each pair of them. The mean of all these
     networks' weights, averaged with the start's, is the tuned one (Wortsman et al., "Model soups", ICML 2022, and
@@ -85,7 +87,8 @@ def fine_tune(
         resume: go on with a run in ``out``, of the same start and pictures.
 
     Raises:
-        ConfigError: too few pictures; or ``out`` holds a run that is not to be resumed, or one of something else.
+        ConfigError: too few pictures; the start has no counting rule or no statistics of its training pictures; or
+            ``out`` holds a run that is not to be resumed, or one of something else.
     """
     if len(samples) < LEAST_PICTURES:
         raise ConfigError(
@@ -132,9 +135,9 @@ def split_groups(samples: Sequence[Sample], groups: int = GROUPS) -> list[list[S
 
 
 def choose_share(before: np.ndarray, now: Mapping[float, np.ndarray]) -> float:
-    """Of shares with the errors [N] that they make, the largest that makes less than ``before``, or else the smallest.
+    """The largest share whose mean error is below that of ``before``; the smallest if none is. All errors are [N].
 
-    Networks that have seen half of the pictures are worse than the tuned model, so the largest needs not be the best.
+    The tuned model has seen all pictures, these networks half of them: its best share is likely larger than theirs.
 
     >>> choose_share(np.array([4.0, 4, 4]), {0.5: np.array([3.0, 3, 3]), 1.0: np.array([3.0, 4, 4])})
     1.0
@@ -143,11 +146,11 @@ def choose_share(before: np.ndarray, now: Mapping[float, np.ndarray]) -> float:
 
 
 def with_own_rate(start: CrowdNetwork) -> CrowdNetwork:
-    """``start`` with a rate for pictures to be tuned on: the one that it has for such, or a copy of its only one."""
+    """``start`` with a copy of its rate to be tuned, in place of one that was tuned before."""
     network = CrowdNetwork(dataclasses.replace(start.config, own_rate=True))
-    copied = {f"own_{name}": value for name, value in start.encoder.rate.state_dict(prefix="rate.").items()}
-    network.encoder.load_state_dict(network.encoder.state_dict() | copied | start.encoder.state_dict())
-    network.decoder.load_state_dict(start.decoder.state_dict())
+    kept = {name: value for name, value in start.state_dict().items() if "likeness" not in name}
+    copied = {f"encoder.own_{name}": value for name, value in start.encoder.rate.state_dict(prefix="rate.").items()}
+    network.load_state_dict(network.state_dict() | kept | copied)
     return network.eval()
 
 
@@ -169,26 +172,35 @@ def merge(start: CrowdNetwork, tuned: Sequence[CrowdNetwork], share: float, sign
     for name, parameter in network.encoder.own_rate.named_parameters():
         mean = torch.stack([other.encoder.own_rate.get_parameter(name) for other in tuned]).mean(dim=0)
         parameter.lerp_(mean, share)
-    network.encoder.likeness.set_mean(torch.from_numpy(signatures).mean(dim=0))
+    network.encoder.likeness.fit(torch.from_numpy(signatures))
     return network
 
 
 def _begin(config: TrainConfig, samples: Sequence[Sample], out: Path, start: str | Path, resume: bool) -> None:
     """Write the weights that every network starts from, and what they are tuned on; or see that a run has the same."""
-    about = {"start": str(start), "pictures": [str(sample.image) for sample in samples]}
+    about = {"form": _FORM, "start": str(start), "pictures": [str(sample.image) for sample in samples]}
     begun, weights = out / "fine_tuning.json", out / "start.pt"
     if weights.is_file():
         if not resume:
             raise ConfigError(f"{out} holds a fine-tuning already: resume it, or name another folder")
-        if json.loads(begun.read_text(encoding="utf-8")) != about:
+        known = json.loads(begun.read_text(encoding="utf-8"))
+        if known.get("form") != _FORM:
+            raise ConfigError(f"the run in {out} was begun by another version, which tuned otherwise: start anew")
+        if known != about:
             raise ConfigError(
                 f"the run in {out} has another start or other pictures ({begun}): give those, or start anew"
             )
         return
-    model = start_model(start)
+    model, rules = start_model(start), start_counting(start)
+    if not rules:
+        raise ConfigError(f"{start} has no counting rule: calibrate it first, with pictures like its training's")
     # A bundle's norms are put back once, so that the mean of several networks makes sense.
     network = start_network(start, make_batches(list(samples), dataclasses.replace(config, model=model), "cpu"))
-    rules = start_counting(start) or {n: fit.rule for n, fit in calibrate(network, samples, samples).items()}
+    if not network.encoder.signature.weight.any():
+        raise ConfigError(
+            f"{start} has no statistics of its training pictures, which tell these from others: calibrate it first, "
+            f"with at least {LEAST_OF_DOMAIN} pictures to train on"
+        )
     out.mkdir(parents=True, exist_ok=True)
     with whole_file(begun) as part:
         part.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
@@ -214,7 +226,7 @@ def _judge(
     }
     share = choose_share(before, now)
     own = Change.of(before, now[share])
-    # Only pictures like these are counted otherwise, so a gain that thirty cannot tell from chance is taken.
+    # Pictures of other places are counted as before, so a gain that thirty cannot tell from chance is taken.
     if own.mean >= 0:
         return Verdict(share, own, None, "no better on pictures that were held out")
     kept = Change.of(errors(start, keep), errors(merged(share), keep)) if keep else None

@@ -8,7 +8,7 @@ from engine.model.network import CrowdNetwork
 from engine.training.frozen_layers import FrozenLayers
 
 # What of a network may stay as it is.
-FIXED = ("nothing", "trunk", "all but rate")
+FIXED = ("nothing", "trunk", "all_but_rate")
 _STAGES = ("trunk", "stride2", "stride4", "stride8", "stride16", "stride32")
 
 
@@ -16,7 +16,7 @@ def fix_layers(network: CrowdNetwork, fixed: str) -> None:
     """Let a training step of ``network``, which is in training mode, leave alone what ``fixed`` says.
 
     Args:
-        fixed: "trunk" for the encoder's strided stages, pre-trained or plain; "all but rate" for all but the encoder's
+        fixed: "trunk" for the encoder's strided stages, pre-trained or plain; "all_but_rate" for all but the encoder's
             rate, the own one where it has one. Every norm keeps its statistics.
     """
     fix_statistics(network)

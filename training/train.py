@@ -74,7 +74,7 @@ class TrainingRun:
             self._freeze(self.network.encoder.trunk)
         rng = np.random.default_rng((config.seed, self.iteration, 1))
         pixels, heads, counts = (x.to(self.device, non_blocking=True) for x in batch)
-        if self.iteration % _LIMIT_EVERY == 0:
+        if self.iteration % _LIMIT_EVERY == 0 and config.fixed != "all_but_rate":
             limit_logits([self.average, self.network], pixels[:_LIMIT_CROPS])
         latent = len(pixels), config.model.latent_channels, pixels.shape[2] // 8, pixels.shape[3] // 8
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**63)))
@@ -169,7 +169,8 @@ def train(
         The path of ``best.pt``. ``log.jsonl`` beside it has one line per validation.
 
     Raises:
-        ConfigError: ``out`` holds a run that is not to be resumed, or one with other settings.
+        ConfigError: ``out`` holds a run that is not to be resumed, or one with other settings; or ``start`` is a
+            fine-tuned model, and not only a rate is trained.
     """
     out.mkdir(parents=True, exist_ok=True)
     if not resume and any((out / name).is_file() for name in ("best.pt", "last.pt")):
@@ -179,6 +180,8 @@ def train(
     resume = resume and (out / "last.pt").is_file()
     if start:
         config = dataclasses.replace(config, model=start_model(start))
+        if config.model.own_rate and config.fixed != "all_but_rate":
+            raise ConfigError(f"{start} was fine-tuned, and can only be tuned again: start from what it was tuned from")
     elif config.crop:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, crop_size=config.crop))
     batches = make_batches(samples, config, device, scenes)

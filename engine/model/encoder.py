@@ -79,7 +79,11 @@ class Encoder(nn.Module):
         self.register_load_state_dict_pre_hook(_read_older)
 
     def forward(self, image: Tensor, raw: bool = False) -> tuple[Tensor, ...]:
-        """Features, rate and signature; with ``raw`` features, and what the rate that is trained is made of."""
+        """Features, rate and signature.
+
+        With ``raw``, features and the output of the rate that is trained, the own one if there is one: logits of binned
+        counts, or a plain rate.
+        """
         features, at16 = self._features(image)
         if raw:
             return features, (self.own_rate if self.has_own_rate else self.rate)(features)

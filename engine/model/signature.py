@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.config import COMPONENTS
+
+# Variance of the signatures of pictures of anywhere, where that of a domain's pictures is 1.
+_ELSEWHERE = 16.0
 
 
 class Signature(nn.Module):
@@ -34,34 +39,52 @@ class Signature(nn.Module):
 
 
 class Likeness(nn.Module):
-    """Whether a picture is one of those that a model was fine-tuned on, or of the domains that it was trained on.
+    """The probability that a picture is of the place whose pictures a model was fine-tuned on.
 
-    Shapes: signature [B, domains * COMPONENTS] -> [B, 1, 1, 1], the probability of the former.
+    Shapes: signature [B, domains * COMPONENTS] -> float32 [B, 1, 1, 1].
 
-    The linear discriminant of Fisher (1936), between the mean signature m of the former and each domain's, which is 0:
-    the variance of whitened components being 1, the logarithm of the ratio of densities is m s - m m / 2.
+    It is compared with each domain of the training data, in that domain's components: pictures of the place are normal
+    around their mean m with a variance v, the same for all components; pictures of the domain around 0 with a variance
+    of 1, as whitening made it; and pictures of anywhere else around 0 with a far larger one. So a picture that is far
+    from all of them is of anywhere else. The classes are equally likely (discriminant analysis, Fisher, 1936).
 
-    Like the signature's statistics, m is no parameter. Until :meth:`set_mean` it is zero, and nothing tells the former
-    from any domain.
+    Like the signature's statistics, m and v are no parameters. Until :meth:`fit`, all classes are equally likely.
     """
 
-    weight: Tensor
+    mean: Tensor
+    own: Tensor
+    square: Tensor
     bias: Tensor
 
     def __init__(self, domains: int):
         super().__init__()
-        # Of the classes' logits: first of the pictures that the model was fine-tuned on, then of each domain.
-        self.register_buffer("weight", torch.zeros(1 + domains, domains * COMPONENTS))
-        self.register_buffer("bias", torch.zeros(1 + domains))
+        # Classes: the place; each domain; anywhere else, in the components of each domain.
+        classes, components = 1 + 2 * domains, domains * COMPONENTS
+        self.register_buffer("mean", torch.zeros(components))
+        # What multiplies (s - m)^2 and s^2 in the logarithm of each class's density over that of the place.
+        self.register_buffer("own", torch.zeros(classes, components))
+        self.register_buffer("square", torch.zeros(classes, components))
+        self.register_buffer("bias", torch.zeros(classes))
 
-    def set_mean(self, mean: Tensor) -> None:
-        """Set the mean signature [domains * COMPONENTS] of the pictures that the model was fine-tuned on."""
-        parts = list(mean.split(COMPONENTS))
-        # As a bundle has them, in float16.
-        self.weight[1:] = -torch.block_diag(*parts).half()
-        self.bias[1:] = torch.stack([part.square().sum() / 2 for part in parts]).half()
+    def fit(self, signatures: Tensor) -> None:
+        """Take m and v from signatures [N, domains * COMPONENTS] of pictures of the place."""
+        # All as a bundle has it, in float16.
+        self.mean.copy_(signatures.mean(dim=0).half())
+        domains = len(self.mean) // COMPONENTS
+        for domain in range(domains):
+            part = slice(domain * COMPONENTS, (domain + 1) * COMPONENTS)
+            # A domain of few pictures has fewer components, and zeros in place of others.
+            components = max(int(signatures[:, part].any(dim=0).sum()), 1)
+            squares = (signatures - self.mean)[:, part].square().sum(dim=1) / components
+            # Few pictures vary less than the place does.
+            variance = max(float(squares.mean()), 1.0)
+            for row, other in ((1 + domain, 1.0), (1 + domains + domain, _ELSEWHERE)):
+                self.own[row, part] = torch.tensor(0.5 / variance).half()
+                self.square[row, part] = torch.tensor(-0.5 / other).half()
+                self.bias[row] = torch.tensor(0.5 * components * math.log(variance / other)).half()
 
     def forward(self, signature: Tensor) -> Tensor:
-        logits = F.linear(signature, self.weight, self.bias)[:, :, None, None]
-        own, _ = logits.softmax(dim=1).split([1, len(self.bias) - 1], dim=1)
+        deviation = signature - self.mean
+        logits = F.linear(deviation * deviation, self.own, self.bias) + F.linear(signature * signature, self.square)
+        own, _ = logits[:, :, None, None].softmax(dim=1).split([1, len(self.bias) - 1], dim=1)
         return own

@@ -24,6 +24,7 @@ SMALL = ModelConfig(
     attention_dim=8,
     decoder_width=32,
     time_frequencies=4,
+    own_rate=True,
 )
 
 

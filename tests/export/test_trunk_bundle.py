@@ -43,7 +43,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         if name.endswith("bias") and not x.any():
             torch.nn.init.normal_(x, std=0.1)
     network.set_signature(2 * [(torch.randn(COMPONENTS, 32).numpy() / 4, np.zeros(COMPONENTS))])
-    network.encoder.likeness.set_mean(torch.randn(2 * COMPONENTS) / 8)
+    network.encoder.likeness.fit(torch.randn(20, 2 * COMPONENTS))
     for half in (network.encoder, network.decoder):
         half.attention.gamma.data.fill_(0.5)
     path = tmp_path_factory.mktemp("trunk") / "model.pt"

@@ -69,20 +69,50 @@ def test_weights_from_when_the_rate_was_called_density_are_read() -> None:
 
 
 @pytest.mark.parametrize("domains", [1, 2, 3])
-def test_the_likeness_is_that_of_gaussians_with_a_variance_of_1(domains: int) -> None:
+@pytest.mark.parametrize("spread", [0.5, 1.3])
+def test_the_likeness_is_that_of_normal_pictures(domains: int, spread: float) -> None:
     rng = np.random.default_rng(domains)
-    mean = rng.normal(0, 0.3, (domains, COMPONENTS)).astype(np.float16).astype(np.float32)
-    signature = rng.normal(0.1, 0.5, (4, domains, COMPONENTS)).astype(np.float32)
+    seen = rng.normal(rng.normal(0, 0.4, (domains, COMPONENTS)), spread, (40, domains, COMPONENTS)).astype(np.float32)
     likeness = Likeness(domains)
-    likeness.set_mean(torch.from_numpy(mean.ravel()))
-    found = likeness(torch.from_numpy(signature.reshape(4, -1))).numpy()
-    own, others = norm.logpdf(signature, mean).sum(axis=2), norm.logpdf(signature).sum(axis=2)
-    np.testing.assert_allclose(found[:, 0, 0, 0], 1 / (1 + np.exp(others - own).sum(axis=1)), atol=2e-3)
+    likeness.fit(torch.from_numpy(seen.reshape(40, -1)))
+    mean = seen.mean(axis=0)
+    near = mean + 0.7 * (seen[:6] - mean)
+    signature = np.concatenate([near, rng.normal(0, 1, (4, domains, COMPONENTS))]).astype(np.float32)
+    deviation = np.sqrt(np.maximum(np.square(seen - mean).mean(axis=(0, 2)), 1))[:, None]
+    own = norm.logpdf(signature, mean, deviation).sum(axis=2)
+    others = [norm.logpdf(signature, 0, other).sum(axis=2) for other in (1, 4)]
+    expected = 1 / (1 + sum(np.exp(other - own).sum(axis=1) for other in others))
+    found = likeness(torch.from_numpy(signature.reshape(10, -1)))
+    assert found.shape == (10, 1, 1, 1)
+    np.testing.assert_allclose(found.ravel(), expected, atol=0.03)
+    assert 0.05 < expected.mean() < 0.95
+    for x in likeness.buffers():
+        assert torch.equal(x, x.half().float()), "a bundle has float16"
 
 
-def test_without_a_mean_nothing_is_told_apart() -> None:
+def test_a_picture_far_from_all_is_of_anywhere_else() -> None:
     likeness = Likeness(2)
-    assert torch.equal(likeness(torch.randn(3, 2 * COMPONENTS)), torch.full((3, 1, 1, 1), 1 / 3))
+    place = 400 * torch.ones(2 * COMPONENTS) + torch.randn(20, 2 * COMPONENTS)
+    likeness.fit(place)
+    signatures = torch.stack([place[0], torch.zeros(2 * COMPONENTS), 4 * place[0], -place[0]])
+    torch.testing.assert_close(likeness(signatures).ravel(), torch.tensor([1.0, 0, 0, 0]))
+
+
+def test_components_that_a_domain_has_not_say_nothing() -> None:
+    """A domain of few pictures has zeros in place of them."""
+    seen = torch.randn(20, COMPONENTS) + 0.5
+    few = torch.where(torch.arange(COMPONENTS) < 8, seen, 0.0)
+    likeness = Likeness(1)
+    likeness.fit(few)
+    known = few[:, :8].numpy()
+    own = norm.logpdf(known, known.mean(axis=0), max(known.var(axis=0).mean(), 1) ** 0.5)
+    others = [norm.logpdf(known, 0, other).sum(axis=1) for other in (1, 4)]
+    expected = 1 / (1 + sum(np.exp(other - own.sum(axis=1)) for other in others))
+    np.testing.assert_allclose(likeness(few).ravel(), expected, atol=0.03)
+
+
+def test_until_it_is_fitted_nothing_is_told_apart() -> None:
+    assert torch.equal(Likeness(2)(torch.randn(3, 2 * COMPONENTS)), torch.full((3, 1, 1, 1), 1 / 5))
 
 
 @pytest.mark.parametrize("bins", [(), (1.0, 2.0)])
@@ -95,8 +125,8 @@ def test_the_own_rate_has_the_share_that_a_picture_is_like_its_own(bins: tuple[f
         features, _, signature = encoder(image)
         general, own = encoder.rate.expected(features), encoder.own_rate.expected(features)
         assert not torch.allclose(general, own)
-        for mean in (signature[0] / 10, -signature[1] / 20):
-            encoder.likeness.set_mean(mean.clone())
+        for place in (signature[0] + torch.randn(20, COMPONENTS), torch.randn(20, COMPONENTS)):
+            encoder.likeness.fit(place)
             share = encoder.likeness(signature)
             found = encoder(image)[1]
             if bins:  # A quarter of a block's heads lies in each of its cells.

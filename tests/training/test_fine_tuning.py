@@ -19,18 +19,19 @@ from engine.image.load import load_image
 from engine.model.checkpoint import load_counting, load_network, save_model
 from engine.model.network import CrowdNetwork
 from engine.training import fine_tuning
+from engine.training.__main__ import main as training
 from engine.training.augment import AugmentConfig
-from engine.training.calibrate import calibrate, pixels, set_signature
+from engine.training.calibrate import pixels, set_signature
 from engine.training.config import TrainConfig
-from engine.training.fine_tuning import choose_share, fine_tune, merge, split_groups, with_own_rate
+from engine.training.fine_tuning import choose_share, fine_tune, merge, read_signatures, split_groups, with_own_rate
 from engine.training.judge import Change, count
 from engine.training.recipe import FINE_TUNING, read_recipe
 from engine.training.rule import Reading
-from engine.training.train import TrainingRun, make_batches
+from engine.training.train import TrainingRun, make_batches, train
 
 # The encoder's count, where the map has as many peaks.
 RULE = CountingRule(0.1, 0.9, 0.5, 2.0)
-QUICK = TrainConfig(iterations=1, batch=1, learning_rate=1e-4, fixed="all but rate", model=MODEL)
+QUICK = TrainConfig(iterations=1, batch=1, learning_rate=1e-4, fixed="all_but_rate", model=MODEL)
 
 
 def make_pictures(folder, number: int) -> dict[str, list[list[float]]]:
@@ -57,10 +58,12 @@ def data(tmp_path):
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(data, tmp_path):
     torch.manual_seed(0)
     path = tmp_path / "start.pt"
-    save_model(CrowdNetwork(MODEL).eval(), {2: dataclasses.asdict(RULE)}, path)
+    network = CrowdNetwork(MODEL).eval()
+    set_signature(network, find_samples(data) * 6)
+    save_model(network, {2: dataclasses.asdict(RULE)}, path)
     return path
 
 
@@ -79,11 +82,12 @@ def crowded(tmp_path):
 
 
 @pytest.fixture
-def too_few(tmp_path):
+def too_few(data, tmp_path):
     """A network that has peaks all over its map, but expects 3 people in any picture of 64x64."""
     torch.manual_seed(0)
     network = CrowdNetwork(MODEL).eval()
     torch.nn.init.normal_(network.decoder.out.weight, std=0.5)
+    set_signature(network, find_samples(data) * 6)
     save_model(network, {2: dataclasses.asdict(CountingRule(0.05, 1.0, 0.5, 2.0))}, tmp_path / "too_few.pt")
     return tmp_path / "too_few.pt"
 
@@ -97,7 +101,7 @@ def test_what_helps_is_kept_unless_it_harms_elsewhere(data, crowded, too_few, tm
         warmup=1,
         ema=0.5,
         weight_decay=0,
-        fixed="all but rate",
+        fixed="all_but_rate",
         augment=AugmentConfig(negatives=0.0, scale=(1, 1), padding=0),
     )
     out = tmp_path / "out"
@@ -211,7 +215,7 @@ def test_only_pictures_like_those_that_were_tuned_on_are_counted_otherwise(crowd
         Image.fromarray(255 - np.asarray(Image.open(sample.image)) // 2).save(sample.image)
     config = TrainConfig(
         iterations=8, batch=2, optimizer="adamw", learning_rate=0.1, warmup=1, ema=0.5, weight_decay=0,
-        fixed="all but rate", augment=AugmentConfig(negatives=0.0, scale=(1, 1), padding=0),
+        fixed="all_but_rate", augment=AugmentConfig(negatives=0.0, scale=(1, 1), padding=0),
     )  # fmt: skip
     verdict = fine_tune(config, crowded, tmp_path / "out", start=tmp_path / "start.pt", progress=False)
     assert verdict.own.is_better
@@ -225,13 +229,56 @@ def test_only_pictures_like_those_that_were_tuned_on_are_counted_otherwise(crowd
         assert heads(tuned, picture) == pytest.approx(heads(network, picture), rel=1e-3)
     for sample in crowded:
         assert heads(tuned, sample.image) > 1.5 * heads(network, sample.image)
-    # It can be tuned again, but neither trained in another way nor calibrated.
-    again = with_own_rate(tuned)
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in tuned.state_dict().items())
-    with pytest.raises(ConfigError, match="start from what it was tuned from"):
-        TrainConfig(model=tuned.config)
-    with pytest.raises(ConfigError, match="keeps the statistics and rules"):
-        calibrate(tuned, crowded, crowded)
+    # It can be tuned again, from its general rate.
+    again = with_own_rate(tuned).encoder
+    assert torch.equal(again.own_rate.out.weight, tuned.encoder.rate.out.weight)
+    assert not again.likeness.mean.any()
+
+
+@pytest.mark.parametrize("command", ["calibrate", "average", "train"])
+def test_a_tuned_model_is_only_tuned(command, data, start, tmp_path):
+    tuned = tmp_path / "tuned.pt"
+    save_model(with_own_rate(load_network(start)), {2: dataclasses.asdict(RULE)}, tuned)
+    options = {
+        "calibrate": [str(tuned), str(data)],
+        "average": [str(data), str(tuned), str(tuned)],
+        "train": [str(data), "--recipe", str(FINE_TUNING), "--start", str(tuned)],
+    }
+    with pytest.raises(SystemExit, match="fine-tuned"):
+        training([command, *options[command], "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match="was fine-tuned, and can only be tuned again"):
+        train(TrainConfig(iterations=1, model=MODEL), find_samples(data), [], tmp_path / "run", start=tuned)
+
+
+def test_a_start_that_tells_no_pictures_apart_is_refused(data, tmp_path, capsys):
+    network, rules = CrowdNetwork(MODEL).eval(), {2: dataclasses.asdict(RULE)}
+    save_model(network, rules, tmp_path / "without_statistics.pt")
+    set_signature(network, find_samples(data) * 6)
+    save_model(network, {}, tmp_path / "without_rule.pt")
+    for name, message in (("without_statistics", "has no statistics of its"), ("without_rule", "has no counting rule")):
+        start, out = tmp_path / f"{name}.pt", tmp_path / name
+        assert crowd(["train", str(data), "--start", str(start), "--out", str(out)]) == 2
+        assert message in capsys.readouterr().err
+        assert not out.exists()
+
+
+def test_what_counts_a_group_has_seen_nothing_of_it(data, start, tmp_path, monkeypatch):
+    samples = find_samples(data)
+    calls = []
+
+    def spy(start, tuned, share, signatures):
+        calls.append((len(tuned), signatures))
+        return merge(start, tuned, share, signatures)
+
+    monkeypatch.setattr(fine_tuning, "merge", spy)
+    fine_tune(QUICK, samples, tmp_path / "out", start=start, progress=False)
+    network = load_network(tmp_path / "out" / "start.pt")
+    groups = split_groups(samples)
+    for number, (tuned, signatures) in enumerate(calls[:4]):
+        others = [sample for group in groups if group is not groups[number] for sample in group]
+        assert tuned == 3
+        np.testing.assert_array_equal(signatures, read_signatures(network, others))
 
 
 def test_the_tuned_rate_is_the_mean_of_weights():
@@ -245,7 +292,7 @@ def test_the_tuned_rate_is_the_mean_of_weights():
             expected = (1 - share) * start.encoder.own_rate.get_parameter(name) + share * mean
             torch.testing.assert_close(value, expected)
         torch.testing.assert_close(
-            merged.likeness.weight[1], -torch.from_numpy(signatures.mean(axis=0)), rtol=1e-3, atol=1e-3
+            merged.likeness.mean, torch.from_numpy(signatures.mean(axis=0)), rtol=1e-3, atol=1e-3
         )
         assert torch.equal(merged.rate.out.weight, start.encoder.rate.out.weight)
 
@@ -258,7 +305,7 @@ def test_the_largest_share_that_helps_is_taken():
 
 
 @pytest.mark.parametrize(
-    ("fixed", "moved"), [("trunk", {"reduce", "smooth", "decoder", "rate"}), ("all but rate", {"rate"})]
+    ("fixed", "moved"), [("trunk", {"reduce", "smooth", "decoder", "rate"}), ("all_but_rate", {"rate"})]
 )
 def test_layers_that_are_fixed_stay(samples, tmp_path, fixed, moved):
     config = TrainConfig(iterations=3, batch=2, learning_rate=1e-2, warmup=1, fixed=fixed, model=MODEL)
