@@ -18,6 +18,7 @@ from engine.counting.heads import choose_rule
 from engine.dataset.samples import Sample
 from engine.errors import ConfigError
 from engine.image.load import load_image
+from engine.image.tiles import HostPicture, plan_tiles
 from engine.model.checkpoint import load_counting, load_network, save_model
 from engine.model.network import CrowdNetwork
 from engine.system.files import whole_file
@@ -156,8 +157,13 @@ def with_own_rate(start: CrowdNetwork) -> CrowdNetwork:
 
 @torch.inference_mode()
 def read_signatures(network: CrowdNetwork, samples: Sequence[Sample]) -> np.ndarray:
-    """The signatures [N, domains * COMPONENTS] of pictures."""
-    return np.stack([network.encoder(pixels(load_image(x.image), network))[2][0].numpy() for x in samples])
+    """The signatures [N, domains * COMPONENTS] of pictures, one for each tile, as they are counted."""
+    rows = []
+    for sample in samples:
+        picture = HostPicture(load_image(sample.image))
+        for tile in plan_tiles(*picture.shape[:2]):
+            rows.append(network.encoder(pixels(picture.crop(tile), network))[2][0].numpy())
+    return np.stack(rows)
 
 
 @torch.no_grad()

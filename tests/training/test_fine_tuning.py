@@ -281,6 +281,18 @@ def test_what_counts_a_group_has_seen_nothing_of_it(data, start, tmp_path, monke
         np.testing.assert_array_equal(signatures, read_signatures(network, others))
 
 
+def test_a_picture_of_several_tiles_has_a_signature_of_each(start, tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (1600, 2700, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "large.png")
+    network = load_network(start)
+    found = read_signatures(network, [Sample(tmp_path / "large.png", np.zeros((0, 2), np.float32), "a")])
+    # Two rows and three columns of equal tiles, which overlap by 128 pixels on either side.
+    assert len(found) == 6
+    with torch.inference_mode():
+        first = network.encoder(pixels(image[: 800 + 128, : 896 + 128], network))[2][0].numpy()
+    np.testing.assert_allclose(found[0], first, rtol=1e-5, atol=1e-5)
+
+
 def test_the_tuned_rate_is_the_mean_of_weights():
     torch.manual_seed(0)
     start, one, two = (with_own_rate(CrowdNetwork(MODEL).eval()) for _ in range(3))
