@@ -34,7 +34,7 @@ GROUPS = 4
 LEAST_PICTURES = 12
 # Shares that the tuned weights may have in their mean with those of the start.
 SHARES = (0.5, 1.0)
-# Of what a run in a folder is, so that none is resumed that did something else.
+# Version of what a run does; one that was begun by another is not resumed.
 _FORM = 2
 # Denoising steps that pictures are counted with to compare models; a new bundle has the same default.
 _STEPS = 2

@@ -12,7 +12,7 @@ from PIL import Image
 from small_run import MODEL
 
 from engine.cli import main as crowd
-from engine.config import COMPONENTS, CountingRule
+from engine.config import CountingRule
 from engine.dataset.samples import Sample, find_samples
 from engine.errors import ConfigError
 from engine.image.load import load_image
@@ -23,11 +23,9 @@ from engine.training.__main__ import main as training
 from engine.training.augment import AugmentConfig
 from engine.training.calibrate import pixels, set_signature
 from engine.training.config import TrainConfig
-from engine.training.fine_tuning import choose_share, fine_tune, merge, read_signatures, split_groups, with_own_rate
-from engine.training.judge import Change, count
+from engine.training.fine_tuning import fine_tune, merge, read_signatures, split_groups, with_own_rate
 from engine.training.recipe import FINE_TUNING, read_recipe
-from engine.training.rule import Reading
-from engine.training.train import TrainingRun, make_batches, train
+from engine.training.train import train
 
 # The encoder's count, where the map has as many peaks.
 RULE = CountingRule(0.1, 0.9, 0.5, 2.0)
@@ -194,15 +192,6 @@ def test_options_that_do_not_fit_are_refused(options, message, data, start, tmp_
     assert not (tmp_path / "out" / "model.pt").exists()
 
 
-def test_groups_keep_neighbours_together_and_share_each_part(tmp_path):
-    nobody = np.zeros((0, 2), np.float32)
-    samples = [Sample(tmp_path / f"{part}{i:02}.png", nobody, part) for part in "ab" for i in range(12)]
-    groups = split_groups(samples)
-    assert [[s.image.stem for s in group] for group in groups] == [
-        [f"{part}{i:02}" for part in "ab" for i in range(3 * k, 3 * k + 3)] for k in range(4)
-    ]
-
-
 def test_only_pictures_like_those_that_were_tuned_on_are_counted_otherwise(crowded, data, tmp_path):
     """Dark pictures are a domain of the start's, and stay as they are; bright ones are tuned on."""
     torch.manual_seed(0)
@@ -291,58 +280,3 @@ def test_a_picture_of_several_tiles_has_a_signature_of_each(start, tmp_path):
     with torch.inference_mode():
         first = network.encoder(pixels(image[: 800 + 128, : 896 + 128], network))[2][0].numpy()
     np.testing.assert_allclose(found[0], first, rtol=1e-5, atol=1e-5)
-
-
-def test_the_tuned_rate_is_the_mean_of_weights():
-    torch.manual_seed(0)
-    start, one, two = (with_own_rate(CrowdNetwork(MODEL).eval()) for _ in range(3))
-    signatures = np.random.default_rng(0).normal(size=(5, COMPONENTS)).astype(np.float32)
-    for share in (0.0, 0.5, 1.0):
-        merged = merge(start, [one, two], share, signatures).encoder
-        for name, value in merged.own_rate.named_parameters():
-            mean = (one.encoder.own_rate.get_parameter(name) + two.encoder.own_rate.get_parameter(name)) / 2
-            expected = (1 - share) * start.encoder.own_rate.get_parameter(name) + share * mean
-            torch.testing.assert_close(value, expected)
-        torch.testing.assert_close(
-            merged.likeness.mean, torch.from_numpy(signatures.mean(axis=0)), rtol=1e-3, atol=1e-3
-        )
-        assert torch.equal(merged.rate.out.weight, start.encoder.rate.out.weight)
-
-
-def test_the_largest_share_that_helps_is_taken():
-    before = np.array([4.0, 4, 4])
-    assert choose_share(before, {1.0: before - 0.1, 0.5: before - 0.2}) == 1.0
-    assert choose_share(before, {1.0: before, 0.5: before - 0.2}) == 0.5
-    assert choose_share(before, {1.0: before + 0.1, 0.5: before}) == 0.5
-
-
-@pytest.mark.parametrize(
-    ("fixed", "moved"), [("trunk", {"reduce", "smooth", "decoder", "rate"}), ("all_but_rate", {"rate"})]
-)
-def test_layers_that_are_fixed_stay(samples, tmp_path, fixed, moved):
-    config = TrainConfig(iterations=3, batch=2, learning_rate=1e-2, warmup=1, fixed=fixed, model=MODEL)
-    run = TrainingRun(config, tmp_path)
-    before = {name: value.clone() for name, value in run.network.state_dict().items()}
-    batches = make_batches(samples, config, "cpu")
-    for number in range(3):
-        run.step(batches.make(number))
-    changed = {name for name, value in run.network.state_dict().items() if not torch.equal(value, before[name])}
-    assert not any("running" in name or "stride" in name for name in changed)
-    groups = {next((g for g in ("smooth", "rate", "decoder") if g in name), "reduce") for name in changed}
-    assert groups == moved
-
-
-def test_a_change_is_one_beyond_twice_its_standard_error():
-    assert Change.of(np.array([4.0, 4, 4]), np.array([3.0, 3, 3.1])).is_better
-    assert not Change.of(np.array([4.0, 4, 4]), np.array([1.0, 4, 4])).is_better
-    assert Change.of(np.array([3.0, 3, 3.1]), np.array([4.0, 4, 4])).is_worse
-    same = Change.of(np.ones(3), np.ones(3))
-    assert not same.is_better
-    assert not same.is_worse
-    assert not Change.of(np.array([4.0]), np.array([1.0])).is_better
-
-
-@pytest.mark.parametrize(("expected", "counted"), [(0.2, 1), (2.3, 2), (9.0, 3)])
-def test_a_count_is_what_the_rule_makes_of_a_reading(expected, counted):
-    scores = np.array([0.95, 0.5, 0.2, 0.06], np.float32)
-    assert count(Reading("a", 2, expected, scores), RULE) == counted
