@@ -27,7 +27,7 @@ class LossConfig:
     """Weights of the loss.
 
     Attributes:
-        map_weight: of the squared error of the head map.
+        map_weight: of the squared error of the head map; without it the decoder does not run.
         foreground: extra weight of cells near a head; a cell of height m counts 1 + foreground * m.
         block_weight: of the Poisson likelihood of the heads in 16x16 blocks; of binned counts, of the zero-inflated
             one, and of the class of each block that is not empty.
@@ -121,15 +121,7 @@ def crowd_loss(
         levels: of the B samples.
         noise: standard normal, of the latent's shape [B, L, S/8, S/8].
     """
-    clean = network.fold(heads[:, None])  # [B, L, h, w]
-    maps = (2 * clean - 1) * model.map_scale
     features, encoded = network.encoder(pixels, raw=True)
-    x_t = noisy_maps(network.decoder, features, maps, levels, noise)
-    x_0 = network.decoder(features, x_t, torch.from_numpy(levels.times).to(noise))
-
-    # In units of the head map, so that the weights do not depend on its scale.
-    error = (x_0 - maps) / (2 * model.map_scale)
-    map_loss = ((1 + config.foreground * clean) * error.square()).mean()
     if isinstance(network.encoder.rate, BinnedRate):
         binned = network.encoder.rate.counts(encoded)
         rate = binned.expected()[:, 0] + 1e-4  # heads per 16x16 block
@@ -139,12 +131,34 @@ def crowd_loss(
         block_loss = _poisson(rate, counts, 1)
     # An absolute error would pull sparse regions to their median, far below their mean: part B lost 10 % to it.
     region_loss = _poisson(rate, counts, REGION // COUNT_STRIDE) + _poisson(rate, counts, rate.shape[-1])
-    total = config.map_weight * map_loss + config.block_weight * block_loss + config.region_weight * region_loss
-    parts = {"map": map_loss, "block": block_loss, "region": region_loss}
+    total = config.block_weight * block_loss + config.region_weight * region_loss
+    parts = {"block": block_loss, "region": region_loss}
+    if config.map_weight:
+        parts["map"] = _map_loss(network, model, config, features, heads, levels, noise)
+        total = total + config.map_weight * parts["map"]
     if config.scale_weight:
         parts["scale"] = scale_loss(rate, counts)
         total = total + config.scale_weight * parts["scale"]
+    parts["total"] = total
     return total, {name: value.detach() for name, value in parts.items()}
+
+
+def _map_loss(
+    network: CrowdNetwork,
+    model: ModelConfig,
+    config: LossConfig,
+    features: Tensor,
+    heads: Tensor,
+    levels: Levels,
+    noise: Tensor,
+) -> Tensor:
+    clean = network.fold(heads[:, None])  # [B, L, h, w]
+    maps = (2 * clean - 1) * model.map_scale
+    x_t = noisy_maps(network.decoder, features, maps, levels, noise)
+    x_0 = network.decoder(features, x_t, torch.from_numpy(levels.times).to(noise))
+    # In units of the head map, so that the weights do not depend on its scale.
+    error = (x_0 - maps) / (2 * model.map_scale)
+    return ((1 + config.foreground * clean) * error.square()).mean()
 
 
 def binned_loss(predicted: BinnedCounts, counts: Tensor) -> Tensor:

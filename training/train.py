@@ -208,7 +208,7 @@ def train(
         if run.iteration % 20 == 0:
             speed = run.crops / run.seconds
             bar.n = round(100 * run.progress, 1)
-            bar.set_postfix_str(f"iteration {run.iteration}, map loss {losses[-1]['map']:.5f}, {speed:.0f} crops/s")
+            bar.set_postfix_str(f"iteration {run.iteration}, loss {losses[-1]['total']:.4f}, {speed:.0f} crops/s")
         done = run.progress >= 1
         if run.seconds >= next_save and not done:  # The end is saved with its validation.
             run.save("last.pt")

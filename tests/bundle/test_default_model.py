@@ -32,6 +32,15 @@ def test_the_sample_picture_is_counted(counter) -> None:
     assert (nearest <= 12).sum() >= len(true) - 3
 
 
+@pytest.mark.parametrize("steps", [1, 3, 5, 10])
+def test_any_number_of_steps_finds_the_same_people(counter, steps: int) -> None:
+    picture = PICTURES / "images" / "pedestrians.jpg"
+    expected = counter.count(picture).points
+    found = counter.count(picture, steps=steps).points
+    assert abs(len(found) - len(expected)) <= 1
+    assert np.linalg.norm(expected[:, None] - found[None], axis=2).min(axis=1).max() < 3
+
+
 @pytest.mark.parametrize("level", [0, 64, 128, 255])
 def test_blank_pictures_hold_nobody(counter, level: int) -> None:
     assert counter.count(np.full((480, 640, 3), level, np.uint8)).count == 0

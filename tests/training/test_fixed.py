@@ -7,7 +7,23 @@ import torch
 from small_run import MODEL
 
 from engine.training.config import TrainConfig
+from engine.training.losses import LossConfig
 from engine.training.train import TrainingRun, make_batches
+
+
+def test_a_rate_learns_the_same_without_the_decoder(samples, tmp_path, monkeypatch):
+    rates = []
+    for loss in (LossConfig(), LossConfig(map_weight=0.0)):
+        config = TrainConfig(iterations=3, batch=2, warmup=1, fixed="all_but_rate", loss=loss, model=MODEL)
+        run = TrainingRun(config, tmp_path)
+        if not loss.map_weight:
+            monkeypatch.setattr(run.network.decoder, "forward", lambda *_: pytest.fail("the decoder ran"))
+        batches = make_batches(samples, config, "cpu")
+        parts = [run.step(batches.make(number)) for number in range(3)]
+        assert all(("map" in part) == (loss.map_weight > 0) for part in parts)
+        rates.append(run.network.encoder.rate.state_dict())
+    for name, value in rates[0].items():
+        assert torch.equal(value, rates[1][name]), name
 
 
 @pytest.mark.parametrize(

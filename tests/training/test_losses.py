@@ -151,7 +151,8 @@ def test_a_network_with_bins_is_trained_by_all_parts_of_the_loss():
     loss, parts = crowd_loss(
         network, model, config, torch.randn(2, 3, 64, 64), heads, counts, levels, torch.randn(LATENT)
     )
-    assert parts.keys() == {"map", "block", "region", "scale"}
+    assert parts.keys() == {"map", "block", "region", "scale", "total"}
+    assert torch.equal(parts.pop("total"), loss.detach())
     weights = {"map": config.map_weight, "block": 1.0, "region": 1.0, "scale": 0.5}
     assert float(loss.detach()) == pytest.approx(sum(weights[name] * float(x) for name, x in parts.items()), rel=1e-5)
     loss.backward()
