@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.config import ModelConfig
 from engine.diffusion.sampler import alpha_sigma, ddim_steps
 from engine.model.decoder import Decoder
 from engine.model.network import CrowdNetwork
@@ -104,7 +103,6 @@ def _per_sample(values: np.ndarray, like: Tensor) -> Tensor:
 
 def crowd_loss(
     network: CrowdNetwork,
-    model: ModelConfig,
     config: LossConfig,
     pixels: Tensor,
     heads: Tensor,
@@ -134,7 +132,7 @@ def crowd_loss(
     total = config.block_weight * block_loss + config.region_weight * region_loss
     parts = {"block": block_loss, "region": region_loss}
     if config.map_weight:
-        parts["map"] = _map_loss(network, model, config, features, heads, levels, noise)
+        parts["map"] = _map_loss(network, config, features, heads, levels, noise)
         total = total + config.map_weight * parts["map"]
     if config.scale_weight:
         parts["scale"] = scale_loss(rate, counts)
@@ -144,20 +142,15 @@ def crowd_loss(
 
 
 def _map_loss(
-    network: CrowdNetwork,
-    model: ModelConfig,
-    config: LossConfig,
-    features: Tensor,
-    heads: Tensor,
-    levels: Levels,
-    noise: Tensor,
+    network: CrowdNetwork, config: LossConfig, features: Tensor, heads: Tensor, levels: Levels, noise: Tensor
 ) -> Tensor:
+    scale = network.config.map_scale
     clean = network.fold(heads[:, None])  # [B, L, h, w]
-    maps = (2 * clean - 1) * model.map_scale
+    maps = (2 * clean - 1) * scale
     x_t = noisy_maps(network.decoder, features, maps, levels, noise)
     x_0 = network.decoder(features, x_t, torch.from_numpy(levels.times).to(noise))
     # In units of the head map, so that the weights do not depend on its scale.
-    error = (x_0 - maps) / (2 * model.map_scale)
+    error = (x_0 - maps) / (2 * scale)
     return ((1 + config.foreground * clean) * error.square()).mean()
 
 

@@ -81,7 +81,7 @@ class TrainingRun:
         noise = torch.randn(latent, generator=generator, device=self.device)
         levels = draw_levels(len(pixels), config.loss, rng)
         with mixed_precision(self.device):
-            loss, parts = crowd_loss(self.network, config.model, config.loss, pixels, heads, counts, levels, noise)
+            loss, parts = crowd_loss(self.network, config.loss, pixels, heads, counts, levels, noise)
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)

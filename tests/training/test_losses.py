@@ -101,7 +101,7 @@ def test_count_losses_are_the_poisson_likelihood(network):
     counts = torch.randint(0, 4, (2, 4, 4), generator=generator).float()
     levels = draw_levels(2, LossConfig(), np.random.default_rng(0))
     config = LossConfig()
-    loss, parts = crowd_loss(network, MODEL, config, pixels, heads, counts, levels, torch.randn(LATENT))
+    loss, parts = crowd_loss(network, config, pixels, heads, counts, levels, torch.randn(LATENT))
     rate = network.encoder(pixels)[1].detach()
     blocks = rate.reshape(2, 4, 2, 4, 2).sum((2, 4)) + 1e-4
     expected = F.poisson_nll_loss(blocks, counts, log_input=False, eps=0)
@@ -148,9 +148,7 @@ def test_a_network_with_bins_is_trained_by_all_parts_of_the_loss():
     heads, counts = torch.rand(2, 32, 32), torch.ones(2, 4, 4)
     levels = draw_levels(2, LossConfig(), np.random.default_rng(0))
     config = LossConfig(scale_weight=0.5)
-    loss, parts = crowd_loss(
-        network, model, config, torch.randn(2, 3, 64, 64), heads, counts, levels, torch.randn(LATENT)
-    )
+    loss, parts = crowd_loss(network, config, torch.randn(2, 3, 64, 64), heads, counts, levels, torch.randn(LATENT))
     assert parts.keys() == {"map", "block", "region", "scale", "total"}
     assert torch.equal(parts.pop("total"), loss.detach())
     weights = {"map": config.map_weight, "block": 1.0, "region": 1.0, "scale": 0.5}
