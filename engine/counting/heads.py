@@ -102,7 +102,7 @@ def count_heads(maps: HeadMaps, rule: CountingRule, find_peaks: FindPeaks) -> Co
     kept = np.sort(strongest)
     possible, certain = int((scores >= rule.low).sum()), int((scores >= rule.high).sum())
     if maps.has_spread:
-        threshold = scores[strongest[-1]] if count else np.float32(rule.high)
+        threshold = scores[strongest[-1]] if len(strongest) else np.float32(rule.high)
         column, row = np.floor(points).astype(np.int64).T if len(points) else np.zeros((2, 0), np.int64)
         spread = maps.spread[row, column]
         certain, possible = int((scores - spread >= threshold).sum()), int((scores + spread >= threshold).sum())

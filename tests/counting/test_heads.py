@@ -53,6 +53,15 @@ def test_more_people_than_peaks_are_counted_where_the_rule_says_so() -> None:
     assert not len(count_heads(maps, replace(rule, gate=0.95), reference.find_peaks).points)
 
 
+@pytest.mark.parametrize("spread", [None, 0.2])
+def test_people_are_counted_who_have_no_peak_at_all(spread: float | None) -> None:
+    """As after hardly any training: the map is flat, and the rule's gate is open."""
+    maps = replace(_maps([0, 0], 3, spread), heatmap=np.full((5, 10), 0.1, np.float32))
+    counted = count_heads(maps, replace(RULE, beyond_peaks=True), reference.find_peaks)
+    assert len(counted.points) == len(np.unique(np.floor(counted.points), axis=0)) == 3
+    assert counted.interval == (0, 3)
+
+
 def test_without_spread_the_interval_runs_from_certain_to_possible_peaks() -> None:
     assert count_heads(_maps([0.9, 0.35, 0.65, 0.5, 0.2], 3), RULE, reference.find_peaks).interval == (2, 4)
 
