@@ -9,7 +9,7 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from engine.backends.openvino.graph import lay_channels_last, read_segment
+from engine.backends.openvino.graph import keep_layout_at_scales, lay_channels_last, read_segment
 
 PUBLIC = {"x_t", "x_0"}
 HEIGHT, WIDTH = 6, 10
@@ -35,7 +35,9 @@ def segment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     x_t = ops.parameter([-1, 4, -1, -1], ov.Type.f32, name="x_t")
     added = ops.add(a, ops.multiply(ops.transpose(attended, [0, 3, 1, 2]), ops.constant(np.float32(0.5))))
     shifted = ops.add(ops.multiply(ops.relu(added), scale), _weights(8, 1, 1))
-    block = ops.add(added, ops.multiply(_convolution(shifted, 8, 8, 3), scale))
+    scaled = ops.multiply(_convolution(shifted, 8, 8, 3), ops.sigmoid(scale))
+    scaled.set_friendly_name("scaled")
+    block = ops.add(added, scaled)
     joined = ops.relu(ops.concat([added, x_t], 1))
     packed = ops.transpose(_convolution(joined, 12, 16, 1), [0, 2, 3, 1])
     outputs = {"added": added, "block": block, "packed": packed, "x_0": ops.subtract(joined, _weights(1, 12, 1, 1))}
@@ -49,8 +51,12 @@ def segment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def _compiled(model: ov.Model) -> ov.CompiledModel:
+    return ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": ov.Type.f32})
+
+
 def _run(model: ov.Model, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": ov.Type.f32})
+    compiled = _compiled(model)
     outputs = compiled({name: inputs[name] for name in inputs})
     return {port.any_name: np.array(outputs[port]) for port in compiled.outputs}
 
@@ -79,6 +85,18 @@ def test_channels_last_is_a_matter_of_the_borders_alone(segment: Path, fixed: bo
         np.testing.assert_allclose(back, x, **TOLERANCE)
 
 
+def test_computed_scales_leave_a_map_in_the_layout_of_its_convolution(segment: Path) -> None:
+    model = read_segment(ov.Core(), segment, PUBLIC, ov.Type.f32)
+    keep_layout_at_scales(model)
+    layouts = {
+        node.get_friendly_name(): node.get_rt_info()["outputLayouts"].value
+        for node in _compiled(model).get_runtime_model().get_ops()
+    }
+    assert layouts["scaled"] == "acdb"
+    for name, x in _run(ov.Core().read_model(segment), _inputs()).items():
+        np.testing.assert_allclose(_run(model, _inputs())[name], x, **TOLERANCE)
+
+
 def test_only_maps_between_segments_get_the_reduced_type(segment: Path) -> None:
     model = read_segment(ov.Core(), segment, PUBLIC, ov.Type.bf16)
     types = {port.any_name: port.element_type for port in (*model.inputs, *model.outputs)}
@@ -91,7 +109,7 @@ def test_only_maps_between_segments_get_the_reduced_type(segment: Path) -> None:
 def test_reduced_borders_round_once(segment: Path) -> None:
     exact = _run(ov.Core().read_model(segment), _inputs())
     model = read_segment(ov.Core(), segment, PUBLIC, ov.Type.bf16)
-    ours = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": ov.Type.f32}).create_infer_request()
+    ours = _compiled(model).create_infer_request()
     for name, x in _inputs().items():
         bits = x.view(np.uint32) & np.uint32(0xFFFF0000) if name in {"a", "attended"} else x.view(np.uint32)
         if name in {"a", "attended"}:

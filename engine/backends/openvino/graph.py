@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
+# Of what this file makes of a segment: what was compiled of another form is compiled again.
+FORM = 2
 # End of the name of an output that has its channels first, where the segment's has them last.
 CHANNELS_FIRST = "/channels_first"
 _TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
@@ -55,6 +58,31 @@ def put_channels_first(model: ov.Model, public: Collection[str]) -> None:
             convert.input(0).replace_source_output(turned.input_value(0))
             for named in (value, result.output(0)):
                 named.set_names({name + CHANNELS_FIRST for name in named.get_names()})
+    model.validate_nodes_and_infer_types()
+
+
+def keep_layout_at_scales(model: ov.Model) -> None:
+    """Let a map keep its layout where each of its channels is scaled or shifted by a computed number, in place.
+
+    OpenVINO lays an element-wise operator out as most of its inputs are laid out, and [1, C, 1, 1] counts like a map
+    with its channels first: what a convolution made is turned for it, and turned back behind it. What a convolution
+    makes has its channels last, of numbers too: so they go through one that leaves them as they are. Where all sizes
+    are known, :func:`lay_channels_last` does as well without.
+    """
+    computed: set[str] = set()
+    for node in model.get_ordered_ops():
+        kind = node.get_type_name()
+        inputs = [x.get_node().get_name() for x in node.input_values()]
+        if kind == "Parameter" or (kind != "ShapeOf" and not computed.isdisjoint(inputs)):
+            computed.add(node.get_name())
+        if kind not in {"Multiply", "Add"} or not any(_is_map(x.get_partial_shape()) for x in node.input_values()):
+            continue
+        for port, (name, value) in enumerate(zip(inputs, node.input_values(), strict=True)):
+            shape = value.get_partial_shape()
+            if name in computed and shape.rank == 4 and shape[1].is_static and shape[2] == shape[3] == 1:
+                one = ops.constant(np.ones((shape[1].get_length(), 1, 1, 1, 1), np.float32))
+                same = ops.group_convolution(value, one, [1, 1], [0, 0], [0, 0], [1, 1])
+                node.input(port).replace_source_output(same.output(0))
     model.validate_nodes_and_infer_types()
 
 

@@ -11,7 +11,13 @@ from typing import Any
 import openvino as ov
 
 from engine.backends.compiled_cache import CompiledCache
-from engine.backends.openvino.graph import CHANNELS_FIRST, lay_channels_last, put_channels_first, read_segment
+from engine.backends.openvino.graph import (
+    FORM,
+    keep_layout_at_scales,
+    lay_channels_last,
+    put_channels_first,
+    read_segment,
+)
 from engine.bundle.bundle import Bundle, SegmentStage
 from engine.errors import BackendError
 from engine.system.recently_used import RecentlyUsed
@@ -116,6 +122,7 @@ class SegmentModels:
     def _compile_and_store(self, stage: SegmentStage) -> ov.CompiledModel:
         model = self._read(stage)
         put_channels_first(model, self._public)
+        keep_layout_at_scales(model)
         compiled = self._compile(stage, model)
         self._cache.store(*self._identity(stage), compiled.export_model().getvalue())
         return compiled
@@ -138,7 +145,7 @@ class SegmentModels:
             "bundle": self._bundle.digest,
             "graph": self._file(stage),
             "element": self._precision.element.get_type_name(),
-            "outputs": CHANNELS_FIRST,
+            "form": FORM,
             "options": {key: str(value) for key, value in self._options.items()},
             "openvino": ov.get_version(),
             "processor": self._core.get_property("CPU", "FULL_DEVICE_NAME"),
