@@ -106,8 +106,9 @@ def build_quantize_parser() -> argparse.ArgumentParser:
         help="last digits of picture numbers never looked at (default: 0 5)",
     )  # fmt: skip
     parser.add_argument(
-        "--limit", type=float, default=0.01, help="how far counts may be off, as a share of them (default: %(default)s)"
-    )
+        "--limit", type=float, default=0.01,
+        help="share of the people in whom counts and points may differ from float32 (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--float", action="append", default=[], metavar="PATTERN",
         help="convolutions that stay float in any case, such as 'rate*'; repeatable",

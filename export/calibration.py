@@ -82,8 +82,8 @@ class GraphRunner:
     ):
         self._bundle, self._sessions, self._observe = bundle, sessions, observe
 
-    def count(self, image: np.ndarray) -> int:
-        """Heads in a picture, uint8 [H, W, 3], with the bundle's own number of steps.
+    def points(self, image: np.ndarray) -> np.ndarray:
+        """Heads in a picture, uint8 [H, W, 3], with the bundle's own number of steps: [N, 2] as (x, y) in pixels.
 
         Errors: BundleError if the network gives a value that is not finite.
         """
@@ -95,7 +95,8 @@ class GraphRunner:
         heatmap, spread = head_maps([latents.estimate], [latents.change], model)
         rate, cells = made["rate"][0, 0], FEATURE_STRIDE // model.map_stride
         maps = HeadMaps(heatmap, spread, rate, cells, float(rate.sum()), has_spread=False)
-        return len(count_heads(maps, choose_rule(self._bundle.counting, steps), _core.find_peaks).points)
+        counted = count_heads(maps, choose_rule(self._bundle.counting, steps), _core.find_peaks)
+        return counted.points * model.map_stride
 
     def decode(self, features: np.ndarray, x_t: np.ndarray, t: float) -> np.ndarray:
         """One denoising step, as :func:`engine.diffusion.sampler.denoise` calls it."""
@@ -199,7 +200,7 @@ def _watch(
     sessions = {name: session(_showing(graph, _read(graph))) for name, graph in graphs.items()}
     runner = GraphRunner(bundle, sessions, observe)
     for image in pictures:
-        runner.count(image)
+        runner.points(image)
 
 
 def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
