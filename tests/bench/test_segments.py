@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from int8_bundle import NEEDS_INT8_DOT
+from int8_bundle import NEEDS_INT8
 from suite.segments import Record, multiply_adds
 
 import engine
@@ -33,7 +33,7 @@ def _layers(network: torch.nn.Module, picture: np.ndarray) -> int:
 
 
 @pytest.mark.parametrize("counts", [1, 3])
-@pytest.mark.parametrize("compute_type", ["float32", pytest.param("int8", marks=NEEDS_INT8_DOT)])
+@pytest.mark.parametrize("compute_type", ["float32", pytest.param("int8", marks=NEEDS_INT8)])
 def test_multiply_adds_are_those_of_the_network(compute_type, counts):
     picture = np.zeros((96, 128, 3), np.uint8)
     with engine.CrowdCounter(backend="torch") as counter:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from int8_bundle import NEEDS_INT8_DOT
+from int8_bundle import NEEDS_INT8
 from PIL import Image, ImageFilter
 
 import engine
@@ -75,7 +75,7 @@ def test_the_bundle_is_small_and_calibrated() -> None:
     assert {1, 2, 3} <= bundle.counting.keys()
 
 
-@NEEDS_INT8_DOT
+@NEEDS_INT8
 def test_int8_finds_the_same_people() -> None:
     """Where float32 and int8 differ at all, it is by a head at the threshold."""
     results = []
