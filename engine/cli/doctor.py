@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.backends.registry import create_backend
 from engine.bundle.bundle import load_bundle
+from engine.cli.extras import Extra, check_extras
 from engine.cli.gpu import Gpu, check_gpu
 from engine.cli.machine import PACKAGES, Cpu, Cuda, probe_cuda, read_cpu, read_versions
 from engine.config import CounterConfig
@@ -60,6 +61,7 @@ class Report:
     gpu: Gpu
     model: Model
     backends: tuple[BackendState, ...]
+    extras: tuple[Extra, ...]
     auto: str | None
 
     @property
@@ -96,6 +98,7 @@ def examine(try_count: Callable[[str], str] | None = None) -> Report:
         gpu=check_gpu(),
         model=check_model(),
         backends=tuple(check_backend(name, versions, try_count) for name in BACKENDS),
+        extras=check_extras(),
         auto=_pick_auto(try_count),
     )
 
@@ -159,6 +162,8 @@ def render(report: Report) -> str:
     parts = [(x.name, x.detail if x.found else f"missing: {x.detail}") for x in report.gpu.parts]
     lines = [*_columns(rows), "", "for backend 'tensorrt' on a GPU:", *_columns(parts)]
     lines += ["", "backends:", *_columns([_backend_row(state) for state in report.backends]), ""]
+    if report.extras:
+        lines += ["extras:", *_columns([(x.name, str(x)) for x in report.extras]), ""]
     if report.auto is None:
         return "\n".join([*lines, "Counting does NOT work on this machine; mend what is listed above."])
     return "\n".join([*lines, f"Counting works; backend 'auto' gives {report.auto}."])

@@ -12,6 +12,7 @@ import pytest
 
 from engine.cli import doctor, main
 from engine.cli.doctor import BackendState, Model, Report, check_backend, check_model, examine, render
+from engine.cli.extras import Extra
 from engine.cli.gpu import Gpu, Part, check_gpu
 from engine.cli.machine import Cpu, Cuda, parse_cpuinfo, probe_cuda, read_cpu, read_versions
 from engine.errors import BackendError
@@ -158,6 +159,7 @@ def report(**changes) -> Report:
             BackendState("torch", False, "needs torch", "pip install 'crowd-engine[train]'"),
             BackendState("tensorrt", False, "not in this version", None),
         ),
+        "extras": (Extra("video", "videos", ()), Extra("heic", "HEIC pictures", ("pillow-heif",))),
         "auto": "openvino on cpu, float32",
     }
     return Report(**(parts | changes))
@@ -175,6 +177,8 @@ def test_text_of_a_healthy_machine():
         "openvino works: openvino on cpu, float32",
         "torch missing: pip install 'crowd-engine[train]'",
         "tensorrt fails: not in this version",
+        "video installed, for videos",
+        "heic missing, for HEIC pictures: pip install 'crowd-engine[heic]'",
     ):
         assert line in lines
     assert lines[-1] == "Counting works; backend 'auto' gives openvino on cpu, float32."
