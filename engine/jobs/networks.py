@@ -14,6 +14,16 @@ REFUSED = "is not in a public network"
 AddressInfo = tuple[Any, ...]
 SocketFactory = Callable[[AddressInfo], socket.socket]
 
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# All of IPv6 that is given out for the Internet. Beyond it are forms of IPv4 addresses, former private networks, and
+# what will be private networks of other kinds: ``is_global`` takes much of it for public.
+_GIVEN_OUT = ipaddress.ip_network("2000::/3")
+# Networks for special purposes, of which ``is_global`` knows some in some versions of Python only.
+_SPECIAL = [
+    *map(ipaddress.ip_network, ("0.0.0.0/8", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15", "240.0.0.0/4")),
+    *map(ipaddress.ip_network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")),
+]
+
 
 def is_public(address: str) -> bool:
     """Whether an IP address belongs to the public Internet; not loopback, private, link-local, reserved, multicast.
@@ -27,13 +37,19 @@ def is_public(address: str) -> bool:
     except ValueError:
         return False
     if isinstance(ip, ipaddress.IPv6Address):
-        # What leads to an IPv4 address is judged by it: mapped, 6to4, Teredo, and the well-known prefix of NAT64.
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo or (None, None))[1]
-        if ip in ipaddress.ip_network("64:ff9b::/96"):
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        inner = _inner(ip)
         if inner is not None:
             return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast
+        if ip not in _GIVEN_OUT:
+            return False
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _SPECIAL)
+
+
+def _inner(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that ``ip`` leads to: mapped, 6to4, Teredo, and the well-known prefix of NAT64."""
+    if ip in _NAT64:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo or (None, None))[1]
 
 
 def public_socket(allow_private: bool) -> SocketFactory:
