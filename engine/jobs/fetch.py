@@ -20,8 +20,8 @@ from engine.system.addresses import hide_password, hide_passwords
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 SCHEMES = ("http", "https", "s3", "gs")
-# What may be otherwise a moment later.
-_TRY_AGAIN = {408, 429, 500, 502, 503, 504}
+# What may be otherwise a moment later, as every error of a server's own (5xx).
+_TRY_AGAIN = {408, 429}
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Fetcher:
                 raise
             except Exception as error:
                 reason = hide_passwords(self._reason(error), [address])
-                if not _may_pass(error):
+                if not _may_pass(error, source.broken):
                     break
             if attempt < self.limits.retries:
                 await asyncio.sleep(2.0**attempt)
@@ -173,14 +173,14 @@ class Fetcher:
         return f"{type(error).__name__}: {error}"
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether another attempt may succeed."""
+def _may_pass(error: Exception, broken: tuple[type[Exception], ...]) -> bool:
+    """Whether another attempt may succeed; ``broken`` are a source's errors of connections that broke off."""
     if isinstance(error, FileNotFoundError | PermissionError) or _refusal(error):
         return False
     status = getattr(error, "status", None) or getattr(error, "code", None)
     if isinstance(status, int):
-        return status in _TRY_AGAIN
-    return isinstance(error, OSError | TimeoutError | EOFError)
+        return status in _TRY_AGAIN or status >= 500
+    return isinstance(error, (OSError, TimeoutError, EOFError, *broken))
 
 
 def _refusal(error: BaseException | None) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -35,10 +37,12 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "later":
             times = self.server.asked.count(self.path)
             self._answer(200 if times > int(rest) else 503, DATA)
+        elif kind == "once":
+            self._fail_once(rest)
         elif kind == "to":
-            self.send_response(302)
-            self.send_header("Location", f"http://{rest}/data")
-            self.end_headers()
+            self._redirect(f"http://{rest}/data")
+        elif kind == "hops":
+            self._redirect(f"/hops/{int(rest) - 1}" if int(rest) > 1 else "/data")
         elif kind == "slow":
             self.server.released.wait(PATIENCE)
         elif kind == "endless":
@@ -49,9 +53,23 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(200, DATA)
 
-    def _answer(self, status: int, data: bytes) -> None:
+    def _fail_once(self, how: str) -> None:
+        """The picture, but the first time a status, or a connection that is closed: "close", "cut" within the body."""
+        if self.server.asked.count(self.path) > 1:
+            self._answer(200, DATA)
+        elif how.isdecimal():
+            self._answer(int(how), b"no")
+        elif how == "cut":
+            self._answer(200, DATA, len(DATA) + 1)
+
+    def _redirect(self, address: str) -> None:
+        self.send_response(302)
+        self.send_header("Location", address)
+        self.end_headers()
+
+    def _answer(self, status: int, data: bytes, length: int | None = None) -> None:
         self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Length", str(len(data) if length is None else length))
         self.end_headers()
         self.wfile.write(data)
 
@@ -109,9 +127,26 @@ def test_what_may_pass_is_tried_again_after_longer_and_longer_waits(server: Any)
     assert fetch(f"{server.url}/later/2", retries=2) == DATA
     assert time.monotonic() - start > 3
     assert len(server.asked) == 3
-    with pytest.raises(ImageError, match="404"):
-        fetch(f"{server.url}/status/404", retries=5)
-    assert len(server.asked) == 4
+    for number, status in enumerate((400, 404, 451), 4):
+        with pytest.raises(ImageError, match=str(status)):
+            fetch(f"{server.url}/status/{status}", retries=5)
+        assert len(server.asked) == number
+
+
+@pytest.mark.parametrize("how", ["408", "429", "500", "501", "503", "520", "599", "close", "cut"])
+def test_every_failure_that_may_pass_is_tried_again(server: Any, how: str) -> None:
+    assert fetch(f"{server.url}/once/{how}", retries=1) == DATA
+    assert server.asked == [f"/once/{how}"] * 2
+
+
+def test_five_redirections_are_followed_and_no_more(server: Any) -> None:
+    assert fetch(f"{server.url}/hops/5") == DATA
+    server.asked.clear()
+    with pytest.raises(ImageError, match="cannot be read: TooManyRedirects: more than 5 redirections") as told:
+        fetch(f"{server.url}/hops/6", retries=9)
+    # What aiohttp raised, with the whole address in it, is not behind the error.
+    assert told.value.__context__ is None
+    assert server.asked == [f"/hops/{left}" for left in range(6, 0, -1)]
 
 
 @pytest.mark.parametrize("path", ["data", "endless/"])
@@ -199,6 +234,19 @@ def test_s3(monkeypatch: pytest.MonkeyPatch) -> None:
         client.close()
     finally:
         cloud.stop()
+
+
+def test_a_bucket_that_does_not_answer_is_asked_again(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*taken.getsockname()))
+    waits: list[float] = []
+    sleep = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds: waits.append(seconds) or sleep(0))
+    with pytest.raises(ImageError, match="EndpointConnectionError"):
+        fetch("s3://bucket/a.jpg", retries=2)
+    assert [seconds for seconds in waits if seconds >= 1] == [1, 2]
 
 
 def test_gs(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
