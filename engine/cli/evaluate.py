@@ -91,6 +91,6 @@ def _open_book(options: argparse.Namespace, counter: Any) -> Book:
     from engine.jobs.tables import JsonTable
 
     book = Book({options.json: JsonTable()}, job_head(counter.settings, None), options.resume)
-    if book.set_aside:
-        say(f"{book.set_aside} has the rows of a job that was stopped; --resume would have gone on")
+    if book.notice is not None:
+        say(book.notice)
     return book

@@ -80,8 +80,8 @@ class JobOutput:
             if tables:
                 self._book = stack.enter_context(Book(tables, _head(options, counter, layout), options.resume))
                 self.done = self._book.rows
-                if self._book.set_aside:
-                    say(f"{self._book.set_aside} has the rows of a job that was stopped; --resume would have gone on")
+                if self._book.notice is not None:
+                    say(self._book.notice)
             if options.annotations is not None and source.pictures is not None:
                 self._annotate = stack.enter_context(annotation_output.writer(options, source.pictures.paths))
                 for row in self._book.kept() if self._book is not None else ():

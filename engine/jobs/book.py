@@ -25,7 +25,8 @@ class Book:
         resume: go on with the journal that is there, if one is: its rows are put into the tables.
 
     Attributes:
-        set_aside: where the journal is that an earlier job had left; None if there was none, or it is resumed.
+        notice: where the rows are that an earlier job had left, and how to go on with them; None if there were none, or
+            they are resumed.
         rows: number of rows that were taken over from the journal.
 
     Raises:
@@ -36,7 +37,7 @@ class Book:
         path = journal_path(tables)
         with contextlib.ExitStack() as stack:
             self._journal = stack.enter_context(Journal(path, head, resume))
-            self.set_aside, self.rows = self._journal.set_aside, self._journal.count
+            self.rows, self.notice = self._journal.count, _notice(self._journal)
             self._tables = [TableFile(name, table) for name, table in tables.items()]
             for table in self._tables:
                 # What was there before is better than a part of the rows that are taken over.
@@ -83,6 +84,15 @@ class Book:
             if table.rows < self._journal.count:
                 for row in itertools.islice(self._journal.rows(), table.rows, None):
                     table.add(row)
+
+
+def _notice(journal: Journal) -> str | None:
+    if journal.set_aside is None:
+        return None
+    return (
+        f"{journal.set_aside} has the rows of a job that was stopped; to go on with that one, rename it to "
+        f"{journal.path.name}, and add --resume"
+    )
 
 
 def journal_path(tables: Iterable[str]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -19,6 +20,8 @@ except ImportError:
 
 # Seconds of rows that a power cut may take; what ends the process alone takes none.
 _SYNC_S = 1.0
+# What a head begins with.
+_HEAD = b'{"job": '
 
 
 class Journal:
@@ -30,8 +33,8 @@ class Journal:
     Args:
         path: of the file.
         head: what the job is, as JSON has it: its settings and the hash of its model.
-        resume: go on with the file that is there. Else a new one is begun, and what was there is kept as
-            :attr:`set_aside`, beside it.
+        resume: go on with the file that is there. Else a new one is begun, and where there were rows, the file that was
+            there is kept as :attr:`set_aside`, beside it.
 
     Raises:
         ConfigError: the file is of a job with another head; or another process has it open.
@@ -49,9 +52,9 @@ class Journal:
         try:
             if resume:
                 self._state = self._checked_state()
-                self._cut()
-            elif os.fstat(self._file).st_size:
-                self._begin_anew()
+            elif self._has_rows():
+                self._set_aside()
+            self._cut()
             if not self._state[0]:
                 self._state = (0, -1)
                 self.append({"job": self._head})
@@ -74,8 +77,12 @@ class Journal:
             raise
         self._state = (size + len(line), count + 1)
         if time.monotonic() - self._synced > _SYNC_S:
-            os.fsync(self._file)
-            self._synced = time.monotonic()
+            self.sync()
+
+    def sync(self) -> None:
+        """Have the disk take every row, so that a power cut loses none."""
+        os.fsync(self._file)
+        self._synced = time.monotonic()
 
     def clear(self) -> None:
         """Forget the rows, but not the head."""
@@ -122,8 +129,16 @@ class Journal:
             raise ConfigError(f"another process is writing {self.path}; wait for it, or name other files") from error
         return file
 
-    def _begin_anew(self) -> None:
-        self.set_aside = self.path.with_name(f"{self.path.name}.old")
+    def _has_rows(self) -> bool:
+        """Whether the file has more than a head. A row that is damaged, or behind what is no head, is one too."""
+        with open(self.path, "rb") as file:
+            head, row = file.readline(), file.readline()
+        return row.endswith(b"\n") or not head.startswith(_HEAD[: len(head)])
+
+    def _set_aside(self) -> None:
+        """Give the file the first name that is free, and begin another."""
+        names = (f"{self.path.name}.old{'' if number == 1 else f'.{number}'}" for number in itertools.count(1))
+        self.set_aside = next(path for name in names if not os.path.lexists(path := self.path.with_name(name)))
         os.replace(self.path, self.set_aside)
         os.close(self._file)
         self._file = self._opened()

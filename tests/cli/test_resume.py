@@ -105,11 +105,20 @@ def test_without_resume_the_old_rows_are_set_aside(
     stop_at("04.jpg")
     assert crowd("count", pictures, *outputs(tmp_path)) == 130
     capsys.readouterr()
+    stop_at("02.jpg")
+    assert crowd("count", pictures, *outputs(tmp_path)) == 130
+    assert "t.csv.journal.old has the rows of a job that was stopped" in capsys.readouterr().err
     stop_at("")
     assert crowd("count", pictures, *outputs(tmp_path)) == 1
-    assert "t.csv.journal.old has the rows of a job that was stopped" in capsys.readouterr().err
+    assert "t.csv.journal.old.2 has the rows of a job that was stopped" in capsys.readouterr().err
     assert tables(tmp_path) == [NAMES] * 3
     assert (tmp_path / "t.csv.journal.old").read_text().count("\n") == 5
+    assert (tmp_path / "t.csv.journal.old.2").read_text().count("\n") == 3
+    # As the message says: they are gone on with under the journal's name.
+    (tmp_path / "t.csv.journal.old").rename(tmp_path / "t.csv.journal")
+    counted.clear()
+    assert crowd("count", pictures, *outputs(tmp_path), "--resume") == 1
+    assert (tables(tmp_path), set(counted)) == ([NAMES] * 3, set(NAMES[4:]))
 
 
 def test_pictures_that_came_meanwhile_or_are_named_twice(pictures: Path, tmp_path: Path, counted: Counter[str]) -> None:

@@ -99,6 +99,41 @@ def test_starting_anew_sets_the_old_rows_aside(tmp_path: Path) -> None:
     assert (tmp_path / "journal.old").read_bytes() == old
 
 
+def test_rows_that_were_set_aside_stay_whatever_runs_come(tmp_path: Path) -> None:
+    path, old = tmp_path / "journal", []
+    for number, name in enumerate(["journal.old", "journal.old.2", "journal.old.3", "journal.old.4"]):
+        write(path, number)
+        old.append((tmp_path / name, path.read_bytes()))
+        with Journal(path, HEAD) as journal:
+            assert journal.set_aside == tmp_path / name
+    assert [(name, name.read_bytes()) for name, _ in old] == old
+    (tmp_path / "journal.old.2").unlink()
+    write(path, 9)
+    with Journal(path, HEAD) as journal:
+        assert journal.set_aside == tmp_path / "journal.old.2"
+
+
+@pytest.mark.parametrize("size", [0, 1, 20, None])
+@pytest.mark.parametrize("tail", [b"", b'{"id": 1'])
+def test_a_journal_without_a_row_is_not_set_aside(tmp_path: Path, size: int | None, tail: bytes) -> None:
+    path = tmp_path / "journal"
+    write(path)
+    path.write_bytes(path.read_bytes()[:size] + (b"" if size is not None else tail))
+    with Journal(path, {"another": "job"}) as journal:
+        assert journal.set_aside is None
+        journal.append({"id": 7})
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [{"job": {"another": "job"}}, {"id": 7}]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", [b"my notes", b"my notes\n", b'{"job": {}}\n\0\0\n', b'{"job": {}}\n{"id":\n{}\n'])
+def test_what_is_no_journal_or_damaged_is_set_aside(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(content)
+    with Journal(path, HEAD):
+        assert (tmp_path / "journal.old").read_bytes() == content
+
+
 def test_two_jobs_on_one_journal_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with Journal(path, HEAD) as journal:
