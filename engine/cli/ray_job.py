@@ -15,7 +15,8 @@ from engine.cli.job_source import JobSource, fetch_limits
 from engine.cli.terminal import Status, say
 from engine.errors import ConfigError
 from engine.jobs.journal import Journal
-from engine.jobs.parts import import_parquet, open_job
+from engine.jobs.parquet import import_parquet
+from engine.jobs.parts import open_job
 
 if TYPE_CHECKING:
     from engine.zones.layout import ZoneLayout

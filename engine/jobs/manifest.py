@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ConfigError
-from engine.jobs.parts import import_parquet
+from engine.jobs.parquet import import_parquet
 from engine.jobs.row import Entry
 
 # Names that a column of addresses may have, if the user names none.

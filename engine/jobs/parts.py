@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import ConfigError, EngineError
+from engine.errors import ConfigError
 from engine.jobs.journal import Journal
+from engine.jobs.parquet import import_parquet, read_errors, row_count
 from engine.jobs.row import Row
 
 if TYPE_CHECKING:
@@ -95,11 +96,11 @@ class Parts:
         part_rows: rows of a part.
 
     Attributes:
-        done: rows that are there; they are the first of the job.
         is_complete: the job was ended.
 
     Raises:
-        ConfigError: there is a job already and this is not to ``resume`` it, or that one is another.
+        ConfigError: there is a job already and this is not to ``resume`` it, or that one is another; or the parts are
+            not those that it has written.
         EngineError: pyarrow is not installed, or the journal is damaged.
         OSError: the folder cannot be made.
     """
@@ -109,10 +110,9 @@ class Parts:
         self._folder, self._model, self._part_rows = Path(folder), str(head.get("model")), part_rows
         self._journal = open_job(self._folder, head, resume)
         try:
-            parts = [self._parquet.read_metadata(file).num_rows for file in sorted(self._folder.glob("part-*.parquet"))]
-            self._part, self._rows, self.is_complete = len(parts), 0, False
+            # Parts that are there, the rows in them, and those behind them: one value, so that no signal comes between.
+            self._state, self.is_complete = (0, 0, 0), False
             self._take_up()
-            self.done = sum(parts) + self._rows
         except BaseException:
             self._journal.close()
             raise
@@ -124,15 +124,21 @@ class Parts:
             OSError: it cannot be written, or the part that it completes cannot; the rows are in the journal then.
         """
         self._journal.append(row.to_dict())
-        self._rows, self.done = self._rows + 1, self.done + 1
-        if self._rows >= self._part_rows:
+        parts, before, rows = self._state
+        self._state = (parts, before, rows + 1)
+        if rows + 1 >= self._part_rows:
             self._finish_part()
+
+    @property
+    def done(self) -> int:
+        """Rows that are there; they are the first of the job."""
+        return self._state[1] + self._state[2]
 
     def finish(self) -> None:
         """Say that every row is there."""
         self._finish_part()
         self._journal.clear()
-        self._journal.append({"done": self.done})
+        self._journal.append({"done": True, "part": self._state[0], "rows": self._state[1]})
         self.is_complete = True
 
     def close(self) -> None:
@@ -149,41 +155,96 @@ class Parts:
         self.close()
 
     def _take_up(self) -> None:
-        """See what the journal has beyond its head: nothing; "done"; or the number of the part, and its rows."""
+        """See what the journal has beyond its head.
+
+        That is nothing; or the number of the part that is being filled and of the rows before it, and its rows, if the
+        job is not done.
+        """
         rows = self._journal.rows()
         first = next(rows, {})
-        self.is_complete = "done" in first
-        if first.get("part") == self._part:
-            self._rows = sum(1 for _ in rows)
-        elif not self.is_complete:
+        ids = [row["id"] for row in rows]
+        sizes = _sizes(self._folder, first, ids)
+        is_last = len(sizes) == first.get("part")
+        self._state, self.is_complete = (len(sizes), sum(sizes), len(ids) if is_last else 0), "done" in first
+        if not is_last and not self.is_complete:
             # Its rows are in the last part, which took its name before the process was killed.
             self._begin_part()
 
     def _begin_part(self) -> None:
         self._journal.clear()
-        self._journal.append({"part": self._part})
+        self._journal.append({"part": self._state[0], "rows": self._state[1]})
 
     def _finish_part(self) -> None:
-        if not self._rows:
+        part, before, rows = self._state
+        if rows == 0:
             return
-        path = self._folder / f"part-{self._part:05}.parquet"
+        path = self._folder / _name(part)
         hidden = path.with_name(f".{path.name}.part")
-        rows = itertools.islice(self._journal.rows(), 1, None)
+        # A signal may have come after the journal had a row, and before it was numbered.
+        kept, rows = itertools.islice(self._journal.rows(), 1, None), 0
         try:
             with open(hidden, "wb") as file:
                 with self._parquet.ParquetWriter(file, schema(), compression="zstd") as writer:
-                    while group := [Row.from_dict(row) for row in itertools.islice(rows, _GROUP)]:
+                    while group := [Row.from_dict(row) for row in itertools.islice(kept, _GROUP)]:
                         writer.write_table(arrow_table(group, self._model))
+                        rows += len(group)
                 file.flush()
                 os.fsync(file.fileno())
+            # The rows of a part that is there are in the journal, too, until it begins the next.
+            self._journal.sync()
             os.replace(hidden, path)
         except BaseException:
             hidden.unlink(missing_ok=True)
             raise
         # In this order: a signal in between must not make a second part of the same rows.
-        self._rows = 0
-        self._part += 1
+        self._state = (part + 1, before + rows, 0)
         self._begin_part()
+
+
+def _name(part: int) -> str:
+    return f"part-{part:05}.parquet"
+
+
+def _sizes(folder: Path, known: dict[str, Any], ids: list[int]) -> list[int]:
+    """Rows of each part, which are those that the job has written.
+
+    Args:
+        known: "part" and "rows": how many parts the journal knows of, and of rows in them. Neither is there where the
+            process was killed as the journal began a part.
+        ids: of the rows in the journal, which may be those of one part more.
+
+    Raises:
+        ConfigError: parts were taken away, put there or exchanged since.
+    """
+    there = {file.name for file in folder.glob("part-*.parquet")}
+    wanted = [_name(part) for part in range(known.get("part", len(there)))]
+    if missing := [name for name in wanted if name not in there]:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ConfigError(
+            f"{folder} lacks {missing[0]}{more}, which the job in it has written; put all its parts back to go on, and "
+            "take them when it is done, or give a new folder"
+        )
+    sizes = [row_count(folder / name) for name in wanted]
+    if sum(sizes) != known.get("rows", sum(sizes)):
+        raise ConfigError(
+            f"the parts in {folder} have {sum(sizes)} rows, and the job in it has written {known['rows']}; put its own "
+            "parts back to go on, or give a new folder"
+        )
+    others = sorted(there.difference(wanted))
+    if others == [_name(len(wanted))] and ids == _ids(folder / others[0]):
+        return [*sizes, len(ids)]
+    if others:
+        raise ConfigError(
+            f"{folder} has {others[0]}, which the job in it has not written; move it elsewhere, or give a new folder"
+        )
+    return sizes
+
+
+def _ids(file: Path) -> list[int]:
+    parquet = import_parquet()
+    with read_errors(file):
+        ids: list[int] = parquet.read_table(file, columns=["id"]).column("id").to_pylist()
+        return ids
 
 
 def open_job(folder: Path, head: dict[str, Any], resume: bool) -> Journal:
@@ -204,16 +265,3 @@ def open_job(folder: Path, head: dict[str, Any], resume: bool) -> Journal:
         raise ConfigError(f"--out {folder} has files, but no job to resume (no {_JOURNAL}); give a new folder")
     folder.mkdir(exist_ok=True)
     return Journal(journal, head, resume=True)
-
-
-def import_parquet() -> Any:
-    """``pyarrow.parquet``.
-
-    Raises:
-        EngineError: it is not installed.
-    """
-    try:
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise EngineError(f"Parquet needs {error.name}: pip install 'crowd-engine[batch]'") from error
-    return pyarrow.parquet
