@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import ConfigError, EngineError
 from engine.jobs.counting import count_entries
 from engine.jobs.fetch import Fetcher, FetchLimits
+from engine.jobs.manifest import check_listed
 from engine.jobs.parts import arrow_table
 from engine.jobs.row import Entry
 from engine.zones.inputs import Zones, as_layout
@@ -58,6 +59,7 @@ class CountActor:
     def _count(self, picture: str | bytes) -> Any:
         if isinstance(picture, str):
             picture = os.path.join(self._root, picture)
+            check_listed(picture)
         return self._counter.count(picture, **self._given)
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cli import annotation_output, job_options, zones
 from engine.cli.counter_options import CounterFactory, make_counter
-from engine.cli.inputs import read_picture
 from engine.cli.outputs import STDOUT, plan_saving, text_line
 from engine.cli.terminal import Status, printable, say
 from engine.errors import ConfigError
@@ -85,7 +84,7 @@ def _count(
     workers = 1 if source.total == 1 else 1 + (counter.parallel if options.performance == "throughput" else 1)
     with Fetcher(fetch_limits(options)) as fetcher, contextlib.ExitStack() as stack:
         rows = count_entries(
-            output.left(), lambda picture: counter.count(read_picture(picture), **given), fetcher, workers, save.keep
+            output.left(), lambda picture: counter.count(source.read(picture), **given), fetcher, workers, save.keep
         )
         stack.enter_context(contextlib.closing(rows))
         bar = stack.enter_context(_progress_bar(rows, source, output, options))

@@ -58,9 +58,9 @@ def find_pictures(arguments: Sequence[str]) -> Pictures:
     return Pictures(tuple(paths), tuple(problems), many)
 
 
-def read_picture(path: str) -> str | bytes:
-    """What to hand to the counter: the path, or the bytes of standard input."""
-    return sys.stdin.buffer.read() if path == STDIN else path
+def read_picture(picture: str | bytes) -> str | bytes:
+    """What to hand to the counter: the bytes of standard input, or the path or bytes as they are."""
+    return sys.stdin.buffer.read() if picture == STDIN else picture
 
 
 def _expand(argument: str, problems: list[tuple[str, str]]) -> list[str]:

@@ -7,10 +7,10 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from engine.cli.inputs import Pictures, find_pictures
+from engine.cli.inputs import Pictures, find_pictures, read_picture
 from engine.errors import ConfigError
 from engine.jobs.fetch import FetchLimits
-from engine.jobs.manifest import Manifest
+from engine.jobs.manifest import Manifest, check_listed
 from engine.jobs.row import Entry
 
 
@@ -30,6 +30,18 @@ class JobSource:
     total: int | None
     digest: Callable[[], str]
 
+    def read(self, picture: str | bytes) -> str | bytes:
+        """What to hand to the counter for a path, or the bytes behind an address.
+
+        Raises:
+            ImageError: a manifest lists a device or pipe.
+        """
+        if self.pictures is not None:
+            return read_picture(picture)
+        if isinstance(picture, str):
+            check_listed(picture)
+        return picture
+
 
 def fetch_limits(options: argparse.Namespace) -> FetchLimits:
     """Limits for addresses, as the options have them."""
@@ -41,7 +53,7 @@ def open_source(options: argparse.Namespace) -> JobSource:
     """The pictures that the options name.
 
     Raises:
-        ConfigError: there are none, or arguments beside a manifest.
+        ConfigError: there are none, or arguments beside a manifest, or something in the manifest is wrong.
     """
     if options.manifest is None:
         if not options.inputs:
@@ -60,4 +72,5 @@ def open_source(options: argparse.Namespace) -> JobSource:
     if options.save or options.save_map or options.annotations:
         raise ConfigError("--save, --save-map and --annotations are for pictures named as INPUT, not for a manifest")
     manifest = Manifest(options.manifest, options.column, options.id)
+    manifest.check()
     return JobSource(None, manifest.entries, manifest.count(), manifest.digest)

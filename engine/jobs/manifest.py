@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import itertools
+import os
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import ConfigError
-from engine.jobs.parquet import import_parquet
+from engine.errors import ConfigError, ImageError
+from engine.jobs.listings import Listed, csv_rows, list_rows, parquet_rows
+from engine.jobs.parquet import row_count
 from engine.jobs.row import Entry
 
 # Names that a column of addresses may have, if the user names none.
 COLUMNS = ("uri", "url", "file", "path", "image")
-_BATCH = 4096
+# Of the command line's arguments it is standard input, which a manifest never means.
+_STDIN = "-"
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Manifest:
     def digest(self) -> str:
         """sha256 of the manifest's bytes: a job goes on with the same manifest alone."""
         total = hashlib.sha256()
-        for file in self._files():
+        for file, _ in self._files():
             with open(file, "rb") as stream:
                 total.update(hashlib.file_digest(stream, "sha256").digest())
         return total.hexdigest()
@@ -58,58 +62,55 @@ class Manifest:
         """Pictures in it, where that can be told without reading it."""
         if not self._is_parquet:
             return None
-        parquet = import_parquet()
-        return sum(parquet.read_metadata(file).num_rows for file in self._files())
+        return sum(row_count(file, name) for file, name in self._files())
+
+    def check(self) -> None:
+        """Read it through, so that what :meth:`entries` raises is known before hours of counting.
+
+        Raises:
+            ConfigError: as of :meth:`entries`.
+        """
+        deque(self._checked(0), maxlen=0)
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
         """The pictures from number ``start`` on.
 
         Raises:
-            ConfigError: no such column, or an id that is no whole number.
+            ConfigError: a file is damaged, there is no such column or it has no text, an id is no whole number of 64
+                bits, or an entry is "-".
         """
-        rows = self._parquet_rows(start) if self._is_parquet else self._text_rows(start)
-        for number, (identity, file) in enumerate(rows, start):
-            yield Entry(number if self.id is None else self._whole(identity, number), file)
+        for number, (identity, uri) in enumerate(self._checked(start), start):
+            yield Entry(number if identity is None else identity, uri)
 
-    def _files(self) -> list[Path]:
+    def _checked(self, start: int) -> Iterator[tuple[int | None, str]]:
+        """The id, if there is a column of them, and the address of each row from number ``start`` on."""
+        for file, name in self._files():
+            if self._is_parquet and start >= (rows := row_count(file, name)):
+                start -= rows
+                continue
+            for place, identity, uri in self._rows(file, name, start):
+                if uri == _STDIN:
+                    raise ConfigError(
+                        f"{self._where(name, place)} is -, standard input, which a manifest cannot name; give a path "
+                        "or an address, or ./- for a file of that name"
+                    )
+                yield None if self.id is None else self._whole(identity, name, place), uri
+            start = 0
+
+    def _files(self) -> list[tuple[Path, str]]:
+        """Each file that is read, and what users call it."""
         if not self.path.is_dir():
-            return [self.path]
+            return [(self.path, str(self.path))]
         files = sorted(self.path.glob("*.parquet"))
         if not files:
             raise ConfigError(f"no .parquet files in the folder {self.path}; expected a manifest")
-        return files
+        return [(file, str(file)) for file in files]
 
-    def _text_rows(self, start: int) -> Iterator[tuple[Any, str]]:
-        with open(self.path, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-            rows = self._csv_rows(stream) if self.path.suffix.lower() == ".csv" else _listed(stream)
-            for number, row in enumerate(rows):
-                if number >= start:
-                    yield row
-
-    def _csv_rows(self, stream: Any) -> Iterator[tuple[Any, str]]:
-        rows = csv.reader(stream)
-        column, identity = self._columns(next(rows, []))
-        for row in filter(None, rows):
-            cells = dict(enumerate(row))
-            yield cells.get(identity), cells.get(column, "").strip()
-
-    def _parquet_rows(self, start: int) -> Iterator[tuple[Any, str]]:
-        parquet = import_parquet()
-        for file in self._files():
-            with parquet.ParquetFile(file) as table:
-                names = table.schema_arrow.names
-                chosen = [names[place] for place in self._columns(names) if place >= 0]
-                for group in range(table.num_row_groups):
-                    rows = table.metadata.row_group(group).num_rows
-                    if start >= rows:
-                        start -= rows
-                        continue
-                    for batch in table.iter_batches(_BATCH, row_groups=[group], columns=chosen):
-                        skipped = min(start, batch.num_rows)
-                        start -= skipped
-                        files, *ids = (batch.column(name)[skipped:].to_pylist() for name in chosen)
-                        for number, file in enumerate(files):
-                            yield (ids[0][number] if ids else None), str(file or "")
+    def _rows(self, file: Path, name: str, start: int) -> Iterator[Listed]:
+        if self._is_parquet:
+            return parquet_rows(file, name, self._columns, start)
+        is_csv = self.path.suffix.lower() == ".csv"
+        return itertools.islice(csv_rows(file, name, self._columns) if is_csv else list_rows(file), start, None)
 
     def _columns(self, names: list[str]) -> tuple[int, int]:
         """Places of the addresses and of the ids; -1 where ids are numbered."""
@@ -120,17 +121,28 @@ class Manifest:
             raise ConfigError(f"{self.path} has no column {missing}, but {', '.join(names)}; name it: --column, --id")
         return column, -1 if self.id is None else names.index(self.id)
 
-    def _whole(self, identity: Any, number: int) -> int:
+    def _whole(self, identity: Any, name: str, place: int) -> int:
         try:
-            return int(str(identity))
+            whole = int(str(identity))
         except ValueError:
+            whole = None
+        if whole is None or not -(2**63) <= whole < 2**63:
+            kind = "whole numbers" if whole is None else "whole numbers of 64 bits, from -2^63 to 2^63 - 1"
             raise ConfigError(
-                f"row {number} of {self.path} has the id {identity!r:.80}; ids are whole numbers: leave out --id to "
+                f"{self._where(name, place)} has the id {str(identity)!r:.80}; ids are {kind}: leave out --id to "
                 "number the pictures"
-            ) from None
+            )
+        return whole
+
+    def _where(self, name: str, place: int) -> str:
+        return f"{'row' if self._is_parquet else 'line'} {place} of {name}"
 
 
-def _listed(stream: Any) -> Iterator[tuple[Any, str]]:
-    for line in stream:
-        if line.strip():
-            yield None, line.strip("\r\n")
+def check_listed(path: str) -> None:
+    """Refuse what a path of a manifest must not lead to: reading a pipe or a terminal may wait without end.
+
+    Raises:
+        ImageError: it is there, and neither a file nor a folder, which has an error of its own.
+    """
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise ImageError(f"{path!r} is a device or pipe; a manifest lists files and addresses")

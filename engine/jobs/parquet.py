@@ -24,25 +24,25 @@ def import_parquet() -> Any:
 
 
 @contextlib.contextmanager
-def read_errors(file: Path) -> Iterator[None]:
-    """Turns what reading ``file`` fails with, whenever it does, into a ConfigError that names it."""
+def read_errors(name: str | Path) -> Iterator[None]:
+    """Turns what reading a file fails with, whenever it does, into a ConfigError that has its ``name``."""
     import pyarrow
 
     try:
         yield
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{file} cannot be read as Parquet: {error}; it is damaged, or no such file: make it anew"
+            f"{name} cannot be read as Parquet: {error}; it is damaged or something else: make it anew"
         ) from error
 
 
-def row_count(file: Path) -> int:
-    """Rows of a file.
+def row_count(file: Path, name: str | Path | None = None) -> int:
+    """Rows of a file, which users may call by another ``name``.
 
     Raises:
         ConfigError: it cannot be read.
     """
     parquet = import_parquet()
-    with read_errors(file):
+    with read_errors(name or file):
         rows: int = parquet.read_metadata(file).num_rows
         return rows
