@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import shutil
+import stat
+import tempfile
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +30,21 @@ class Manifest:
     """Pictures that are listed in a file.
 
     Attributes:
-        path: a .parquet file, or a folder of such; a .csv file with a header; else a list, a path or address a line.
+        path: a .parquet file, or a folder of such; a .csv file with a header; else a list, a path or address a line. A
+            pipe is read to its end at once, into a temporary file, as it can be read once alone.
         column: of the paths or addresses; None is the first of :data:`COLUMNS` that is there.
         id: column of whole numbers that are each picture's own; None numbers the pictures from 0.
 
     Raises:
-        ConfigError: there is no such file or column.
+        ConfigError: there is no such file or column, or it is a terminal or another device.
+        OSError: a pipe cannot be read, or what it gives not be kept.
     """
 
     path: Path
     column: str | None = None
     id: str | None = None
+    # What came through a pipe; the file goes with the manifest.
+    _copy: Any = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
@@ -45,6 +52,14 @@ class Manifest:
             raise ConfigError(f"manifest {self.path} does not exist; expected Parquet, CSV, or a list of addresses")
         if not self._is_parquet and self.path.suffix.lower() != ".csv" and (self.column or self.id):
             raise ConfigError(f"{self.path} is a list without columns; --column and --id are for .parquet and .csv")
+        mode = self.path.stat().st_mode
+        if stat.S_ISFIFO(mode):
+            object.__setattr__(self, "_copy", _copy_of(self.path))
+        elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise ConfigError(
+                f"manifest {self.path} is a terminal or another device; expected a file, a folder or a pipe: "
+                "write the addresses into a file"
+            )
 
     @property
     def _is_parquet(self) -> bool:
@@ -99,6 +114,8 @@ class Manifest:
 
     def _files(self) -> list[tuple[Path, str]]:
         """Each file that is read, and what users call it."""
+        if self._copy is not None:
+            return [(Path(self._copy.name), str(self.path))]
         if not self.path.is_dir():
             return [(self.path, str(self.path))]
         files = sorted(self.path.glob("*.parquet"))
@@ -146,3 +163,12 @@ def check_listed(path: str) -> None:
     """
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         raise ImageError(f"{path!r} is a device or pipe; a manifest lists files and addresses")
+
+
+def _copy_of(pipe: Path) -> Any:
+    """A temporary file of what comes through ``pipe``, which is removed with the object."""
+    copy = tempfile.NamedTemporaryFile(prefix="crowd-manifest-")  # noqa: SIM115
+    with open(pipe, "rb") as stream:
+        shutil.copyfileobj(stream, copy)
+    copy.flush()
+    return copy

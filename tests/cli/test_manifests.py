@@ -6,10 +6,12 @@ import csv
 import io
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 from stand_in_counter import crowd
@@ -22,6 +24,43 @@ def files(tmp_path: Path) -> list[str]:
     for number, path in enumerate(paths, 1):
         path.write_bytes(b"x" * number)
     return [str(path) for path in paths]
+
+
+@pytest.fixture
+def piped() -> Iterator[Any]:
+    """The name of a pipe with a text, as ``<(...)`` of a shell gives it."""
+    open_files = []
+
+    def pipe(text: str) -> str:
+        read, write = os.pipe()
+        open_files.append(read)
+        with open(write, "w") as stream:
+            stream.write(text)
+        return f"/dev/fd/{read}"
+
+    yield pipe
+    for file in open_files:
+        os.close(file)
+
+
+def test_a_pipe_to_a_table(files: list[str], tmp_path: Path, piped: Any) -> None:
+    assert crowd("count", "--manifest", piped("\n".join(files)), "--csv", tmp_path / "t.csv") == 0
+    rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
+    assert [(row["file"], row["count"]) for row in rows] == list(zip(files, "123", strict=True))
+
+
+def test_a_pipe_to_parts_that_go_on_with_the_same_addresses(
+    files: list[str], tmp_path: Path, piped: Any, capsys: Any
+) -> None:
+    text, out = "\n".join(files), tmp_path / "out"
+    Path(files[2]).write_bytes(b"stop")
+    assert crowd("count", "--manifest", piped(text), "--out", out) == 130
+    Path(files[2]).write_bytes(b"xxx")
+    assert crowd("count", "--manifest", piped(text + "\nanother.jpg"), "--out", out, "--resume") == 2
+    assert "is of a job with pictures=" in capsys.readouterr().err
+    assert crowd("count", "--manifest", piped(text), "--out", out, "--resume") == 0
+    table = pyarrow.dataset.dataset(out, format="parquet").to_table().to_pydict()
+    assert (table["uri"], table["count"]) == (files, [1, 2, 3])
 
 
 def _write(path: Path, lines: list[str]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +201,39 @@ def test_text_of_parquet_that_is_no_text_is_told(tmp_path: Path) -> None:
     pq.write_table(pa.table({"uri": strings}), tmp_path / "m.parquet")
     with pytest.raises(ConfigError, match=r"m\.parquet cannot be read as Parquet: .*utf-8"):
         Manifest(tmp_path / "m.parquet").check()
+
+
+def piped(path: Path, content: bytes, **options: Any) -> Manifest:
+    with ThreadPoolExecutor() as pool:
+        pool.submit(path.write_bytes, content)
+        return Manifest(path, **options)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "txt"])
+def test_a_pipe_is_read_again_and_again(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path, kind)
+    content, expected = path.read_bytes(), list(Manifest(path).entries())
+    digest = Manifest(path).digest()
+    path.unlink()
+    os.mkfifo(path)
+    manifest = piped(path, content)
+    for start in (0, 4):
+        assert manifest.digest() == digest
+        assert list(manifest.entries(start)) == expected[start:]
+    assert manifest.count() == (10 if kind == "parquet" else None)
+    if kind != "txt":
+        with pytest.raises(ConfigError, match=rf"(row 0|line 2) of {re.escape(str(path))} has the id 'x'"):
+            piped(path, content, id="note").check()
+    copy = Path(manifest._copy.name)
+    assert copy.exists()
+    del manifest
+    assert not copy.exists()
+
+
+def test_devices_are_no_manifests() -> None:
+    for device in ("/dev/zero", "/dev/null"):
+        with pytest.raises(ConfigError, match="is a terminal or another device; expected a file, a folder or a pipe"):
+            Manifest(Path(device))
 
 
 def test_the_digest_is_of_every_byte(tmp_path: Path) -> None:
