@@ -28,9 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--annotations-box",
         type=float,
-        default=_BOX,
         metavar="PIXELS",
-        help="side of heads' boxes (default: %(default)g)",
+        help=f"side of heads' boxes (default: {_BOX:g})",
     )
 
 
@@ -47,7 +46,7 @@ def check(options: argparse.Namespace, pictures: Sequence[str]) -> dict[str, str
         raise ConfigError("--annotations are written to a file or folder, not to standard output; name one")
     if STDIN in pictures:
         raise ConfigError("--annotations name pictures, and standard input has no name; give the file")
-    if not 0 < options.annotations_box < 1e6:
+    if not 0 < _box(options) < 1e6:
         raise ConfigError(f"--annotations-box must be a positive number of pixels, got {options.annotations_box:g}")
     if folder:
         if Path(options.annotations).is_file():
@@ -68,7 +67,7 @@ def writer(options: argparse.Namespace, pictures: Sequence[str]) -> Iterator[Cal
 
     path = Path(options.annotations)
     form = format_of(path, options.annotations_format)
-    with annotation_writer(path, form, pictures, options.annotations_box, options.resume) as write:
+    with annotation_writer(path, form, pictures, _box(options), options.resume) as write:
 
         def write_row(record: dict[str, Any]) -> None:
             if record["count"] is not None:
@@ -76,3 +75,8 @@ def writer(options: argparse.Namespace, pictures: Sequence[str]) -> Iterator[Cal
                 write(record["file"], (width, height), np.array(record["points"], np.float32).reshape(-1, 2))
 
         yield write_row
+
+
+def _box(options: argparse.Namespace) -> float:
+    box: float = _BOX if options.annotations_box is None else options.annotations_box
+    return box

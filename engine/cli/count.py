@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cli import annotation_output, job_options, zones
 from engine.cli.counter_options import CounterFactory, make_counter
+from engine.cli.needed_options import refuse_alone
 from engine.cli.outputs import STDOUT, plan_saving, text_line
 from engine.cli.terminal import Status, printable, say
 from engine.errors import ConfigError
@@ -46,6 +47,7 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     # Here, so that --help loads no array library.
     from engine.cli import job_output, job_source
 
+    refuse_alone(options, job_options.NEEDED)
     layout = zones.read_layout(options) if options.zones or options.zone or options.line or options.ignore else None
     source = job_source.open_source(options)
     job_output.check(options, source)

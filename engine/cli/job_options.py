@@ -7,6 +7,17 @@ from typing import Any
 
 from engine.cli.outputs import STDOUT
 
+# Options that do nothing without one of those beside them.
+NEEDED = {
+    "column": ("manifest",),
+    "id": ("manifest",),
+    "csv_bom": ("csv",),
+    "part_rows": ("out",),
+    "actors": ("ray",),
+    "annotations_format": ("annotations",),
+    "annotations_box": ("annotations",),
+}
+
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of manifests and addresses."""
@@ -44,7 +55,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="results as Parquet parts in a folder of their own")
     parser.add_argument("--part-rows", type=int, metavar="N", help="rows of a part (default: 10000; with --ray 1000)")
     parser.add_argument("--ray", metavar="ADDRESS", help="count on a Ray cluster; local starts one, auto finds one")
-    parser.add_argument("--actors", type=int, default=1, metavar="N", help="counters on it, at most (default: 1)")
+    parser.add_argument("--actors", type=int, metavar="N", help="counters on it, at most (default: 1)")
     parser.add_argument("--resume", action="store_true", help="go on with a job that was stopped; without one, begin")
     parser.add_argument("--save", metavar="PATH", help="picture with the heads drawn in; a folder for several inputs")
     parser.add_argument("--save-map", metavar="PATH", help="density map as .npy; a folder for several inputs")

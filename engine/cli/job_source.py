@@ -58,8 +58,6 @@ def open_source(options: argparse.Namespace) -> JobSource:
     if options.manifest is None:
         if not options.inputs:
             raise ConfigError("nothing to count; name pictures, folders or patterns, or --manifest FILE")
-        if options.column or options.id:
-            raise ConfigError("--column and --id are of a manifest; name it with --manifest FILE")
         pictures = find_pictures(options.inputs)
         return JobSource(
             pictures,

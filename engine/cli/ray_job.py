@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, layout: ZoneLayout | None, source: JobSourc
             zones=layout,
             num_cpus=cpus,
             num_gpus=1 if options.device.startswith("cuda") else 0,
-            concurrency=(1, options.actors),
+            concurrency=(1, 1 if options.actors is None else options.actors),
             limits=fetch_limits(options),
         )
         journal.append({"done": True})

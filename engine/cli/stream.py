@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cli import zones
 from engine.cli.counter_options import CounterFactory, make_counter
+from engine.cli.needed_options import refuse_alone
 from engine.cli.outputs import STDOUT, check_output_file, refuse_shared_files
 from engine.cli.terminal import Status, say
 from engine.errors import ConfigError, EngineError
@@ -112,6 +113,7 @@ def _source(text: str) -> str | int:
 
 
 def _check(options: argparse.Namespace) -> None:
+    refuse_alone(options, {"csv_bom": ("csv",), "append": ("json", "csv")})
     check_output_file("--json", options.json)
     check_output_file("--csv", options.csv)
     if options.json == options.csv == STDOUT:

@@ -120,6 +120,8 @@ def test_zones_lines_and_alerts_from_file_and_words(tmp_path) -> None:
         (["--json", "--csv"], "cannot both go to stdout"),
         (["--limit", "0"], "--limit must be at least 1"),
         (["--save", "out.avi"], "end it in .mp4"),
+        (["--csv-bom", "--json"], "--csv-bom needs --csv, and changes nothing without it"),
+        (["--append", "--save", "out.mp4"], "--append needs --json or --csv, and changes nothing without it"),
         (["--zone", "a"], "expected NAME="),
         (["--zone", "a=0,0 1,0 1,1", "--zone", "a=0,0 1,0 1,1"], "is given twice"),
         (["--alert", "gate=3"], "no such zone"),
