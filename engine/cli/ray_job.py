@@ -43,29 +43,34 @@ def run(options: argparse.Namespace, layout: ZoneLayout | None, source: JobSourc
     head = job_head(settings, layout) | {"pictures": source.digest(), "ray": True}
     out = Path(options.out).resolve()
     with open_job(out, head, options.resume) as journal:
-        if any("done" in row for row in journal.rows()):
+        if done := next((row for row in journal.rows() if "done" in row), None):
+            _check_rows(out, done["rows"])
             say("everything is done already")
             return Status.OK
         part_rows = options.part_rows or _PART_ROWS
         _write_manifest(source, out / _MANIFEST, journal, part_rows)
         ray.init(options.ray, log_to_driver=False, **_init_options(options.ray))
-        counter = {name: getattr(options, name) for name in ("model", *_SETTINGS)}
-        cpus = max(1, options.threads)
-        count_manifest(
-            out / _MANIFEST,
-            out,
-            part_rows,
-            counter=counter | {"cpu_threads": cpus},
-            zones=layout,
-            num_cpus=cpus,
-            num_gpus=1 if options.device.startswith("cuda") else 0,
-            concurrency=(1, 1 if options.actors is None else options.actors),
-            limits=fetch_limits(options),
-        )
-        journal.append({"done": True})
+        count_manifest(out / _MANIFEST, out, part_rows, **_counting(options, layout))
+        rows = _count_rows(out / _MANIFEST)
+        _check_rows(out, rows)
+        journal.append({"done": True, "rows": rows})
         for folder in (CHECKPOINT, _MANIFEST):
             shutil.rmtree(out / folder, ignore_errors=True)
     return Status.FAILED if _errors(out) else Status.OK
+
+
+def _counting(options: argparse.Namespace, layout: ZoneLayout | None) -> dict[str, Any]:
+    """Arguments of ``engine.ray.count_dataset``."""
+    counter = {name: getattr(options, name) for name in ("model", *_SETTINGS)}
+    cpus = max(1, options.threads)
+    return {
+        "counter": counter | {"cpu_threads": cpus},
+        "zones": layout,
+        "num_cpus": cpus,
+        "num_gpus": 1 if options.device.startswith("cuda") else 0,
+        "concurrency": (1, 1 if options.actors is None else options.actors),
+        "limits": fetch_limits(options),
+    }
 
 
 def _init_options(address: str) -> dict[str, Any]:
@@ -106,6 +111,22 @@ def _check_ids(folder: Path) -> None:
         raise ConfigError(
             f"the id {twice[0]} is there twice; ids are each picture's own: leave out --id to number them"
         )
+
+
+def _check_rows(out: Path, rows: int) -> None:
+    """Refuse parts that were taken away or put there: Ray counts nothing again that its checkpoints have."""
+    if (there := _count_rows(out)) != rows:
+        raise ConfigError(
+            f"the parts in {out} have {there} rows, and the job in it has {rows} pictures; put all its parts back, and "
+            "take them when it is done, or give a new folder"
+        )
+
+
+def _count_rows(folder: Path) -> int:
+    import pyarrow.dataset
+
+    rows: int = pyarrow.dataset.dataset(folder, format="parquet").count_rows()
+    return rows
 
 
 def _errors(out: Path) -> int:

@@ -150,6 +150,13 @@ def test_a_worker_and_then_the_driver_are_killed(
     )
     assert again.returncode == 2
     assert b"seed=0" in again.stderr
+    # It is done, and says so no longer once a part was taken away.
+    part = next(out.glob("*.parquet"))
+    left = len(expected) - pyarrow.parquet.read_metadata(part).num_rows
+    part.rename(tmp_path / "part")
+    again = subprocess.run(command(manifest, out, cluster, "--resume"), cwd=tmp_path, capture_output=True, check=False)
+    assert again.returncode == 2
+    assert f"have {left} rows, and the job in it has {len(expected)} pictures".encode() in again.stderr
 
 
 def wait_for_parts(out: Path, count: int, driver: subprocess.Popen[bytes]) -> None:
