@@ -59,7 +59,7 @@ def _entry(file: Path, name: str, rows: Any) -> Entry:
 
 def _location(file: Path) -> Any:
     try:
-        return _load(file)["image_info"][0, 0][0, 0][0]
+        return _load(file)["image_info"][0, 0][0, 0]["location"]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
