@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from engine.dataset.entry import Entry, as_numbers, get
+from engine.dataset.entry import Entry, as_numbers, as_size, get, identifier
 from engine.dataset.shapes import box_around, head_of, middle
 from engine.errors import ConfigError
 
 _log = logging.getLogger("engine")
+
+
+@dataclass(frozen=True, eq=False)
+class _Category:
+    """What a category is called, its keypoints, and its supercategory."""
+
+    name: str
+    keypoints: list[str] = field(default_factory=list)
+    above: str = ""
 
 
 def read(data: Any, where: str) -> list[Entry]:
@@ -27,7 +38,7 @@ def read(data: Any, where: str) -> list[Entry]:
     images = {}
     for i, image in enumerate(get(data, "images", list, where)):
         key = f"{where}, images[{i}]"
-        number = _identifier(image, "id", key)
+        number = identifier(image, "id", key)
         if number in images:
             raise ConfigError(f"{key}: the id {number} is there twice")
         images[number] = (get(image, "file_name", str, key), _size(image, key), f"{where}, images[{i}]")
@@ -35,19 +46,18 @@ def read(data: Any, where: str) -> list[Entry]:
     crowds = 0
     for i, annotation in enumerate(get(data, "annotations", list, where)):
         key = f"{where}, annotations[{i}]"
-        number = _identifier(annotation, "image_id", key)
+        number = identifier(annotation, "image_id", key)
         if number not in images:
             raise ConfigError(f"{key} is of image {number}, which is not among the images")
         if annotation.get("iscrowd") == 1:
             crowds += 1
             continue
-        label, names = categories.get(annotation.get("category_id"), ("", []))
-        if categories and annotation.get("category_id") not in categories:
-            raise ConfigError(f"{key} has the category {annotation.get('category_id')!r}, which is not there")
-        heads[number].append((i, label, *_head(annotation, names, key)))
+        category = _category(annotation, categories, key)
+        heads[number].append((i, category.name, *_head(annotation, category.keypoints, key)))
     if crowds:
         _log.warning("%s: left out %d regions of crowds (iscrowd), whose people are not marked", where, crowds)
-    return [_entry(where, image, heads[number]) for number, image in images.items()]
+    declared = _declared(categories.values())
+    return [_entry(where, image, heads[number], declared) for number, image in images.items()]
 
 
 def write(pictures: list[tuple[str, tuple[int, int], list[list[float]]]], side: float) -> dict[str, Any]:
@@ -67,24 +77,46 @@ def write(pictures: list[tuple[str, tuple[int, int], list[list[float]]]], side: 
     return {"images": images, "annotations": annotations, "categories": [head]}
 
 
-def _entry(where: str, image: tuple[str, Any, str], heads: list[tuple[int, str, float, float]]) -> Entry:
+def _entry(
+    where: str, image: tuple[str, Any, str], heads: list[tuple[int, str, float, float]], declared: tuple[str, ...]
+) -> Entry:
     name, size, key = image
     points = np.array([head[2:] for head in heads], np.float64).reshape(-1, 2)
     numbers, labels = [head[0] for head in heads], [head[1] for head in heads]
-    return Entry((name,), points, key if not heads else where, "annotations[{}]", numbers, labels, size)
+    return Entry((name,), points, key if not heads else where, "annotations[{}]", numbers, labels, declared, size)
 
 
-def _categories(data: Any, where: str) -> dict[Any, tuple[str, list[str]]]:
-    """Name and keypoints of each category by its id; nothing where the file has none."""
-    if not isinstance(data, dict) or not data.get("categories"):
+def _categories(data: Any, where: str) -> dict[int | str, _Category]:
+    """Each category by its id; nothing where the file has none."""
+    if not isinstance(data, dict) or data.get("categories") in (None, []):
         return {}
     found = {}
     for i, category in enumerate(get(data, "categories", list, where)):
         key = f"{where}, categories[{i}]"
-        keypoints = category.get("keypoints", []) if isinstance(category, dict) else []
+        name = get(category, "name", str, key)
+        keypoints, above = category.get("keypoints", []), category.get("supercategory")
         names = keypoints if isinstance(keypoints, list) and all(isinstance(k, str) for k in keypoints) else []
-        found[_identifier(category, "id", key)] = (get(category, "name", str, key), names)
+        found[identifier(category, "id", key)] = _Category(name, names, above if isinstance(above, str) else "")
     return found
+
+
+def _category(annotation: dict[str, Any], categories: dict[int | str, _Category], key: str) -> _Category:
+    """The category of an annotation; in a file without any it is called by its number."""
+    if categories or annotation.get("category_id") is not None:
+        number = identifier(annotation, "category_id", key)
+        if categories and number not in categories:
+            raise ConfigError(f"{key} has the category {number!r}, which is not there")
+        return categories.get(number, _Category(str(number)))
+    return _Category("")
+
+
+def _declared(categories: Collection[_Category]) -> tuple[str, ...]:
+    """The names of the categories; Roboflow puts another above them, of which nothing is."""
+    return tuple(
+        category.name
+        for category in categories
+        if not any(other.above == category.name for other in categories if other is not category)
+    )
 
 
 def _head(annotation: dict[str, Any], names: list[str], key: str) -> tuple[float, float]:
@@ -120,13 +152,6 @@ def _corners(outline: Any, key: str, number: int) -> list[tuple[float, float]]:
 
 
 def _size(image: dict[str, Any], key: str) -> tuple[int, int] | None:
-    if not image.get("width") and not image.get("height"):
+    if image.get("width") in (None, 0) and image.get("height") in (None, 0):
         return None
-    return get(image, "width", int, key), get(image, "height", int, key)
-
-
-def _identifier(table: Any, name: str, key: str) -> int | str:
-    if isinstance(table, dict) and isinstance(table.get(name), str):
-        return str(table[name])
-    number: int = get(table, name, int, key)
-    return number
+    return as_size(image, "width", "height", key)

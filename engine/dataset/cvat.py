@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.dataset.entry import Entry
 from engine.dataset.shapes import head_of, middle
-from engine.dataset.text import read_bytes
+from engine.dataset.text import read_bytes, utf16_of
 from engine.errors import ConfigError
 
 _log = logging.getLogger("engine")
@@ -29,23 +29,29 @@ def read(path: str | os.PathLike[str]) -> list[Entry]:
             that declare entities, which may grow without bound, are refused.
     """
     name, data = os.fspath(path), read_bytes(path)
-    reader = _Reader(name)
+    utf16 = utf16_of(data)
+    reader = _Reader(name, None if utf16 is None else "utf-8")
     try:
-        reader.parser.Parse(data, True)
+        # A program that saves text as UTF-16 may leave the declaration of another encoding in it.
+        reader.parser.Parse(data if utf16 is None else data.decode(utf16).encode(), True)
     except ConfigError:
         raise
     except expat.ExpatError as error:
         raise ConfigError(f"{name}, line {error.lineno} is not XML: {expat.ErrorString(error.code)}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name} is no text in UTF-16 ({error.reason}); save it as UTF-8") from error
     except (LookupError, ValueError) as error:
         raise ConfigError(f"{name}, line 1 names an encoding that is not read ({error}); save it as UTF-8") from error
     if reader.left_out:
         _log.warning("%s: left out shapes that are no heads: %s", name, ", ".join(sorted(reader.left_out)))
-    return [image.entry(name) for image in reader.images]
+    declared = tuple(dict.fromkeys(reader.declared))
+    return [image.entry(name, declared) for image in reader.images]
 
 
 def is_cvat(start: bytes) -> bool:
     """Whether a file that begins so may be one."""
-    return b"<annotations" in start
+    # In UTF-16 each of these characters has a zero beside it.
+    return b"<annotations" in start.replace(b"\0", b"")
 
 
 def write(pictures: list[tuple[str, tuple[int, int], list[list[float]]]]) -> str:
@@ -71,23 +77,29 @@ class _Image:
     line: int
     heads: list[tuple[int, str, float, float]] = field(default_factory=list)
 
-    def entry(self, file: str) -> Entry:
+    def entry(self, file: str, declared: tuple[str, ...]) -> Entry:
         points = np.array([head[2:] for head in self.heads], np.float64).reshape(-1, 2)
         where = file if self.heads else f"{file}, line {self.line}"
         rows, labels = [head[0] for head in self.heads], [head[1] for head in self.heads]
-        return Entry((self.name,), points, where, "line {}", rows, labels, self.size)
+        return Entry((self.name,), points, where, "line {}", rows, labels, declared, self.size)
 
 
 class _Reader:
     """Handlers of the parser; they know the line."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, encoding: str | None) -> None:
         self.images: list[_Image] = []
+        self.declared: list[str] = []
         self.left_out: set[str] = set()
         self._name = name
         self._path: list[str] = []
         self._skeleton: tuple[str, list[tuple[str, float, float]]] | None = None
-        self.parser = expat.ParserCreate()
+        # The text of the innermost element, and what the label that is being declared has: its name, and if it is a
+        # point of a skeleton, the label of that.
+        self._inside = ""
+        self._declares: dict[str, str] = {}
+        self.parser = expat.ParserCreate(encoding)
+        self.parser.CharacterDataHandler = self._add_text
         self.parser.StartElementHandler = self._start
         self.parser.EndElementHandler = self._end
         self.parser.StartDoctypeDeclHandler = self._refuse_doctype
@@ -102,6 +114,7 @@ class _Reader:
             raise self._error(f"it nests deeper than {_MAX_DEPTH} elements")
         parent = self._path[-1] if self._path else ""
         self._path.append(tag)
+        self._inside = ""
         if tag == "track" and parent == "annotations":
             raise self._error('this is "CVAT for video"; export as "CVAT for images 1.1"')
         if tag == "image" and parent == "annotations":
@@ -112,8 +125,18 @@ class _Reader:
         elif parent == "skeleton" and self._skeleton and tag == "points" and attributes.get("outside") != "1":
             self._skeleton[1].append((self._text(attributes, "label"), *self._points(attributes)[0]))
 
+    def _add_text(self, text: str) -> None:
+        if len(self._path) > 1 and self._path[1] == "meta":
+            self._inside += text
+
     def _end(self, tag: str) -> None:
         self._path.pop()
+        if self._path[-2:] == ["labels", "label"]:
+            self._declares[tag] = self._inside.strip()
+        elif tag == "label" and self._path[-1:] == ["labels"]:
+            if "name" in self._declares and not self._declares.get("parent"):
+                self.declared.append(self._declares["name"])
+            self._declares = {}
         if tag == "skeleton" and self._skeleton is not None:
             label, keypoints = self._skeleton
             self._skeleton = None

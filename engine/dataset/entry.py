@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections import Counter
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +15,9 @@ from engine.errors import ConfigError
 
 _log = logging.getLogger("engine")
 
-# Where a file has several labels, the first of these that is there is counted.
-_PEOPLE = ("head", "heads", "person", "persons", "people", "pedestrian", "human")
 # How far a point may lie outside its picture: people whose head is cut by the edge are marked there.
 _MARGIN_SHARE, _MARGIN_PIXELS = 0.02, 2
+_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +32,7 @@ class Entry:
         row: place of a point within it, with ``{}`` for its number.
         rows: number of each point; None counts from 0.
         labels: of each point; empty where the format has none.
+        declared: labels that the file says there may be, in use or not.
         size: (width, height) of the picture, where the file gives it.
         shares: the points are shares of the sides, not pixels.
         split: "train", "val" or "test" where the format says so itself.
@@ -46,6 +45,7 @@ class Entry:
     row: str = "point {}"
     rows: Sequence[int] | None = None
     labels: Sequence[str] = ()
+    declared: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
     shares: bool = False
     split: str | None = None
@@ -72,6 +72,10 @@ def as_points(rows: Any, where: str) -> np.ndarray:
     Raises:
         ConfigError: they are no pairs of finite numbers.
     """
+    if isinstance(rows, list):
+        _refuse_other_values(rows, where)
+    if isinstance(rows, np.ndarray) and rows.dtype.kind not in "biufO":
+        raise ConfigError(f"{where}: points must be pairs of numbers [[x, y], ...], got an array of {rows.dtype}")
     try:
         points = np.asarray(rows, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
@@ -83,13 +87,22 @@ def as_points(rows: Any, where: str) -> np.ndarray:
     return points.reshape(-1, 2)
 
 
+def _refuse_other_values(rows: list[Any], where: str) -> None:
+    """What a JSON file may have in the place of points, and NumPy would take for numbers or for none."""
+    for row in rows:
+        values = row if isinstance(row, list) else [row]
+        if not values or any(isinstance(value, bool | str) for value in values):
+            raise ConfigError(f"{where}: points must be pairs of numbers [[x, y], ...], got {_short(row)}")
+
+
 def as_number(value: Any, where: str) -> float:
     """A finite number of a JSON file.
 
     Raises:
         ConfigError: it is something else; the message says what.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # Larger integers have no float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         raise ConfigError(f"{where} must be a number, got {_short(value)}")
     return float(value)
 
@@ -109,44 +122,37 @@ def get(table: Any, key: str, kind: type, where: str) -> Any:
     """
     if not isinstance(table, dict):
         raise ConfigError(f"{where} must be an object, got {_short(table)}")
-    if not isinstance(table.get(key), kind):
-        raise ConfigError(f"{where} must have {key!r} of type {kind.__name__}, got {_short(table.get(key))}")
-    return table[key]
+    value = table.get(key)
+    # True is an int to Python.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"{where} must have {key!r} of type {kind.__name__}, got {_short(value)}")
+    return value
 
 
-def choose_labels(entries: Sequence[Entry], wanted: Sequence[str], where: str) -> list[Entry]:
-    """The entries with the points of those labels that stand for people.
-
-    Args:
-        wanted: labels to count; none given takes the only one that there is, or the first that names people ("head"
-            before "person", so that nobody counts twice).
+def as_size(table: Any, width: str, height: str, where: str) -> tuple[int, int]:
+    """(width, height) in whole pixels, of two keys of a JSON object.
 
     Raises:
-        ConfigError: a wanted label is not there, or it cannot be told which are people.
+        ConfigError: they are none.
     """
-    found = Counter(label for entry in entries for label in entry.labels)
-    if missing := set(wanted) - set(found):
-        known = ", ".join(map(repr, sorted(found))) or "none"
-        raise ConfigError(f"{where} has no label {', '.join(map(repr, sorted(missing)))}; it has {known}")
-    chosen = set(wanted or _people(found, where))
-    if left := {label: count for label, count in found.items() if label not in chosen}:
-        counts = ", ".join(f"{count} of {label!r}" for label, count in sorted(left.items())[:5])
-        _log.warning("%s: counted are %s; left out: %s", where, " and ".join(map(repr, sorted(chosen))), counts)
-    else:
-        return list(entries)
-    return [entry.keep(np.array([label in chosen for label in entry.labels], bool)) for entry in entries]
+    size = []
+    for key in (width, height):
+        number = as_number(table.get(key), f"{where}, {key}")
+        if number != int(number) or number < 1:
+            raise ConfigError(f"{where}, {key} must be a whole number of pixels, got {_short(table.get(key))}")
+        size.append(int(number))
+    return size[0], size[1]
 
 
-def _people(found: Counter[str], where: str) -> list[str]:
-    if len(found) < 2:
-        return list(found)
-    for name in _PEOPLE:
-        if called_so := [label for label in found if label.strip().casefold() == name]:
-            return called_so
-    raise ConfigError(
-        f"{where} has the labels {', '.join(map(repr, sorted(found)[:10]))}, and none is called "
-        f"{' or '.join(_PEOPLE[:3:2])}; say which are people: --label NAME"
-    )
+def identifier(table: Any, key: str, where: str) -> int | str:
+    """``table[key]`` of a JSON object, which others refer to by this number or text.
+
+    Raises:
+        ConfigError: it is missing, or of another type.
+    """
+    kind = str if isinstance(table, dict) and isinstance(table.get(key), str) else int
+    value: int | str = get(table, key, kind, where)
+    return value
 
 
 def refuse_fractions(entries: Sequence[Entry]) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
-from engine.dataset.entry import Entry, as_number, as_numbers, get
+from engine.dataset.entry import Entry, as_number, as_numbers, as_size, get
 from engine.dataset.shapes import middle, rotated_middle
 from engine.errors import ConfigError
 
@@ -77,7 +77,7 @@ def _entry(task: dict[str, Any], annotation: dict[str, Any], key: str, left_out:
     heads: list[tuple[int, str, float, float]] = []
     results = get(annotation, "result", list, key)
     # Where shape and label are drawn with two tools, they are two results of one id.
-    labels = {r.get("id"): _label(r) for r in results if isinstance(r, dict) and r.get("type") == "labels"}
+    labels = {str(r.get("id")): _label(r) for r in results if isinstance(r, dict) and r.get("type") == "labels"}
     sizes: set[tuple[int, int]] = set()
     for i, result in enumerate(results):
         where = f"{key}.result[{i}]"
@@ -93,12 +93,13 @@ def _entry(task: dict[str, Any], annotation: dict[str, Any], key: str, left_out:
         if size is not None:
             sizes.add(size)
         place = _place(kind.removesuffix("labels"), get(result, "value", dict, where), size, f"{where}.value")
-        heads.append((i, _label(result) or labels.get(result.get("id"), ""), *place))
+        heads.append((i, _label(result) or labels.get(str(result.get("id")), ""), *place))
     if len(sizes) > 1:
         raise ConfigError(f"{key} has results of pictures of several sizes: {sorted(sizes)}")
     points = np.array([head[2:] for head in heads], np.float64).reshape(-1, 2) / 100
     rows, names = [head[0] for head in heads], [head[1] for head in heads]
-    return Entry(_names(task, key), points, key, "result[{}]", rows, names, next(iter(sizes), None), shares=True)
+    size = next(iter(sizes), None)
+    return Entry(_names(task, key), points, key, "result[{}]", rows, names, size=size, shares=True)
 
 
 def _label(result: dict[str, Any]) -> str:
@@ -110,7 +111,7 @@ def _size(result: dict[str, Any], where: str) -> tuple[int, int] | None:
     """What the picture measured; Label Studio's own library leaves it out."""
     if result.get("original_width") is None:
         return None
-    return get(result, "original_width", int, where), get(result, "original_height", int, where)
+    return as_size(result, "original_width", "original_height", where)
 
 
 def _place(kind: str, value: dict[str, Any], size: tuple[int, int] | None, where: str) -> tuple[float, float]:

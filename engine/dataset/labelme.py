@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.dataset.entry import Entry, as_number, as_numbers, get
+from engine.dataset.entry import Entry, as_numbers, as_size, get
 from engine.dataset.shapes import middle
 from engine.errors import ConfigError
 
@@ -46,7 +46,7 @@ def read(data: Any, where: str) -> list[Entry]:
     points = np.array([head[2:] for head in heads], np.float64).reshape(-1, 2)
     name = get(data, "imagePath", str, where)
     numbers, labels = [head[0] for head in heads], [head[1] for head in heads]
-    return [Entry((name,), points, where, "shapes[{}]", numbers, labels, _size(data, where))]
+    return [Entry((name,), points, where, "shapes[{}]", numbers, labels, size=_size(data, where))]
 
 
 def write(name: str, size: tuple[int, int], points: list[list[float]]) -> dict[str, Any]:
@@ -63,6 +63,4 @@ def write(name: str, size: tuple[int, int], points: list[list[float]]) -> dict[s
 def _size(data: dict[str, Any], where: str) -> tuple[int, int] | None:
     if data.get("imageWidth") is None or data.get("imageHeight") is None:
         return None
-    return int(as_number(data["imageWidth"], f"{where}, imageWidth")), int(
-        as_number(data["imageHeight"], f"{where}, imageHeight")
-    )
+    return as_size(data, "imageWidth", "imageHeight", where)

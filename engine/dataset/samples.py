@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from engine.config import PICTURE_SUFFIXES
-from engine.dataset.entry import Entry, choose_labels, in_pixels, refuse_fractions
+from engine.dataset.entry import Entry, in_pixels, refuse_fractions
 from engine.dataset.formats import EMPTY, FORMATS, LEAVE_OUT, SPLITS
+from engine.dataset.labels import choose_labels
 from engine.dataset.pictures import Pictures
 from engine.dataset.sources import Source, find_sources, read_source
 from engine.errors import ConfigError
@@ -84,7 +85,8 @@ def find_samples(
     chosen = set(SPLITS) if split is None else {split} if isinstance(split, str) else set(split)
     skip = _Skip(root, chosen)
     sources = find_sources(root, form, skip, _refuse_folder) if annotations is None else []
-    samples = _samples(sources or _named(annotations, form, root), root, labels)
+    sources = choose_labels(sources or _named(annotations, form, root), labels, str(data))
+    samples = _samples(sources, root)
     kept = sorted((s for s in samples if s.split in chosen), key=lambda s: s.image)
     if annotations is None and form is None:
         _refuse_unannotated(root, {s.image.parent for s in samples}, skip)
@@ -111,7 +113,7 @@ def _named(annotations: str | Path | None, form: str | None, root: Path) -> list
     return [] if annotations is None else read_source(Path(annotations), form, root)
 
 
-def _samples(sources: Sequence[Source], root: Path, labels: Sequence[str]) -> list[Sample]:
+def _samples(sources: Sequence[Source], root: Path) -> list[Sample]:
     found: dict[Path, tuple[Sample, str]] = {}
     anywhere: Pictures | None = None
     for source in sources:
@@ -119,7 +121,7 @@ def _samples(sources: Sequence[Source], root: Path, labels: Sequence[str]) -> li
             anywhere = Pictures(root, _refuse_folder)
         index = anywhere if source.pictures is None else Pictures(source.pictures, _refuse_folder)
         assert index is not None
-        for sample, where in _of_source(source, index, root, labels):
+        for sample, where in _of_source(source, index, root):
             if sample.image in found:
                 raise ConfigError(
                     f"{sample.image} is annotated twice: in {found[sample.image][1]} and in {where}; keep one, or "
@@ -129,10 +131,9 @@ def _samples(sources: Sequence[Source], root: Path, labels: Sequence[str]) -> li
     return [sample for sample, _ in found.values()]
 
 
-def _of_source(source: Source, index: Pictures, root: Path, labels: Sequence[str]) -> list[tuple[Sample, str]]:
-    entries = choose_labels(source.entries, labels, str(source.path))
-    refuse_fractions(entries)
-    found = [(entry, index.find(entry.names, entry.folder or source.path)) for entry in entries]
+def _of_source(source: Source, index: Pictures, root: Path) -> list[tuple[Sample, str]]:
+    refuse_fractions(source.entries)
+    found = [(entry, index.find(entry.names, entry.folder or source.path)) for entry in source.entries]
     if missing := [entry for entry, picture in found if picture is None]:
         _refuse_missing(source, missing, index.root)
     stem = source.path.stem if source.path.is_file() else ""

@@ -12,7 +12,7 @@ from engine.config import PICTURE_SUFFIXES
 from engine.dataset import coco, cvat, label_studio, labelme, mat, nwpu, points_csv, points_json, yolo
 from engine.dataset.entry import Entry
 from engine.dataset.formats import FORMATS
-from engine.dataset.text import read_json, read_text
+from engine.dataset.text import read_bytes, read_json, read_text
 from engine.errors import ConfigError
 from engine.image.folders import walk
 
@@ -139,8 +139,7 @@ def _in_file(path: Path, wanted: str | None) -> list[Source]:
         entries = points_csv.read(read_text(path), where)
         return [Source("points-csv", path, entries, _images(path.parent))]
     if suffix == ".xml":
-        with open(path, "rb") as file:
-            known = wanted == "cvat" or cvat.is_cvat(file.read(_START))
+        known = wanted == "cvat" or cvat.is_cvat(read_bytes(path, _START))
         return [Source("cvat", path, _placed(cvat.read(path), path.parent))] if known else []
     if suffix == ".json":
         data = read_json(path)

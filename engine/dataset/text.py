@@ -15,8 +15,8 @@ from engine.errors import ConfigError
 _MAX_BYTES = 1 << 29
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """What is in a file of annotations.
+def read_bytes(path: str | os.PathLike[str], most: int | None = None) -> bytes:
+    """What is in a file of annotations, or the first ``most`` bytes of it.
 
     Raises:
         ConfigError: it cannot be read, or is too large.
@@ -24,7 +24,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     name = os.fspath(path)
     try:
         with open(path, "rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+            data = file.read(_MAX_BYTES + 1 if most is None else most)
     except OSError as error:
         raise ConfigError(f"{name} cannot be read: {error.strerror or error}") from error
     if len(data) > _MAX_BYTES:
@@ -47,13 +47,19 @@ def read_text(path: str | os.PathLike[str]) -> str:
     raise ConfigError(f"{name}, line {line}: this is no text in UTF-8; save the file as UTF-8")
 
 
-def _encodings(data: bytes) -> tuple[str, ...]:
+def utf16_of(data: bytes) -> str | None:
+    """The name of the encoding of a file that begins so, if it is one of UTF-16."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return ("utf-16",)
+        return "utf-16"
     # Annotation files begin with a character of ASCII, whose other byte is zero.
     if data[:2].count(0) == 1:
-        return ("utf-16-be" if data[0] == 0 else "utf-16-le",)
-    return "utf-8-sig", "cp1252"
+        return "utf-16-be" if data[0] == 0 else "utf-16-le"
+    return None
+
+
+def _encodings(data: bytes) -> tuple[str, ...]:
+    utf16 = utf16_of(data)
+    return (utf16,) if utf16 else ("utf-8-sig", "cp1252")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

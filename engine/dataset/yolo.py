@@ -59,7 +59,9 @@ def read(path: Path, classes: Classes, root: Path) -> list[Entry]:
         parts[last] = "images"
     points = np.array([head[2:] for head in heads], np.float64).reshape(-1, 2)
     rows, labels = [head[0] for head in heads], [head[1] for head in heads]
-    return [Entry(("/".join([*parts, path.stem]),), points, str(path), "line {}", rows, labels, shares=True)]
+    return [
+        Entry(("/".join([*parts, path.stem]),), points, str(path), "line {}", rows, labels, classes.names, shares=True)
+    ]
 
 
 def find_classes(folders: Sequence[Path]) -> Classes:

@@ -70,7 +70,7 @@ def test_heads_are_counted_where_persons_are_marked_too(data, caplog):
 def test_labels_of_which_none_names_people_are_refused(data):
     save(data, "a.json", coco(*BOXES, categories=[{"id": i, "name": name} for i, name in enumerate("abcd")]))
     with pytest.raises(
-        ConfigError, match=r"has the labels 'b', 'c', 'd', and none is called head or person.* --label NAME"
+        ConfigError, match=r"has the labels 'a', 'b', 'c', 'd', and none is called head or person.* --label NAME"
     ):
         find_samples(data)
 

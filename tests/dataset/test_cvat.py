@@ -78,3 +78,21 @@ def test_xml_of_others_is_left_alone(data):
     save(data, "2.xml", '<?xml version="1.0"?><other/>')
     with pytest.raises(ConfigError, match=r"line 1: expected <annotations> of CVAT, got <other>"):
         find_samples(data, annotations=data / "2.xml", form="cvat")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("declared", ["utf-8", "UTF-16"])
+def test_cvat_in_utf_16(encoding, declared, data):
+    text = cvat('<points label="head" points="10.5,20"/>').replace("utf-8", declared)
+    (data / "annotations.xml").write_bytes(text.encode(encoding))
+    assert heads(data) == {"1.jpg": [[10.5, 20]]}
+    assert heads(data, annotations=data / "annotations.xml", form="cvat") == {"1.jpg": [[10.5, 20]]}
+    (data / "annotations.xml").write_bytes(text.encode(encoding)[:-1])
+    with pytest.raises(ConfigError, match=r"annotations\.xml is no text in UTF-16 .*; save it as UTF-8"):
+        find_samples(data)
+
+
+def test_a_link_to_an_xml_file_that_is_gone_is_told(data):
+    (data / "annotations.xml").symlink_to(data / "gone.xml")
+    with pytest.raises(ConfigError, match=r"annotations\.xml cannot be read"):
+        find_samples(data)

@@ -71,3 +71,26 @@ def test_nwpu_as_published(tmp_path, caplog):
     save(tmp_path, "jsons/0001.json", {"img_id": "0001.jpg", "human_num": 2, "points": [[1, 2]]})
     with pytest.raises(ConfigError, match=r"0001\.json has 1 points, and says that there are 2 people"):
         find_samples(tmp_path)
+
+
+def test_the_field_location_is_read_wherever_it_stands(tmp_path):
+    Image.new("RGB", SIZE).save(tmp_path / "IMG_1.jpg")
+    (tmp_path / "ground-truth").mkdir()
+    info = np.empty((1, 1), [("number", object), ("location", object)])
+    # The number looks like a point.
+    info[0, 0] = (np.array([[7.0, 7.0]]), np.array([[1.5, 2], [3, 4]]))
+    cell = np.empty((1, 1), object)
+    cell[0, 0] = info
+    savemat(tmp_path / "ground-truth" / "GT_IMG_1.mat", {"image_info": cell})
+    assert heads(tmp_path) == {"IMG_1.jpg": [[1.5, 2], [3, 4]]}
+    cell[0, 0] = np.array([[1.5, 2]])
+    savemat(tmp_path / "ground-truth" / "GT_IMG_1.mat", {"image_info": cell})
+    with pytest.raises(ConfigError, match="ShanghaiTech's layout"):
+        find_samples(tmp_path)
+
+
+def test_letters_in_the_place_of_points_are_refused(tmp_path):
+    Image.new("RGB", SIZE).save(tmp_path / "img_0001.jpg")
+    savemat(tmp_path / "img_0001_ann.mat", {"annPoints": np.array([["1", "2"]])})
+    with pytest.raises(ConfigError, match=r"img_0001_ann\.mat: points must be pairs of numbers .* an array of"):
+        find_samples(tmp_path)
