@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from engine.dataset import coco, cvat, label_studio, labelme, mat, nwpu, points_
 from engine.dataset.entry import Entry
 from engine.dataset.formats import FORMATS
 from engine.dataset.text import read_bytes, read_json, read_text
+from engine.dataset.yolo_classes import find_classes
 from engine.errors import ConfigError
 from engine.image.folders import walk
 
@@ -28,8 +28,6 @@ _JSON: dict[str, Callable[[Any, str], list[Entry]]] = {
 _BESIDE = ("labelme", "nwpu", "shanghaitech", "ucf-qnrf", "beijing-brt")
 # Formats with one JSON file a picture: the files of a data set are one source.
 _ONE_EACH = ("labelme", "nwpu")
-# A line of YOLO. A text file beside a picture may be a caption too.
-_YOLO_LINE = re.compile(r"\s*\d+(\s+[\d.eE+-]+){4,}\s*(\n|$)")
 _PACKED = (".zip", ".gz", ".tar", ".7z", ".rar")
 # Enough to see the root element of an XML file.
 _START = 4096
@@ -175,16 +173,33 @@ def _kind(data: Any, name: str) -> str | None:
 def _yolo(folder: Path, names: Sequence[str], root: Path, certain: bool) -> list[Source]:
     """Text files that are labels, a source each: those in a folder called labels, beside pictures of the same name, or
     where a file has the names of the classes."""
-    files = [folder / name for name in names if yolo.is_labels(name)]
+    in_labels = "labels" in folder.relative_to(root.parent).parts
+    files = [folder / name for name in names if yolo.is_labels(name, in_labels)]
     if not files:
         return []
-    classes = yolo.find_classes([folder, *(p for p in folder.parents if p == root or root in p.parents)])
-    if not certain and "labels" not in folder.relative_to(root.parent).parts:
-        stems = {Path(name).stem for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES}
-        files = [file for file in files if classes.names or file.stem in stems]
+    classes = find_classes([folder, *(p for p in folder.parents if p == root or root in p.parents)])
+    pictures = _yolo_pictures(folder, root, {Path(n).stem for n in names if _is_picture(n)})
+    if in_labels:
+        files = [f for f in files if not yolo.is_other(f.name) or f.stem in pictures or _has_labels(f)]
+    elif not certain:
+        files = [file for file in files if classes.names or file.stem in pictures]
         first = next((text for file in files if (text := read_text(file)).strip()), "")
-        files = files if _YOLO_LINE.match(first) else []
+        files = files if yolo.looks_like_labels(first) else []
     return [Source("yolo", file, _placed(yolo.read(file, classes, root), folder)) for file in files]
+
+
+def _yolo_pictures(folder: Path, root: Path, beside: set[str]) -> set[str]:
+    """Stems of the pictures of the labels in ``folder``; ``beside`` are those in the folder itself."""
+    place = root.joinpath(*yolo.pictures_of(folder.relative_to(root).parts))
+    return beside | ({path.stem for path in place.iterdir() if _is_picture(path.name)} if place.is_dir() else set())
+
+
+def _has_labels(file: Path) -> bool:
+    return yolo.looks_like_labels(read_text(file))
+
+
+def _is_picture(name: str) -> bool:
+    return Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith(".")
 
 
 def _images(folder: Path, name: str = "images") -> Path:
