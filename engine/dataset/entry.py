@@ -37,6 +37,7 @@ class Entry:
         shares: the points are shares of the sides, not pixels.
         split: "train", "val" or "test" where the format says so itself.
         folder: of the annotation file; None leaves it to the reader of the file.
+        exact: the first name is the path of the picture from the folder of the pictures, and no other place is meant.
     """
 
     names: tuple[str, ...]
@@ -50,6 +51,7 @@ class Entry:
     shares: bool = False
     split: str | None = None
     folder: Path | None = None
+    exact: bool = False
 
     def place(self, number: int) -> str:
         """Where point ``number`` stands."""

@@ -142,13 +142,24 @@ def _names(task: dict[str, Any], key: str) -> tuple[str, ...]:
     if not texts:
         raise ConfigError(f"{key}: the task names no picture")
     names: list[str] = []
-    for text in _likely(texts):
-        address = urlsplit(text)
-        local = parse_qs(address.query).get("d")
-        name = unquote(local[0] if local else address.path) or text
-        folder, _, last = name.rpartition("/")
-        names += [name, f"{folder}/{_UPLOAD.sub('', last)}"]
+    for path in (path for text in _likely(texts) for path in _paths(text)):
+        folder, _, last = path.rpartition("/")
+        names += [path, f"{folder}/{_UPLOAD.sub('', last)}"]
     return tuple(dict.fromkeys(names))
+
+
+def _paths(text: str) -> list[str]:
+    """The paths that a text may stand for: itself, and if it is an address, that of the address."""
+    if not re.match(r"[a-zA-Z][\w+.-]*://|/", text):
+        # Such as we write them: "#", "?" and "%" are characters of the name.
+        return [text]
+    try:
+        address = urlsplit(text)
+    except ValueError:
+        return [text]
+    if local := parse_qs(address.query).get("d"):
+        return [local[0]]
+    return [text, unquote(address.path) or text]
 
 
 def _likely(texts: Sequence[str]) -> list[str]:

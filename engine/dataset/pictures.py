@@ -6,11 +6,30 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path, PurePath, PurePosixPath
 
 from engine.config import PICTURE_SUFFIXES
+from engine.dataset.entry import Entry
+from engine.dataset.splits import split_of_folders
 from engine.errors import ConfigError
 from engine.image.folders import walk
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture that a name in an annotation file stands for.
+
+    Attributes:
+        folders: those in front of the name.
+        shared: how many of them, counted from the last, are the folders that the picture lies in.
+        whole: the picture lies in these folders and no others.
+    """
+
+    picture: Path
+    folders: tuple[str, ...]
+    shared: int
+    whole: bool
 
 
 class Pictures:
@@ -24,49 +43,114 @@ class Pictures:
         self.root = root
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        # Each folder with pictures, as seen from the root.
+        self._below: dict[Path, tuple[str, ...]] = {}
+        self._outside = _plain_parts(Path(os.path.abspath(root)))
+        empty, outer = set[Path](), set[Path]()
         for folder, names in walk(root, on_error):
-            for name in names:
-                if Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith("."):
-                    self._by_name[_plain(name)].append(folder / name)
-                    self._by_stem[_plain(Path(name).stem)].append(folder / name)
+            shown = [name for name in names if not name.startswith(".")]
+            pictures = [name for name in shown if Path(name).suffix.lower() in PICTURE_SUFFIXES]
+            for name in pictures:
+                self._by_name[_plain(name)].append(folder / name)
+                self._by_stem[_plain(Path(name).stem)].append(folder / name)
+            outer.add(folder.parent)
+            if pictures:
+                self._below[folder] = _plain_parts(folder.relative_to(root))
+            elif not shown:
+                empty.add(folder)
+        # What a picture may be missing from, by the ends of its path: a folder that has others, or that is empty now.
+        self._ends: dict[tuple[str, ...], Path] = {}
+        for folder in (*self._below, *(empty - outer)):
+            parts = self._outside + _plain_parts(folder.relative_to(root))
+            self._ends |= {parts[start:]: folder for start in range(len(parts))}
+        self._above = {place for folder in self._below for place in _and_above(folder)}
 
     def all(self) -> list[Path]:
         """Every picture."""
         return [picture for pictures in self._by_name.values() for picture in pictures]
 
-    def find(self, names: Iterable[str], near: Path) -> Path | None:
-        """The picture of the first name that is there; of several, the one whose path is most like it.
+    def find(self, entry: Entry, near: Path, split: str | None = None) -> Found | None:
+        """The picture whose path is most like one of the entry's names; among equals, like the first.
 
         Args:
             near: folder of the annotation file; among equals, the picture whose path shares most with it.
+            split: of the annotation file, where its path says it.
 
         Raises:
-            ConfigError: several are as good.
+            ConfigError: several are as good; or the one that was named is missing where it should be, and this is
+                another of the same name.
         """
-        for name in names:
-            parts = [_plain(part) for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-            if not parts:
-                continue
-            found = self._by_name.get(parts[-1]) or self._by_stem.get(parts[-1], [])
-            if found:
-                return _best(found, parts, near, self.root)
+        names = [_plain_parts(PurePosixPath(name.replace("\\", "/"))) for name in entry.names]
+        ranked = [self._ranked(parts, near, entry.exact) for parts in names if parts]
+        ranked = [offers for offers in ranked if offers]
+        if not ranked:
+            return None
+        offers = max(ranked, key=lambda offers: offers[0][1].shared)
+        likeness, found = offers[0]
+        name = "/".join((*found.folders, found.picture.name))
+        if len(offers) > 1 and offers[1][0] == likeness:
+            raise ConfigError(
+                f"{name!r} may be {found.picture} or {offers[1][1].picture}; put folders in front of the names in the "
+                "annotation file"
+            )
+        if not found.whole and (reason := self._another(found, near, split)):
+            raise ConfigError(
+                f"{entry.where} has points of {name!r}, {reason}; {found.picture} is another picture of that name"
+            )
+        return found
+
+    def _ranked(self, parts: tuple[str, ...], near: Path, exact: bool) -> list[tuple[tuple[int, int, bool], Found]]:
+        """The pictures that a name may stand for, with their likeness to it; the most like first."""
+        pictures = self._by_name.get(parts[-1]) or self._by_stem.get(parts[-1], [])
+        folders = parts[:-1]
+        offers = []
+        for picture in pictures:
+            below = self._below[picture.parent]
+            # Names that begin at the root, or at a folder images in it, are there in full.
+            whole = below in (folders, parts[parts[0] == "images" : -1])
+            shared = _shared(reversed(self._outside + below), reversed(folders))
+            if below == folders or not exact:
+                likeness = shared, _shared(picture.parts, near.parts), whole
+                offers.append((likeness, Found(picture, folders, shared, whole)))
+        return sorted(offers, key=lambda offer: offer[0], reverse=True)
+
+    def _another(self, found: Found, near: Path, split: str | None) -> str | None:
+        """Why this is another picture than the one that was named, if it is."""
+        if folder := self._ends.get(found.folders[-found.shared - 1 :]) if found.shared < len(found.folders) else None:
+            return f"which is not in {folder}"
+        named, other = split_of_folders(found.folders) or split, split_of_folders(self._below[found.picture.parent])
+        if named and other and named != other:
+            return f"which is not in the split {named!r}"
+        # A file in whose folder pictures lie is of these.
+        place = Path(os.path.abspath(near))
+        if not found.shared and place in self._above and place not in _and_above(found.picture.parent):
+            return f"which is not in {near}"
         return None
 
 
-def _best(found: list[Path], parts: list[str], near: Path, root: Path) -> Path:
-    def likeness(path: Path) -> tuple[int, int, bool]:
-        folders = [_plain(part) for part in path.parent.parts]
-        # Names that begin at the root, or at a folder images in it, are there in full.
-        whole = folders[len(root.parts) :] in (parts[:-1], parts[parts[0] == "images" : -1])
-        return _shared(reversed(folders), reversed(parts[:-1])), _shared(path.parts, near.parts), whole
+def refuse_strangers(found: Iterable[tuple[Entry, Found]]) -> None:
+    """Refuse pictures found by their name alone, where folders beside the one that was named are those named.
 
-    ranked = sorted(found, key=likeness, reverse=True)
-    if len(ranked) > 1 and likeness(ranked[0]) == likeness(ranked[1]):
-        name = "/".join(parts)
-        raise ConfigError(
-            f"{name!r} may be {ranked[0]} or {ranked[1]}; put folders in front of the names in the annotation file"
-        )
-    return ranked[0]
+    Raises:
+        ConfigError: there is one, such as ``cam2/1.jpg`` for ``cam1/1.jpg``, where ``cam2/2.jpg`` is ``cam2/2.jpg``.
+    """
+    pairs = [(entry, one) for entry, one in found if one.folders]
+    there = {one.folders[:-1] for _, one in pairs if one.shared or one.whole}
+    for entry, one in pairs:
+        if not one.shared and not one.whole and one.folders[:-1] in there:
+            raise ConfigError(
+                f"{entry.where} has points of {entry.names[0]!r}, whose folder is not there; {one.picture} is another "
+                "picture of that name"
+            )
+
+
+def _and_above(folder: Path) -> tuple[Path, ...]:
+    place = Path(os.path.abspath(folder))
+    return place, *place.parents
+
+
+def _plain_parts(path: PurePath) -> tuple[str, ...]:
+    return tuple(_plain(part) for part in path.parts if part.strip("/") not in ("", ".."))
 
 
 def _shared(first: Iterable[str], second: Iterable[str]) -> int:

@@ -15,19 +15,14 @@ from engine.config import PICTURE_SUFFIXES
 from engine.dataset.entry import Entry, in_pixels, refuse_fractions
 from engine.dataset.formats import EMPTY, FORMATS, LEAVE_OUT, SPLITS
 from engine.dataset.labels import choose_labels
-from engine.dataset.pictures import Pictures
+from engine.dataset.pictures import Found, Pictures, refuse_strangers
 from engine.dataset.sources import Source, find_sources, read_source
+from engine.dataset.splits import split_of_file, split_of_folder, split_of_folders
 from engine.errors import ConfigError
 from engine.image.decode import upright_size
 from engine.image.folders import walk
 
 _log = logging.getLogger("engine")
-# Folders and files that data sets keep their splits in are called by these words, with or without digits.
-_SPLIT_NAMES = {
-    **dict.fromkeys(("test", "test_data", "testing"), "test"),
-    **dict.fromkeys(("val", "valid", "validation", "val_data"), "val"),
-    **dict.fromkeys(("train", "train_data", "training"), "train"),
-}
 # Published data sets have a few points outside their pictures, and .mat files are not mended by hand.
 _DROP_OUTSIDE = ("shanghaitech", "ucf-qnrf", "nwpu", "beijing-brt")
 
@@ -104,7 +99,7 @@ class _Skip:
 
     def __call__(self, folder: Path) -> bool:
         # Where the folder does not say, the annotations may.
-        other = _folder_split(folder, self._root) not in (None, *self._chosen)
+        other = split_of_folder(folder, self._root) not in (None, *self._chosen)
         self.any |= other
         return other
 
@@ -133,23 +128,37 @@ def _samples(sources: Sequence[Source], root: Path) -> list[Sample]:
 
 def _of_source(source: Source, index: Pictures, root: Path) -> list[tuple[Sample, str]]:
     refuse_fractions(source.entries)
-    found = [(entry, index.find(entry.names, entry.folder or source.path)) for entry in source.entries]
-    if missing := [entry for entry, picture in found if picture is None]:
-        _refuse_missing(source, missing, index.root)
-    stem = source.path.stem if source.path.is_file() else ""
-    file_split = _SPLIT_NAMES.get(re.split(r"[\W_]+", stem.rstrip("0123456789").lower())[-1])
+    file_split = split_of_file(source.path)
+
+    def sample(picture: Path, points: np.ndarray, split: str | None = None) -> Sample:
+        split = split or split_of_folder(picture.parent, root) or file_split or "train"
+        return Sample(picture, points, _part(picture, root), split)
+
     samples = []
-    for entry, picture in found:
-        assert picture is not None
-        points = in_pixels(entry, upright_size(picture), source.format in _DROP_OUTSIDE)
-        split = entry.split or _folder_split(picture.parent, root) or file_split or "train"
-        samples.append((Sample(picture, points, _part(picture, root), split), entry.where))
-    unlisted = _unlisted(source, index, {picture for _, picture in found if picture is not None})
-    empty = np.zeros((0, 2), np.float32)
-    return samples + [
-        (Sample(p, empty, _part(p, root), _folder_split(p.parent, root) or file_split or "train"), str(source.path))
-        for p in unlisted
-    ]
+    found = _pictures_of(source, index, root)
+    for entry, one in found:
+        points = in_pixels(entry, upright_size(one.picture), source.format in _DROP_OUTSIDE)
+        samples.append((sample(one.picture, points, entry.split), entry.where))
+    unlisted = _unlisted(source, index, {one.picture for _, one in found})
+    return samples + [(sample(picture, np.zeros((0, 2), np.float32)), str(source.path)) for picture in unlisted]
+
+
+def _pictures_of(source: Source, index: Pictures, root: Path) -> list[tuple[Entry, Found]]:
+    """The picture of each entry; all are there, and are those that were named."""
+    found, missing = [], []
+    file_split = split_of_file(source.path)
+    for entry in source.entries:
+        near = entry.folder or source.path
+        inside = near.relative_to(root).parts if root in (near, *near.parents) else ()
+        one = index.find(entry, near, file_split or split_of_folders(inside))
+        if one is None:
+            missing.append(entry)
+        else:
+            found.append((entry, one))
+    if missing:
+        _refuse_missing(source, missing, index.root)
+    refuse_strangers(found)
+    return found
 
 
 def _unlisted(source: Source, index: Pictures, named: set[Path]) -> list[Path]:
@@ -211,14 +220,6 @@ def _refuse_unannotated(root: Path, annotated: set[Path], skip: Callable[[Path],
 
 def _refuse_folder(error: OSError) -> None:
     raise ConfigError(f"data folder {error.filename} cannot be read: {error.strerror}") from error
-
-
-def _folder_split(folder: Path, root: Path) -> str | None:
-    """What the folders below ``root`` are called, the innermost first; of itself, only whether it is for testing."""
-    for name in reversed(folder.relative_to(root).parts):
-        if split := _SPLIT_NAMES.get(name.lower().rstrip("0123456789")):
-            return split
-    return "test" if _SPLIT_NAMES.get(root.resolve().name.lower()) == "test" else None
 
 
 def _part(picture: Path, root: Path) -> str:

@@ -96,7 +96,8 @@ def read_source(path: Path, wanted: str | None, root: Path) -> list[Source]:
         Source(
             form,
             path,
-            [entry for source in group for entry in source.entries],
+            # Their paths are seen from another folder than those of the pictures.
+            [replace(entry, exact=False) for source in group for entry in source.entries],
             None if group[0].pictures is None else root,
         )
         for form, group in together.items()
@@ -117,6 +118,8 @@ def _in_folder(folder: Path, names: Sequence[str], root: Path, wanted: str | Non
             found.append(Source("beijing-brt", folder, mat.read_beijing_brt(folder), _images(folder.parent, "frame")))
         else:
             found.append(Source("shanghaitech", folder, mat.read_shanghaitech(folder), _images(folder.parent)))
+    if any(map(_is_picture, names)):
+        found = [replace(s, entries=_exactly(s.entries)) if s.format == "labelme" else s for s in found]
     found = [replace(s, entries=_below(s.entries, folder, root)) if s.format in _BESIDE else s for s in found]
     if wanted in (None, "yolo"):
         found += _yolo(folder, names, root, wanted == "yolo")
@@ -178,20 +181,31 @@ def _yolo(folder: Path, names: Sequence[str], root: Path, certain: bool) -> list
     if not files:
         return []
     classes = find_classes([folder, *(p for p in folder.parents if p == root or root in p.parents)])
-    pictures = _yolo_pictures(folder, root, {Path(n).stem for n in names if _is_picture(n)})
+    pictures, exact = _yolo_pictures(folder, root, {Path(n).stem for n in names if _is_picture(n)})
     if in_labels:
         files = [f for f in files if not yolo.is_other(f.name) or f.stem in pictures or _has_labels(f)]
     elif not certain:
         files = [file for file in files if classes.names or file.stem in pictures]
         first = next((text for file in files if (text := read_text(file)).strip()), "")
         files = files if yolo.looks_like_labels(first) else []
-    return [Source("yolo", file, _placed(yolo.read(file, classes, root), folder)) for file in files]
+    entries = [(file, _placed(yolo.read(file, classes, root), folder)) for file in files]
+    return [Source("yolo", file, [replace(entry, exact=exact) for entry in found]) for file, found in entries]
 
 
-def _yolo_pictures(folder: Path, root: Path, beside: set[str]) -> set[str]:
-    """Stems of the pictures of the labels in ``folder``; ``beside`` are those in the folder itself."""
-    place = root.joinpath(*yolo.pictures_of(folder.relative_to(root).parts))
-    return beside | ({path.stem for path in place.iterdir() if _is_picture(path.name)} if place.is_dir() else set())
+def _yolo_pictures(folder: Path, root: Path, beside: set[str]) -> tuple[set[str], bool]:
+    """Stems of the pictures of the labels in ``folder``, and whether they can be nowhere else.
+
+    Args:
+        beside: stems of the pictures in the folder itself.
+    """
+    parts = folder.relative_to(root).parts
+    if "labels" not in parts:
+        return beside, bool(beside)
+    images = yolo.pictures_of(parts)
+    place = root.joinpath(*images)
+    stems = {path.stem for path in place.iterdir() if _is_picture(path.name)} if place.is_dir() else set()
+    last = len(parts) - parts[::-1].index("labels")
+    return stems | beside, root.joinpath(*images[:last]).is_dir()
 
 
 def _has_labels(file: Path) -> bool:
@@ -212,6 +226,11 @@ def _below(entries: list[Entry], folder: Path, root: Path) -> list[Entry]:
     parts = folder.relative_to(root).parts
     inside = "".join(f"{part}/" for part in parts[: -1 if folder.name in (*_MAT_FOLDERS, "jsons") else None])
     return [replace(entry, names=tuple(inside + name for name in entry.names)) for entry in entries]
+
+
+def _exactly(entries: list[Entry]) -> list[Entry]:
+    """The entries of a file beside pictures: a name without folders is that of one of them."""
+    return [replace(entry, exact=not any(sign in entry.names[0] for sign in "/\\")) for entry in entries]
 
 
 def _placed(entries: list[Entry], folder: Path) -> list[Entry]:
