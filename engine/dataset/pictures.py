@@ -32,6 +32,18 @@ class Found:
     whole: bool
 
 
+@dataclass(frozen=True)
+class _Picture:
+    """A picture, and the folders that it lies in: those below the root, and all."""
+
+    path: Path
+    below: tuple[str, ...]
+    folders: tuple[str, ...]
+
+    def ends_with(self, folders: tuple[str, ...]) -> bool:
+        return not folders or self.folders[-len(folders) :] == folders
+
+
 class Pictures:
     """The pictures below a folder, found by the ends of their paths.
 
@@ -41,33 +53,35 @@ class Pictures:
 
     def __init__(self, root: Path, on_error: Callable[[OSError], None]) -> None:
         self.root = root
-        self._by_name: dict[str, list[Path]] = defaultdict(list)
-        self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        self._by_name: dict[str, list[_Picture]] = defaultdict(list)
+        self._by_stem: dict[str, list[_Picture]] = defaultdict(list)
         # Each folder with pictures, as seen from the root.
         self._below: dict[Path, tuple[str, ...]] = {}
-        self._outside = _plain_parts(Path(os.path.abspath(root)))
+        outside = _plain_parts(Path(os.path.abspath(root)))
         empty, outer = set[Path](), set[Path]()
         for folder, names in walk(root, on_error):
             shown = [name for name in names if not name.startswith(".")]
             pictures = [name for name in shown if Path(name).suffix.lower() in PICTURE_SUFFIXES]
+            below = _plain_parts(folder.relative_to(root))
             for name in pictures:
-                self._by_name[_plain(name)].append(folder / name)
-                self._by_stem[_plain(Path(name).stem)].append(folder / name)
+                picture = _Picture(folder / name, below, outside + below)
+                self._by_name[_plain(name)].append(picture)
+                self._by_stem[_plain(Path(name).stem)].append(picture)
             outer.add(folder.parent)
             if pictures:
-                self._below[folder] = _plain_parts(folder.relative_to(root))
+                self._below[folder] = below
             elif not shown:
                 empty.add(folder)
         # What a picture may be missing from, by the ends of its path: a folder that has others, or that is empty now.
         self._ends: dict[tuple[str, ...], Path] = {}
         for folder in (*self._below, *(empty - outer)):
-            parts = self._outside + _plain_parts(folder.relative_to(root))
+            parts = outside + _plain_parts(folder.relative_to(root))
             self._ends |= {parts[start:]: folder for start in range(len(parts))}
         self._above = {place for folder in self._below for place in _and_above(folder)}
 
     def all(self) -> list[Path]:
         """Every picture."""
-        return [picture for pictures in self._by_name.values() for picture in pictures]
+        return [picture.path for pictures in self._by_name.values() for picture in pictures]
 
     def find(self, entry: Entry, near: Path, split: str | None = None) -> Found | None:
         """The picture whose path is most like one of the entry's names; among equals, like the first.
@@ -93,32 +107,42 @@ class Pictures:
                 f"{name!r} may be {found.picture} or {offers[1][1].picture}; put folders in front of the names in the "
                 "annotation file"
             )
-        if not found.whole and (reason := self._another(found, near, split)):
+        if reason := self._another(found, near, split):
             raise ConfigError(
                 f"{entry.where} has points of {name!r}, {reason}; {found.picture} is another picture of that name"
             )
         return found
 
-    def _ranked(self, parts: tuple[str, ...], near: Path, exact: bool) -> list[tuple[tuple[int, int, bool], Found]]:
-        """The pictures that a name may stand for, with their likeness to it; the most like first."""
+    def _ranked(self, parts: tuple[str, ...], near: Path, exact: bool) -> list[tuple[tuple[int, bool], Found]]:
+        """The pictures that share most with a name, with how well they suit besides; the best first."""
         pictures = self._by_name.get(parts[-1]) or self._by_stem.get(parts[-1], [])
         folders = parts[:-1]
+        if exact:
+            pictures = [picture for picture in pictures if picture.below == folders]
+        # Data sets may have thousands of pictures of one name, of which few share as much as the best.
+        deepest = max((len(picture.folders) for picture in pictures), default=0)
+        for shared in range(min(len(folders), deepest), -1, -1):
+            if best := [picture for picture in pictures if picture.ends_with(folders[len(folders) - shared :])]:
+                break
+        else:
+            return []
         offers = []
-        for picture in pictures:
-            below = self._below[picture.parent]
+        for picture in best:
             # Names that begin at the root, or at a folder images in it, are there in full.
-            whole = below in (folders, parts[parts[0] == "images" : -1])
-            shared = _shared(reversed(self._outside + below), reversed(folders))
-            if below == folders or not exact:
-                likeness = shared, _shared(picture.parts, near.parts), whole
-                offers.append((likeness, Found(picture, folders, shared, whole)))
+            whole = picture.below in (folders, parts[parts[0] == "images" : -1])
+            likeness = _shared(picture.path.parts, near.parts), whole
+            offers.append((likeness, Found(picture.path, folders, shared, whole)))
         return sorted(offers, key=lambda offer: offer[0], reverse=True)
 
     def _another(self, found: Found, near: Path, split: str | None) -> str | None:
         """Why this is another picture than the one that was named, if it is."""
-        if folder := self._ends.get(found.folders[-found.shared - 1 :]) if found.shared < len(found.folders) else None:
-            return f"which is not in {folder}"
-        named, other = split_of_folders(found.folders) or split, split_of_folders(self._below[found.picture.parent])
+        below = self._below[found.picture.parent]
+        if below == found.folders:
+            return None
+        better = found.folders[-found.shared - 1 :]
+        if found.shared < len(found.folders) and better in self._ends:
+            return f"which is not in {self._ends[better]}"
+        named, other = split_of_folders(found.folders) or split, split_of_folders(below)
         if named and other and named != other:
             return f"which is not in the split {named!r}"
         # A file in whose folder pictures lie is of these.

@@ -67,6 +67,7 @@ def test_yolo_labels_without_a_picture_beside_the_others(tmp_path):
         (["train/1.jpg", "train/2.jpg"], ["train/2.jpg", "val/1.jpg"], r"'train/1\.jpg', which is not in .*train;"),
         (["cam1/1.jpg"], ["cam1/2.jpg", "cam2/1.jpg"], r"'cam1/1\.jpg', which is not in .*cam1; .*cam2/1\.jpg is anot"),
         (["/home/me/cam1/1.jpg"], ["a/cam1/2.jpg", "1.jpg"], r"which is not in .*a/cam1; .*/1\.jpg is another picture"),
+        (["images/1.jpg"], ["images/2.jpg", "1.jpg"], r"'images/1\.jpg', which is not in .*images; .*/1\.jpg is"),
         (["train/1.jpg"], ["val2017/1.jpg"], r"'train/1\.jpg', which is not in the split 'train'"),
         (["cam1/1.jpg", "cam2/2.jpg"], ["cam2/1.jpg", "cam2/2.jpg"], r"'cam1/1\.jpg', whose folder is not there"),
     ],
@@ -149,3 +150,8 @@ def test_addresses_of_label_studio_are_decoded_where_they_do_not_stand_so(tmp_pa
     save(tmp_path, "annotations/tasks.json", [task({}, image="c/1.jpg")])
     with pytest.raises(ConfigError, match=r"which is not in .*c; .*a b/1\.jpg is another picture"):
         find_samples(tmp_path)
+
+
+def test_a_name_of_thousands_of_folders_is_found_at_once(tmp_path):
+    save(pictures(tmp_path, "1.jpg"), "all.json", coco("x/" * 200_000 + "1.jpg"))
+    assert found(tmp_path) == ["1.jpg"]
