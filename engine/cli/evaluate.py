@@ -49,7 +49,7 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     """Count and print a table; 0."""
     with needs_extra("eval"):
         from engine.evaluation.evaluate import Row, evaluate
-        from engine.evaluation.paired import compare, read_rows, table
+        from engine.evaluation.paired import check_comparable, compare, read_rows, table
 
     check_output_file("--json", options.json)
     if options.resume and options.json is None:
@@ -65,6 +65,8 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     samples = [s for s in samples if not options.only_digit or s.number % 10 in options.only_digit][: options.limit]
     if not samples:
         raise ConfigError(f"no picture of {options.data} is left after --only-digit and --limit")
+    if earlier is not None:
+        check_comparable(earlier, samples, options.steps or [None])
     with contextlib.ExitStack() as stack:
         counter = stack.enter_context(contextlib.closing(make_counter(options, factory, None)))
         book = None if options.json is None else stack.enter_context(_open_book(options, counter))

@@ -34,8 +34,7 @@ class Sample:
     Attributes:
         image: path of the picture.
         points: float32 [N, 2], (x, y) of each head in pixels from the top-left corner.
-        part: the folder of the data set that it belongs to, such as ``part_A``; where pictures of several splits were
-            found, ``part_A/train`` and ``part_A/test``.
+        part: the folder of the data set that it belongs to, such as ``part_A``, whatever the split.
         split: "train", "val" or "test", as folders and files are called; "train" where they say nothing.
     """
 
@@ -87,8 +86,7 @@ def find_samples(
         _refuse_unannotated(root, {s.image.parent for s in samples}, skip)
     if not kept:
         _refuse_nothing(root, split if skip.any or samples else None)
-    several = len({s.split for s in kept}) > 1
-    return [Sample(s.image, s.points, s.part + (f"/{s.split}" if several else ""), s.split) for s in kept]
+    return kept
 
 
 class _Skip:
@@ -195,7 +193,8 @@ def _refuse_missing(source: Source, missing: Sequence[Entry], folder: Path) -> N
     names = ", ".join(sorted(repr(entry.names[0]) for entry in missing)[:3])
     raise ConfigError(
         f"{missing[0].where if len(missing) == 1 else source.path} has points of {names}, not in {folder} "
-        f"({len(missing)} such names in all); name each picture as its file, suffix included"
+        f"({len(missing)} such names in all); "
+        + ("put the pictures there" if missing[0].exact else "name each picture as its file, suffix included")
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from engine.dataset.entry import as_number, get
 from engine.dataset.samples import Sample
 from engine.evaluation.metrics import (
     CountScores,
@@ -46,6 +47,7 @@ class Row:
         matched: predicted heads that are right, for each of :data:`RADII`.
         seconds: time of the count, decoding included.
         ranking: how well the uncertainty map ranks the errors (:func:`uncertainty_rank_correlation`); may be NaN.
+        split: "train", "val" or "test"; empty in files of versions that did not write it.
     """
 
     file: str
@@ -58,6 +60,7 @@ class Row:
     matched: tuple[int, ...]
     seconds: float
     ranking: float = math.nan
+    split: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which has no NaN: a ranking of NaN is None; ``matched`` is keyed by radius."""
@@ -65,10 +68,30 @@ class Row:
         return asdict(self) | {"matched": dict(zip(map(str, RADII), self.matched, strict=True)), "ranking": ranking}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Row:
-        """What :meth:`to_dict` was made of."""
-        ranking = math.nan if data["ranking"] is None else data["ranking"]
-        return cls(**data | {"matched": tuple(data["matched"][str(radius)] for radius in RADII), "ranking": ranking})
+    def from_dict(cls, data: Any) -> Row:
+        """What :meth:`to_dict` was made of.
+
+        Raises:
+            ConfigError: something is missing, or of another type.
+        """
+        numbers = {key: _whole(data, key) for key in ("true", "predicted", "low", "high")}
+        matched = get(data, "matched", dict, "a row")
+        ranking = data.get("ranking")
+        return cls(
+            file=get(data, "file", str, "a row"),
+            part=get(data, "part", str, "a row"),
+            steps=None if data.get("steps") is None else _whole(data, "steps"),
+            matched=tuple(_whole(matched, str(radius)) for radius in RADII),
+            seconds=as_number(data.get("seconds"), "'seconds'"),
+            ranking=math.nan if ranking is None else as_number(ranking, "'ranking'"),
+            split=get({"split": "", **data}, "split", str, "a row"),
+            **numbers,
+        )
+
+
+def _whole(data: Any, key: str) -> int:
+    number: int = get(data, key, int, "a row")
+    return number
 
 
 @dataclass(frozen=True)
@@ -76,6 +99,7 @@ class GroupScores:
     """Scores of a part of the data set, or of all of it, at one number of steps.
 
     Attributes:
+        split: of all its pictures, where the rows are of several; else None.
         mae_error: bootstrap standard error of ``counts.mae``.
         mean_predictor_mae: of answering the group's mean true count every time; for scale.
         localization: for each of :data:`RADII`, pooled over the group.
@@ -85,6 +109,7 @@ class GroupScores:
     """
 
     part: str
+    split: str | None
     steps: int | None
     images: int
     counts: CountScores
@@ -103,14 +128,14 @@ class Evaluation:
     rows: tuple[Row, ...]
 
     def scores(self) -> list[GroupScores]:
-        """Scores per number of steps: each part, then all together where there are several parts."""
+        """Scores per number of steps: each part and split, then all together where there are several."""
         groups = []
         for steps in dict.fromkeys(row.steps for row in self.rows):
             rows = [row for row in self.rows if row.steps == steps]
-            parts = sorted({row.part for row in rows})
-            groups += [_score([row for row in rows if row.part == part], part) for part in parts]
+            parts = by_part(rows)
+            groups += [_score(chosen, part, split) for (part, split), chosen in parts.items()]
             if len(parts) > 1:
-                groups.append(_score(rows, "all"))
+                groups.append(_score(rows, "all", None))
         return groups
 
     def table(self) -> str:
@@ -126,6 +151,20 @@ class Evaluation:
     def to_dicts(self) -> list[dict[str, Any]]:
         """The rows for JSON; ``matched`` is keyed by radius in pixels, and a ranking of NaN is None."""
         return [row.to_dict() for row in self.rows]
+
+
+def by_part(rows: Sequence[Row]) -> dict[tuple[str, str | None], list[Row]]:
+    """The rows of each part and split, in their order; where all are of one split, it is None."""
+    several = len({row.split for row in rows}) > 1
+    groups: dict[tuple[str, str | None], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (row.part, row.split)):
+        groups.setdefault((row.part, row.split if several else None), []).append(row)
+    return groups
+
+
+def part_label(part: str, split: str | None) -> str:
+    """What a table calls a part, or a split of it."""
+    return part if split is None else f"{part}, {split or 'unknown split'}"
 
 
 def evaluate(
@@ -183,13 +222,15 @@ def _count_one(counter: Counter, sample: Sample, steps: int | None) -> Row:
         matched=tuple(match_points(sample.points, result.points, radius) for radius in RADII),
         seconds=seconds,
         ranking=uncertainty_rank_correlation(result.uncertainty, sample.points, result.points, result.image_size),
+        split=sample.split,
     )
 
 
-def _score(rows: Sequence[Row], part: str) -> GroupScores:
+def _score(rows: Sequence[Row], part: str, split: str | None) -> GroupScores:
     true, predicted = np.array([r.true for r in rows]), np.array([r.predicted for r in rows])
     return GroupScores(
         part=part,
+        split=split,
         steps=rows[0].steps,
         images=len(rows),
         counts=count_errors(true, predicted),
@@ -215,7 +256,7 @@ _HEADER = [
 def _cells(group: GroupScores) -> list[str]:
     places = [_percent(x) for s in group.localization for x in (s.precision, s.recall, s.f1)]
     return [
-        group.part,
+        part_label(group.part, group.split),
         "default" if group.steps is None else str(group.steps),
         str(group.images),
         f"{group.counts.mae:.2f}",

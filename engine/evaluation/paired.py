@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from engine.dataset.samples import Sample
 from engine.errors import ConfigError
-from engine.evaluation.evaluate import Row
+from engine.evaluation.evaluate import Row, by_part, part_label
 
 _HEADER = ("part", "images", "MAE before", "MAE now", "change", "+-", "better", "worse")
 
@@ -47,13 +50,34 @@ def read_rows(file: str | Path) -> list[Row]:
         ConfigError: there is no such file, or it holds something else.
     """
     try:
-        return [Row.from_dict(entry) for entry in json.loads(Path(file).read_text(encoding="utf-8"))]
+        entries = json.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(
-            f"{file} does not hold rows of crowd eval --json ({type(error).__name__}: {error}); write them anew"
-        ) from error
+    except (ValueError, RecursionError) as error:
+        raise _no_rows(file, f"{type(error).__name__}: {error}") from error
+    if not isinstance(entries, list):
+        raise _no_rows(file, "it is no list")
+    rows = []
+    for number, entry in enumerate(entries):
+        try:
+            rows.append(Row.from_dict(entry))
+        except ConfigError as error:
+            raise _no_rows(file, f"[{number}]: {error}") from error
+    return rows
+
+
+def _no_rows(file: str | Path, problem: str) -> ConfigError:
+    return ConfigError(f"{file} does not hold rows of crowd eval --json ({problem}); write them anew")
+
+
+def check_comparable(before: Iterable[Row], samples: Iterable[Sample], steps: Iterable[int | None]) -> None:
+    """Refuse before anything is counted what :func:`compare` would refuse after it.
+
+    Raises:
+        ConfigError: as :func:`compare`.
+    """
+    now = [(sample, number) for sample in samples for number in steps]
+    compare(before, [Row(str(s.image), s.part, n, len(s.points), 0, 0, 0, (), 0.0, split=s.split) for s, n in now])
 
 
 def compare(before: Iterable[Row], now: Iterable[Row]) -> list[Paired]:
@@ -65,11 +89,7 @@ def compare(before: Iterable[Row], now: Iterable[Row]) -> list[Paired]:
     Raises:
         ConfigError: no picture is in both; or one is in ``before`` more than once, or has another true count there.
     """
-    known: dict[tuple[str, int | None], Row] = {}
-    for row in before:
-        if known.setdefault(_key(row), row) is not row:
-            raise ConfigError(f"the earlier evaluation has {row.file} with steps {row.steps} more than once")
-    pairs = [(known[_key(row)], row) for row in now if _key(row) in known]
+    pairs = _pairs(list(before), list(now))
     if not pairs:
         raise ConfigError("the two evaluations have no picture in common, counted with the same --steps")
     for old, new in pairs:
@@ -80,8 +100,10 @@ def compare(before: Iterable[Row], now: Iterable[Row]) -> list[Paired]:
     for steps in numbers:
         label = "" if len(numbers) == 1 else f", {steps} steps"
         chosen = [pair for pair in pairs if pair[1].steps == steps]
-        parts = sorted({new.part for _, new in chosen})
-        groups += [_paired(part + label, [pair for pair in chosen if pair[1].part == part]) for part in parts]
+        earlier = {id(new): old for old, new in chosen}
+        parts = by_part([new for _, new in chosen])
+        for (part, split), rows in parts.items():
+            groups.append(_paired(part_label(part, split) + label, [(earlier[id(new)], new) for new in rows]))
         if len(parts) > 1:
             groups.append(_paired("all" + label, chosen))
     return groups
@@ -96,9 +118,49 @@ def table(groups: Sequence[Paired]) -> str:
     return "\n".join([head, *map(str, groups)])
 
 
-def _key(row: Row) -> tuple[str, int | None]:
-    # The data may lie in another folder by now; parts keep pictures of one name apart.
-    return f"{row.part}/{Path(row.file).name}", row.steps
+def _pairs(before: Sequence[Row], now: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Rows of the same picture and steps.
+
+    The data may lie in another folder by now, and either evaluation may be of a part of it. So where no path is in
+    both, pictures are the same whose paths are the same below the folder that all of an evaluation have in common, or
+    below that of one of them and a folder above that of the other: whichever has the most pictures in common.
+    """
+    old, new = ([PurePosixPath(_full(row.file)).parts for row in rows] for rows in (before, now))
+    cuts = [(0, 0)]
+    if not set(old) & set(new):
+        ends = _depth(old), _depth(new)
+        cuts = [(ends[0] - up, ends[1]) for up in range(ends[0] + 1)]
+        cuts += [(ends[0], ends[1] - up) for up in range(1, ends[1] + 1)]
+    return max((_pairs_below(cut, (before, old), (now, new)) for cut in cuts), key=len)
+
+
+def _pairs_below(
+    cut: tuple[int, int],
+    before: tuple[Sequence[Row], Sequence[tuple[str, ...]]],
+    now: tuple[Sequence[Row], Sequence[tuple[str, ...]]],
+) -> list[tuple[Row, Row]]:
+    """Rows whose paths are the same without as many folders at the beginning as ``cut`` says."""
+    known: dict[tuple[tuple[str, ...], int | None], Row] = {}
+    for row, parts in zip(*before, strict=True):
+        if known.setdefault((parts[cut[0] :], row.steps), row) is not row:
+            raise ConfigError(f"the earlier evaluation has {row.file} with steps {row.steps} more than once")
+    keys = [((parts[cut[1] :], row.steps), row) for row, parts in zip(*now, strict=True)]
+    return [(known[key], row) for key, row in keys if key in known]
+
+
+def _full(file: str) -> str:
+    """The path with forward slashes, of a file that another system may have written."""
+    path = file.replace("\\", "/")
+    return path if re.match(r"[a-zA-Z]:/", path) else os.path.abspath(path).replace("\\", "/")
+
+
+def _depth(paths: Sequence[tuple[str, ...]]) -> int:
+    """How many folders all paths have in common at their beginning."""
+    if not paths:
+        return 0
+    first, last = min(paths), max(paths)
+    limit = min(map(len, paths)) - 1
+    return next((i for i in range(limit) if first[i] != last[i]), limit)
 
 
 def _paired(part: str, pairs: Sequence[tuple[Row, Row]]) -> Paired:

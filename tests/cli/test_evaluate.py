@@ -110,3 +110,34 @@ def test_eval_of_fewer_than_one_picture_is_bad_usage(tmp_path, capsys):
 def test_eval_does_not_count_on_one_core_each(tmp_path, capsys):
     assert crowd("eval", tmp_path, "--performance", "throughput") == 2
     assert "one by one" in capsys.readouterr().err
+
+
+def test_eval_against_shows_what_is_wrong_before_it_counts(tmp_path, capsys):
+    for camera in ("cam1", "cam2"):
+        annotate(tmp_path / "data" / camera, (1, 2))
+    report = tmp_path / "rows.json"
+    assert crowd("eval", tmp_path / "data", "--json", report) == 0
+    assert crowd("eval", tmp_path / "data", "--against", report) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["data", "4"]
+    # Nothing can be counted any more, which would be the first thing to be told.
+    for picture in (tmp_path / "data").rglob("*.jpg"):
+        picture.write_bytes(b"bad")
+    rows = json.loads(report.read_text())
+    report.write_text(json.dumps([rows[0] | {"predicted": "7"}]))
+    assert crowd("eval", tmp_path / "data", "--against", report) == 2
+    assert "rows.json does not hold rows of crowd eval --json ([0]: " in capsys.readouterr().err
+    report.write_text(json.dumps([row | {"true": 50} for row in rows]))
+    assert crowd("eval", tmp_path / "data", "--against", report) == 2
+    assert "people now and 50 in the earlier evaluation" in capsys.readouterr().err
+
+
+def test_eval_shows_the_splits_of_a_part(tmp_path, capsys):
+    annotate(tmp_path / "photos" / "train", (1, 2))
+    annotate(tmp_path / "photos" / "val", (3,))
+    report = tmp_path / "rows.json"
+    assert crowd("eval", tmp_path / "photos", "--json", report) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:13].strip() for line in lines] == ["part", "photos, train", "photos, val", "all"]
+    assert [(r["part"], r["split"]) for r in json.loads(report.read_text())] == [("photos", "train")] * 2 + [
+        ("photos", "val")
+    ]

@@ -64,7 +64,8 @@ def test_pictures_for_testing_are_told_from_the_others(tmp_path):
             folder = make_images(tmp_path / part / split, "IMG_1.jpg")
             (folder / "points.json").write_text('{"IMG_1.jpg": []}')
     found = {split: find_samples(tmp_path, split) for split in (None, "train", "test")}
-    assert [s.part for s in found[None]] == ["part_A/test", "part_A/train", "part_B/test", "part_B/train"]
+    assert [s.part for s in found[None]] == ["part_A", "part_A", "part_B", "part_B"]
+    assert [s.split for s in found[None]] == ["test", "train", "test", "train"]
     for split in ("train", "test"):
         assert [s.part for s in found[split]] == ["part_A", "part_B"]
         assert {s.image.parents[1].name for s in found[split]} == {f"{split}_data"}

@@ -194,3 +194,23 @@ def test_rows_for_json():
         "low": 4,
         "high": 7,
     }
+
+
+def test_splits_of_a_part_are_apart_and_then_together(evaluation_case):
+    counter, samples = evaluation_case
+    samples = [
+        Sample(s.image, s.points, "photos", split) for s, split in zip(samples, ("val", "test", "val"), strict=True)
+    ]
+    evaluation = evaluate(counter, samples, progress=False)
+    assert [row.split for row in evaluation.rows] == ["val", "test", "val"]
+    assert [(g.part, g.split, g.images) for g in evaluation.scores()] == [
+        ("photos", "test", 1), ("photos", "val", 2), ("all", None, 3),
+    ]  # fmt: skip
+    assert [line[:12].strip() for line in evaluation.table().splitlines()] == [
+        "part",
+        "photos, test",
+        "photos, val",
+        "all",
+    ]
+    (one,) = evaluate(counter, samples[:1], progress=False).scores()
+    assert (one.part, one.split) == ("photos", None)
