@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--annotations-format", choices=tuple(FORMATS), help="format of the annotations (default: it is recognised)"
     )
     parser.add_argument(
-        "--label", action="append", default=[], help="label to count (default: the only one, else head, else person)"
+        "--label", action="append", default=[], help="label to count (default: head, else person, else the only one)"
     )
 
 
