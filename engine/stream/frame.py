@@ -22,6 +22,8 @@ class Frame:
         warnings: what went wrong in the source since the frame before.
         file: the picture's own file in a folder, else the video's file or the source's name; None of an iterable.
         time: of a live source, when the picture came: ISO 8601, in UTC.
+        lost_at: where a live source was lost since the frame before, the time of its last picture until then, as
+            ``timestamp``.
     """
 
     index: int
@@ -31,6 +33,7 @@ class Frame:
     warnings: tuple[str, ...] = ()
     file: str | None = None
     time: str | None = None
+    lost_at: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,8 @@ class FrameResult:
         file: the picture's own file in a folder; of a video its file, of a camera or address its name without user
             and password; None of an iterable.
         time: of a live source, when the frame came: ISO 8601, in UTC; else None.
+        lost_at: where a live source was lost since the frame before, the time of its last picture until then, as
+            ``timestamp``; else None.
     """
 
     index: int
@@ -57,6 +62,7 @@ class FrameResult:
     warnings: tuple[str, ...] = ()
     file: str | None = None
     time: str | None = None
+    lost_at: float | None = None
 
     @property
     def image(self) -> np.ndarray | None:

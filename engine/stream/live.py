@@ -69,6 +69,7 @@ class LiveVideo:
         clock: seconds, monotonic.
         stop: set to end it. Its ``wait`` sleeps between attempts.
         now: the time of day in UTC, as text.
+        lost: is told why the connection was lost, and why it cannot be made again; None tells the log, once.
     """
 
     is_live = True
@@ -83,14 +84,25 @@ class LiveVideo:
         clock: Callable[[], float] = time.monotonic,
         stop: threading.Event | None = None,
         now: Callable[[], str] = utc_time,
+        lost: Callable[[str], None] | None = None,
     ):
         self.name = name
         # Reading ends by itself before that, unless a driver hangs.
         self.timeout = patience.give_up + _WITHOUT_PICTURE * patience.timeout + (1 / fps if fps else 0.0)
-        self._connect, self._connection = connect, first
+        self._connect, self._lost = connect, lost
+        self._connection: Connection | None = first
         self._pacer, self._patience, self._clock, self._now = Pacer(fps), patience, clock, now
         self._delay = patience.first_delay
         self._stop = threading.Event() if stop is None else stop
+        self._index = 0
+        self._start: float | None = None
+        # When the newest picture came, and since when one is waited for.
+        self._heard = self._waiting_since = 0.0
+        # Since the last frame: what went wrong, since when the connection is lost, and why.
+        self._warnings: tuple[str, ...] = ()
+        self._loss: tuple[str, ...] = ()
+        self._reason = ""
+        self._lost_at: float | None = None
 
     def frames(self) -> Generator[Frame, None, None]:
         """The frames as they come, with the times they came at.
@@ -98,64 +110,96 @@ class LiveVideo:
         Raises:
             SourceError: none came for ``patience.give_up`` seconds.
         """
-        index, start, last = 0, None, self._clock()
-        waiting_since = last
-        lost: tuple[str, ...] = ()
-
-        def check() -> None:
-            if self._stop.is_set():
-                raise _Stopped
-            # To the connection all is well as long as anything comes.
-            seconds = _WITHOUT_PICTURE * self._patience.timeout
-            if self._clock() - waiting_since > seconds:
-                raise SourceError(f"{self.name} gave data, but no picture for {seconds:g} s")
-
-        while not self._stop.is_set():
-            problem = "it ended"
-            try:
-                for picture in self._connection.pictures(check):
-                    if self._stop.is_set():
-                        return
-                    waiting_since = last = self._clock()
-                    came = self._now()
-                    self._delay = self._patience.first_delay
-                    start = last if start is None else start
-                    lost += picture.warnings
-                    if self._pacer.wants(last - start):
-                        pixels = picture.pixels()
-                        yield Frame(index, last - start, pixels, warnings=lost, file=self.name, time=came)
-                        lost = ()
-                    index += 1
-            except _Stopped:
-                return
-            except SourceError as error:
-                problem = str(error)
-            finally:
-                self._connection.close()
-            if not self._reconnect(problem, last):
-                return
-            waiting_since = self._clock()
-            lost += (f"the connection was lost for {self._clock() - last:.1f} s ({problem})",)
+        self._heard = self._clock()
+        try:
+            while not self._stop.is_set():
+                problem = "it ended"
+                try:
+                    yield from self._connected()
+                except _Stopped:
+                    return
+                except SourceError as error:
+                    problem = str(error)
+                finally:
+                    self._disconnect()
+                if not self._reconnect(problem):
+                    return
+        finally:
+            # Closing may have come while it was connected again, or before anything was read.
+            self._disconnect()
 
     def close(self) -> None:
         """End before the next frame, or while waiting to connect again."""
         self._stop.set()
 
-    def _reconnect(self, problem: str, last: float) -> bool:
+    def _connected(self) -> Generator[Frame, None, None]:
+        """The frames of the connection that is open."""
+        assert self._connection is not None
+        self._waiting_since = self._clock()
+        for picture in self._connection.pictures(self._check):
+            if self._stop.is_set():
+                raise _Stopped
+            self._waiting_since = self._heard = heard = self._clock()
+            came = self._now()
+            self._delay = self._patience.first_delay
+            self._start = heard if self._start is None else self._start
+            self._warnings += (*self._loss, *picture.warnings)
+            self._reason, self._loss = "", ()
+            if self._pacer.wants(heard - self._start):
+                yield Frame(
+                    self._index,
+                    heard - self._start,
+                    picture.pixels(),
+                    warnings=self._warnings,
+                    file=self.name,
+                    time=came,
+                    lost_at=self._lost_at,
+                )
+                self._warnings, self._lost_at = (), None
+            self._index += 1
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise _Stopped
+        # To the connection all is well as long as anything comes.
+        seconds = _WITHOUT_PICTURE * self._patience.timeout
+        if self._clock() - self._waiting_since > seconds:
+            raise SourceError(f"{self.name} gave data, but no picture for {seconds:g} s")
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _reconnect(self, problem: str) -> bool:
         """Connect again, with growing delays; false if it was closed meanwhile."""
         patience = self._patience
-        _log.warning("%s was lost: %s; connecting again", self.name, problem)
-        while self._clock() - last + self._delay <= patience.give_up:
+        self._lose(problem)
+        while self._clock() - self._heard + self._delay <= patience.give_up:
             if self._stop.wait(self._delay):
                 return False
             # Only a frame brings it back to the first: a connection may open and give nothing.
             self._delay = min(2 * self._delay, patience.longest_delay)
             try:
                 self._connection = self._connect()
-                return True
             except SourceError as error:
                 problem = str(error)
+                self._lose(problem)
+                continue
+            # One sentence, however many connections open and give nothing.
+            self._loss = (f"the connection was lost for {self._clock() - self._heard:.1f} s ({self._reason})",)
+            return True
         raise SourceError(f"{self.name} was lost and gave no frame for {patience.give_up:g} s: {problem}")
+
+    def _lose(self, problem: str) -> None:
+        """Say why there is no connection: to the log once, until a frame comes."""
+        if self._lost is not None:
+            self._lost(problem)
+        elif not self._reason:
+            _log.warning("%s was lost: %s; connecting again", self.name, problem)
+        self._reason = self._reason or problem
+        if self._lost_at is None and self._start is not None:
+            self._lost_at = self._heard - self._start
 
 
 class LivePictures:

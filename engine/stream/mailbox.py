@@ -51,7 +51,12 @@ class Mailbox:
             older = self._frames.popleft()
             self.dropped += 1
             # What the older one had to say is not lost with it.
-            frame = replace(frame, dropped=frame.dropped + older.dropped + 1, warnings=older.warnings + frame.warnings)
+            frame = replace(
+                frame,
+                dropped=frame.dropped + older.dropped + 1,
+                warnings=older.warnings + frame.warnings,
+                lost_at=frame.lost_at if older.lost_at is None else older.lost_at,
+            )
         return frame
 
     def finish(self, error: BaseException | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,6 +41,7 @@ class StreamOptions:
         color: channel order of arrays.
         patience: with live sources and servers.
         every: seconds from one frame to the next, in place of ``fps``, which it sets.
+        lost: is told why a live source was lost, and why it cannot be connected to again; None tells the log, once.
 
     Raises:
         ConfigError: a value is outside its range.
@@ -50,11 +52,13 @@ class StreamOptions:
     color: str = "rgb"
     patience: Patience = field(default_factory=Patience)
     every: float | None = None
+    lost: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.every is not None:
             _check_positive("every", self.every)
-            if self.fps is not None:
+            # Copies with other settings have both.
+            if self.fps not in (None, 1 / self.every):
                 raise ConfigError("every and fps say the same thing; give one of them")
             object.__setattr__(self, "fps", 1 / self.every)
         if self.color not in ("rgb", "bgr"):
@@ -155,7 +159,7 @@ def _open_snapshots(url: str, options: StreamOptions) -> Source:
         return Snapshots(ask, every)
 
     patience = replace(patience, timeout=patience.timeout + every, give_up=patience.give_up + every)
-    return LiveVideo(name, connect, Snapshots(ask, every, first), None, patience)
+    return LiveVideo(name, connect, Snapshots(ask, every, first), None, patience, lost=options.lost)
 
 
 def _refuse_live(name: str, options: StreamOptions) -> None:
@@ -177,4 +181,4 @@ def _open_video(target: Target, options: StreamOptions, is_live: bool | None) ->
         is_live = video.duration is None
     if not is_live:
         return VideoSource(target.name, video, options.fps, timeout=None)
-    return LiveVideo(target.name, connect, video, options.fps, patience)
+    return LiveVideo(target.name, connect, video, options.fps, patience, lost=options.lost)

@@ -119,7 +119,15 @@ def _count_batch(
         if warm:
             warm.learn(result)
         yield FrameResult(
-            frame.index, frame.timestamp, frame.dropped, result, is_warm, frame.warnings, frame.file, frame.time
+            frame.index,
+            frame.timestamp,
+            frame.dropped,
+            result,
+            warm=is_warm,
+            warnings=frame.warnings,
+            file=frame.file,
+            time=frame.time,
+            lost_at=frame.lost_at,
         )
 
 

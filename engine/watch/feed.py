@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from engine.errors import ConfigError
 from engine.stream.frame import Frame
@@ -46,6 +47,7 @@ class Feed:
     ):
         self.camera, self.ended, self.failed = camera, False, False
         self._arrived, self._opener, self._clock = arrived, opener or _open, clock
+        self._opened = replace(camera, options=replace(camera.options, lost=self._lose))
         # When the newest frame came; and why there is none, without passwords.
         self._heard, self._problem = clock(), CONNECTING
         self._mailbox = Mailbox(newest=True)
@@ -113,7 +115,7 @@ class Feed:
         self._arrived()
 
     def _read(self) -> None:
-        source = self._opener(self.camera)
+        source = self._opener(self._opened)
         if self._source is None:
             # Every frame of a recording is counted.
             self._mailbox = Mailbox(newest=source.is_live)
@@ -129,9 +131,12 @@ class Feed:
                     return
                 self._arrived()
 
-    def _note(self, error: Exception) -> None:
+    def _lose(self, problem: str) -> None:
+        self._note(f"it was lost: {problem}")
+
+    def _note(self, problem: Exception | str) -> None:
         known = [source] if isinstance(source := self.camera.source, str) else []
-        self._problem = hide_passwords(str(error) or type(error).__name__, known)
+        self._problem = hide_passwords(str(problem) or type(problem).__name__, known)
 
 
 def _open(camera: Camera) -> Source:

@@ -175,10 +175,10 @@ class Wire:
         self.now += seconds
         return False
 
-    def source(self, **patience: float) -> LiveVideo:
+    def source(self, lost: Callable[[str], None] | None = None, **patience: float) -> LiveVideo:
         stop: Any = self
         first = self.connect()
-        return LiveVideo("camera 1", self.connect, first, None, Patience(**patience), lambda: self.now, stop)
+        return LiveVideo("camera 1", self.connect, first, None, Patience(**patience), lambda: self.now, stop, lost=lost)
 
 
 class Connection:
@@ -216,6 +216,8 @@ def test_a_lost_connection_is_made_again_and_the_next_frame_says_so(caplog) -> N
     assert [f.timestamp for f in frames] == [0, 1, 5.5, 6.5, 7.5]
     assert frames[2].warnings == ("the connection was lost for 3.5 s (it ended)",)
     assert not any(f.warnings for f in frames if f.index != 2)
+    # The last picture before it was of second 1.
+    assert [f.lost_at for f in frames] == [None, None, 1, None, None]
     assert "camera 1 was lost: it ended; connecting again" in caplog.text
     assert "gave no frame for 20 s: refused" in problem
     assert wire.open == 0
@@ -233,6 +235,25 @@ def test_a_connection_that_opens_and_gives_nothing_does_not_go_on_for_ever() -> 
     assert len(frames) == 1
     assert "gave no frame for 40 s" in problem
     assert sum(wire.waits) <= 40
+
+
+def test_connections_that_open_and_give_nothing_are_one_loss(caplog) -> None:
+    wire = Wire(1, *[0] * 20, 1)
+    with caplog.at_level(logging.WARNING, "engine"):
+        frames, _ = read(wire.source(give_up=700))
+    assert [len(f.warnings) for f in frames] == [0, 1]
+    assert [line for line in caplog.messages if "was lost" in line] == [
+        "camera 1 was lost: it ended; connecting again",
+        "camera 1 was lost: it ended; connecting again",
+    ]
+    assert wire.open == 0
+
+
+def test_whoever_asks_is_told_of_a_loss_in_place_of_the_log(caplog) -> None:
+    wire, told = Wire(1, "refused", 0, 1), list[str]()
+    read(wire.source(told.append, give_up=6))
+    assert told[:3] == ["it ended", "refused", "it ended"]
+    assert not caplog.messages
 
 
 def test_a_connection_that_gives_all_but_pictures_is_made_again() -> None:
@@ -278,3 +299,20 @@ def test_closing_while_it_waits_to_connect_again_ends_it() -> None:
     source.close()
     thread.join(PATIENCE / 2)
     assert done == [0]
+
+
+@pytest.mark.parametrize("read_before", [True, False])
+def test_closing_leaves_no_connection_open(read_before: bool) -> None:
+    """Also where it comes while a connection is being made, or before anything is read."""
+    wire, stop = Wire(1, 1), threading.Event()
+
+    def connect() -> Connection:
+        source.close()
+        return wire.connect()
+
+    patience = Patience(first_delay=0.001)
+    source = LiveVideo("camera 1", connect, wire.connect(), None, patience, lambda: 0.0, stop)
+    if not read_before:
+        source.close()
+    assert len(list(source.frames())) == int(read_before)
+    assert wire.open == 0

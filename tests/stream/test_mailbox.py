@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -27,6 +28,13 @@ def test_of_a_camera_only_the_newest_frame_is_kept_and_the_others_are_counted() 
     taken = box.take()
     assert taken is not None
     assert (taken.index, taken.dropped, box.dropped) == (5, 0, 4)
+
+
+def test_when_a_lost_camera_gave_its_last_picture_is_not_lost_with_a_frame() -> None:
+    box = Mailbox(newest=True)
+    for index, lost_at in enumerate([None, 0.5, None, 2.5, None]):
+        box.put(replace(frame(index), lost_at=lost_at))
+    assert box.take() == replace(frame(4), dropped=4, lost_at=0.5)
 
 
 def test_of_a_recording_every_frame_is_delivered_and_reading_waits() -> None:

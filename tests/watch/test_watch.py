@@ -14,6 +14,8 @@ from watch_sources import FakeCamera, FakeCounter, Time, camera
 
 from engine.errors import BackendError, ImageError, SourceError
 from engine.stream.frame import Frame, FrameResult
+from engine.stream.live import LiveVideo, Patience
+from engine.stream.video import Picture
 from engine.watch.station import Station
 from engine.watch.watch import Watch
 
@@ -95,6 +97,40 @@ def test_a_lost_camera_does_not_disturb_the_others(hangs: bool, caplog: pytest.L
     said = scene.listeners[1].problems[-1]
     assert ("no frame for" if hangs else "rtsp://camera-1/live") in said
     assert "secret" not in said + caplog.text
+
+
+def test_why_a_camera_that_worked_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    """By its own name in the log, once, though the connection is made again and again."""
+    pixels, attempts = np.full((48, 64, 3), 2, np.uint8), [0]
+
+    class Connection:
+        def pictures(self, check: Any) -> Any:
+            attempts[0] += 1
+            if attempts[0] in (1, 5):
+                yield Picture(None, lambda: pixels, ())
+            raise SourceError("HTTP status 502 of rtsp://user:secret@gate/live?pwd=secret")
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    class Told(Listener):
+        def report(self, problem: str) -> None:
+            super().report(problem)
+            if attempts[0] >= 5 and self.frames[1:]:
+                watch.close()
+
+    def opener(wanted: Any) -> LiveVideo:
+        patience, lost = Patience(first_delay=0.2, give_up=NEVER), wanted.options.lost
+        return LiveVideo("rtsp://gate/live", Connection, Connection(), None, patience, lost=lost)
+
+    listener = Told()
+    counter = FakeCounter(Time(), lambda _: 0.0, NEVER, lambda: None)
+    watch = Watch(counter, [Station(camera("gate"), followers=[listener])], opener)
+    watch.run()
+    problem = "it was lost: HTTP status 502 of rtsp://gate/live?..."
+    assert [text for text in listener.problems if text != "connecting"] == [problem] * 2
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [f"gate is not counted: {problem}", "gate is counted again", f"gate is not counted: {problem}"]
 
 
 def test_a_picture_that_cannot_be_counted_is_its_cameras_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
