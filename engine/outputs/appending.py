@@ -45,7 +45,7 @@ def has_header(path: str | os.PathLike[str], columns: Sequence[str]) -> bool:
     found = next(csv.reader([first]), [])
     if found != list(columns):
         raise ConfigError(
-            f"--append cannot add to {os.fspath(path)}: its columns are {', '.join(found)}, and those of this run are "
-            f"{', '.join(columns)}; write to another file, or with the same zones, lines and alerts"
+            f"cannot add to {os.fspath(path)}: its columns are {', '.join(found)}, and those of this run are "
+            f"{', '.join(columns)}; move it away, or count with the same zones, lines and alerts"
         )
     return True
