@@ -36,6 +36,8 @@ class StreamOutputs:
 
     def __init__(self, options: argparse.Namespace, layout: ZoneLayout):
         self._log, self._rate, self._frames = OccupancyLog(layout.alerts), RateMeter(), 0
+        # Seconds: of the last frame, and between two frames.
+        self._time = self._period = 0.0
         self._writes_text = not options.quiet and STDOUT not in (options.json, options.csv)
         self._quiet, self._warned = options.quiet, list[str]()
         self._records: list[JsonLines | FrameCsv] = []
@@ -63,7 +65,10 @@ class StreamOutputs:
         """Put a frame into every output."""
         self._frames += 1
         rate = self._rate.update()
-        for event in self._log.update(frame.timestamp, frame.result):
+        if frame.lost_at is None:
+            self._period = frame.timestamp - self._time
+        self._time = frame.timestamp
+        for event in self._log.update(frame.timestamp, frame.result, frame.lost_at):
             say(_at(frame, event))
         alerts = self._log.alerts_on
         for record in self._records:
@@ -87,6 +92,8 @@ class StreamOutputs:
     def summary(self, dropped: int) -> str:
         """What was counted, in one line."""
         frames = f"{self._frames} frame{'' if self._frames == 1 else 's'} counted"
+        # The last count holds as long as the one before it.
+        self._log.hold(self._time + self._period)
         parts = [frames + (f", {dropped} left out because counting took longer" if dropped else "")]
         for zone, seen in self._log.summary.items():
             name = "" if zone == TOTAL else f"{zone}: "

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from engine.result import CountResult
 from engine.zones.layout import TOTAL, ZoneLayout
 from engine.zones.occupancy import Occupancy, OccupancyLog
+
+_MINUTE = timedelta(minutes=1)
+# After so long without a tick the machine had slept, or its clock was set: what held then is not known.
+_SLEEP = timedelta(minutes=1)
+# A clock that is set may jump by decades, whose minutes never were.
+_LONGEST_SLEEP = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -18,8 +24,8 @@ class Minute:
     Attributes:
         start: in UTC.
         frames, dropped: counted in it, and left out.
-        seen: people in each zone, "total" being the whole picture; empty if there was no frame. Means are over time,
-            each count holding until the next.
+        seen: people in each zone, "total" being the whole picture; empty where nothing is known. Means are over time:
+            each count holds until the next, also that of a minute before, or until the camera is lost.
     """
 
     start: datetime
@@ -55,31 +61,41 @@ class MinuteLog:
     """
 
     def __init__(self, now: datetime):
-        self._frames, self._dropped = 0, 0
-        self._begin(_start(now))
-
-    @property
-    def minute(self) -> Minute:
-        """The one that runs, so far."""
-        return Minute(self._start, self._frames, self._dropped, self._log.summary)
+        self._log, self._start, self._ticked = OccupancyLog(), _start(now), now
+        self._frames = self._dropped = 0
 
     def add(self, now: datetime, dropped: int, result: CountResult) -> None:
         """Take a frame that was counted at ``now``, after :meth:`tick`."""
         self._frames, self._dropped = self._frames + 1, self._dropped + dropped
         self._log.update(now.timestamp(), result)
 
-    def tick(self, now: datetime) -> Minute | None:
-        """The minute that is over, once."""
+    def lose(self, now: datetime) -> None:
+        """Say, after :meth:`tick`, that the camera is lost: its last count holds no longer."""
+        self._log.lose(now.timestamp())
+
+    def tick(self, now: datetime) -> list[Minute]:
+        """The minutes that are over since the last tick, in their order."""
+        slept, self._ticked = now - self._ticked, now
+        if slept > _SLEEP:
+            self.lose(now - slept)
         # Clocks are set back too: the minute then goes on.
-        if (start := _start(now)) <= self._start:
-            return None
-        over = self.minute
-        self._begin(start)
+        start, over = _start(now), list[Minute]()
+        while self._start < start:
+            is_known = slept <= _LONGEST_SLEEP
+            over.append(self._end(self._start + _MINUTE, self._start + _MINUTE if is_known else start))
         return over
 
-    def _begin(self, start: datetime) -> None:
-        self._start, self._log = start, OccupancyLog()
-        self._frames, self._dropped = 0, 0
+    def end(self, now: datetime) -> Minute | None:
+        """What there is of the minute that runs, after :meth:`tick`; None if no frame was counted in it."""
+        return self._end(now, self._start) if self._frames else None
+
+    def _end(self, until: datetime, start: datetime) -> Minute:
+        """The minute that ran ``until`` then; the one that begins at ``start`` is the next."""
+        self._log.hold(until.timestamp())
+        over = Minute(self._start, self._frames, self._dropped, self._log.summary)
+        self._log.restart(start.timestamp())
+        self._start, self._frames, self._dropped = start, 0, 0
+        return over
 
 
 def utc_text(time: datetime) -> str:

@@ -81,6 +81,8 @@ class Station:
         self._table: IO[str] | None = None
         self._troubles = set[str]()
         self._problem: str | None = None
+        # Since a frame was counted: what the log has said of why there is none.
+        self._said = set[str]()
         with contextlib.ExitStack() as stack:
             if folder is not None:
                 self._open_files(folder, stack)
@@ -89,10 +91,10 @@ class Station:
     def write(self, frame: FrameResult) -> None:
         """Take a counted frame. A follower or file that fails does not keep it from the others."""
         with self._lock:
-            if self._problem not in (None, CONNECTING, ENDED):
+            if self._said:
                 _log.warning("%s is counted again", self.camera.name)
-            self._problem, now = None, self._now()
-            self._end_minute(self._minutes.tick(now))
+                self._said.clear()
+            self._problem, now = None, self._tick()
             self._minutes.add(now, frame.dropped, frame.result)
             for event in self._alerts.update(now.timestamp(), frame.result):
                 state = f"alert {'on' if event.on else 'off'} at {event.people} people"
@@ -109,25 +111,27 @@ class Station:
             if problem == self._problem:
                 return
             self._problem = problem
-            # Once, not at every attempt.
-            if problem not in (CONNECTING, ENDED):
+            self._minutes.lose(self._tick())
+            # Once, not at every attempt, though reasons may take turns.
+            if problem not in (CONNECTING, ENDED, *self._said) and len(self._said) < _MOST_TROUBLES:
+                self._said.add(problem)
                 _log.warning("%s is not counted: %s", self.camera.name, problem)
             for follower in self._followers:
                 with self._forgiven():
                     follower.report(problem)
 
     def tick(self) -> None:
-        """End the minute if it is over."""
+        """End the minutes that are over."""
         with self._lock:
-            self._end_minute(self._minutes.tick(self._now()))
+            self._tick()
 
     def __enter__(self) -> Station:
         return self
 
     def __exit__(self, *_: object) -> None:
         with self._lock, self._stack:
-            if self._minutes.minute.frames:
-                self._end_minute(self._minutes.minute)
+            if minute := self._minutes.end(self._tick()):
+                self._write_minute(minute)
 
     def _open_files(self, folder: Path, stack: contextlib.ExitStack) -> None:
         layout, name = self.camera.layout, self.camera.name
@@ -141,9 +145,14 @@ class Station:
             self._table.write(csv_row(columns[1]))
             self._table.flush()
 
-    def _end_minute(self, minute: Minute | None) -> None:
-        if minute is None:
-            return
+    def _tick(self) -> datetime:
+        """The time of day, once the minutes before it are written."""
+        now = self._now()
+        for minute in self._minutes.tick(now):
+            self._write_minute(minute)
+        return now
+
+    def _write_minute(self, minute: Minute) -> None:
         self._tell_minute(f"{self.camera.name} {minute}")
         if self._table is not None:
             with self._forgiven():

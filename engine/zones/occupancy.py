@@ -60,9 +60,9 @@ class Occupancy:
 
     Attributes:
         people: in the last frame.
-        mean: over time, each count holding until the next frame; 0 before the first.
+        mean: over the time in which a count held, each until the next one; while none has held for any time, the last.
         peak, peak_at: the most people in one frame, and its timestamp in seconds (the first of equals).
-        alert_seconds: for how long the alert was on, as far as the last frame.
+        alert_seconds: for how long the alert was on, within that time.
     """
 
     people: int = 0
@@ -72,8 +72,28 @@ class Occupancy:
     alert_seconds: float = 0.0
 
 
+@dataclass
+class _Sums:
+    """What adds up to an :class:`Occupancy`; ``people`` is the count that holds."""
+
+    people: int
+    seconds: float = 0.0
+    integral: float = 0.0
+    # None until the count was seen, or has held for some time.
+    peak: int | None = None
+    peak_at: float = 0.0
+    alert_seconds: float = 0.0
+
+    def see(self, timestamp: float) -> None:
+        if self.peak is None or self.people > self.peak:
+            self.peak, self.peak_at = self.people, timestamp
+
+
 class OccupancyLog:
     """Follows the zones of a stream, frame by frame.
+
+    A count holds until the next frame, until :meth:`hold` says so much later, or until the stream was lost. Time in
+    which none holds is in no mean.
 
     Args:
         alerts: by zone; "total" is the whole picture.
@@ -85,16 +105,16 @@ class OccupancyLog:
 
     def __init__(self, alerts: Mapping[str, Alert] | None = None):
         self._switches = {zone: AlertSwitch(alert) for zone, alert in (alerts or {}).items()}
-        self._integrals: dict[str, float] = {}
-        self._log: dict[str, Occupancy] = {}
-        self._start: float | None = None
-        self._last = 0.0
+        self._sums: dict[str, _Sums] = {}
+        self._is_lost = False
+        self._last: float | None = None
 
-    def update(self, timestamp: float, result: Counts) -> list[AlertEvent]:
+    def update(self, timestamp: float, result: Counts, lost_at: float | None = None) -> list[AlertEvent]:
         """Take the next frame.
 
         Args:
             timestamp: seconds. Clocks of cameras jump: a time before that of the last frame is taken for that one.
+            lost_at: until when the count before it held, where the stream was lost before this frame.
 
         Returns:
             Alerts that began or ended in it, in the order in which they were given.
@@ -102,22 +122,38 @@ class OccupancyLog:
         Raises:
             ConfigError: an alert is for a zone that ``result`` does not have.
         """
-        if self._start is None:
-            self._start = self._last = timestamp
-        timestamp = max(timestamp, self._last)
-        passed = timestamp - self._last
         people = {TOTAL: result.count, **result.zones}
         if missing := self._switches.keys() - people.keys():
             raise ConfigError(f"there is an alert for zone {min(missing)!r}, but the frame was counted without it")
+        if lost_at is not None:
+            self.lose(lost_at)
+        timestamp = self._pass(timestamp)
+        self._is_lost = False
         for zone, number in people.items():
-            self._add(zone, number, timestamp, passed)
-        self._last = timestamp
+            sums = self._sums.setdefault(zone, _Sums(number))
+            sums.people = number
+            sums.see(timestamp)
         events = []
         for zone, switch in self._switches.items():
             before = switch.on
             if switch.update(people[zone]) != before:
                 events.append(AlertEvent(zone, switch.on, timestamp, people[zone]))
         return events
+
+    def hold(self, timestamp: float) -> None:
+        """Say that the last counts held until ``timestamp`` at least, though no frame came."""
+        self._pass(timestamp)
+
+    def lose(self, timestamp: float) -> None:
+        """Say that the stream was lost: the last counts held until ``timestamp``, none from then to the next frame."""
+        self._pass(timestamp)
+        self._is_lost = True
+
+    def restart(self, timestamp: float) -> None:
+        """Begin all sums and peaks anew, with the counts that hold at ``timestamp`` and the alerts that are on."""
+        self._pass(timestamp)
+        held = {} if self._is_lost else self._sums
+        self._sums = {zone: _Sums(sums.people) for zone, sums in held.items()}
 
     @property
     def alerts_on(self) -> tuple[str, ...]:
@@ -127,21 +163,29 @@ class OccupancyLog:
     @property
     def summary(self) -> dict[str, Occupancy]:
         """Occupancy of each zone so far; "total" is the whole picture."""
-        return dict(self._log)
+        return {
+            zone: Occupancy(
+                people=sums.people,
+                mean=sums.integral / sums.seconds if sums.seconds > 0 else sums.people,
+                peak=sums.peak,
+                peak_at=sums.peak_at,
+                alert_seconds=sums.alert_seconds,
+            )
+            for zone, sums in self._sums.items()
+            if sums.peak is not None
+        }
 
-    def _add(self, zone: str, people: int, timestamp: float, passed: float) -> None:
-        old = self._log.get(zone)
-        if old is None:
-            self._log[zone], self._integrals[zone] = Occupancy(people, people, people, timestamp), 0.0
-            return
-        # What was counted before held until now.
-        self._integrals[zone] += old.people * passed
-        elapsed = timestamp - (self._start or 0.0)
-        on = zone in self._switches and self._switches[zone].on
-        self._log[zone] = Occupancy(
-            people,
-            self._integrals[zone] / elapsed if elapsed > 0 else people,
-            max(old.peak, people),
-            timestamp if people > old.peak else old.peak_at,
-            old.alert_seconds + (passed if on else 0.0),
-        )
+    def _pass(self, timestamp: float) -> float:
+        """Add the time until ``timestamp`` to what holds; the time that it is then."""
+        start = timestamp if self._last is None else self._last
+        self._last = max(timestamp, start)
+        passed = self._last - start
+        if self._is_lost or not passed:
+            return self._last
+        for zone, sums in self._sums.items():
+            sums.seconds += passed
+            sums.integral += sums.people * passed
+            sums.see(start)
+            if zone in self._switches and self._switches[zone].on:
+                sums.alert_seconds += passed
+        return self._last

@@ -57,6 +57,7 @@ def test_a_row_a_frame_and_a_row_a_minute(tmp_path: Path) -> None:
         station.tick()
         clock.at(91)
         station.write(frame(4, 2))
+        clock.at(95)
     rows = read(tmp_path / "gate.csv")
     assert [(row["count"], row["zone.door"], row["alert.door"], row["dropped"]) for row in rows] == [
         ("2", "1", "0", "0"),
@@ -65,19 +66,37 @@ def test_a_row_a_frame_and_a_row_a_minute(tmp_path: Path) -> None:
         ("6", "4", "1", "0"),
     ]
     assert {row["time"] for row in rows} == {"2026-11-28T09:04:30.000Z"}
-    # Two for ten seconds, three for ten: 2.5 on average.
+    # Two for ten seconds, three for ten, none for ten, and on: until 9:06:01, and then six for four seconds.
     assert [list(row.values()) for row in read(tmp_path / "gate-minutes.csv")] == [
-        ["2026-11-28T09:04:00Z", "3", "2", "2.5", "3", "2.0", "3"],
-        ["2026-11-28T09:05:00Z", "0", "0", "", "", "", ""],
-        ["2026-11-28T09:06:00Z", "1", "0", "6", "6", "4", "4"],
+        ["2026-11-28T09:04:00Z", "3", "2", "1.67", "3", "1.33", "3"],
+        ["2026-11-28T09:05:00Z", "0", "0", "0.0", "0", "0.0", "0"],
+        ["2026-11-28T09:06:00Z", "1", "0", "4.8", "6", "3.2", "4"],
     ]
     assert alerts == [
         "2026-11-28T09:04:30.000Z gate: door: alert on at 3 people",
         "2026-11-28T09:04:30.000Z gate: door: alert off at 0 people",
         "2026-11-28T09:04:30.000Z gate: door: alert on at 4 people",
     ]
-    assert minutes[0] == "gate 2026-11-28T09:04:00Z 2.5 people, at most 3, door: 2.0 people, at most 3, 3 frames"
-    assert minutes[1] == "gate 2026-11-28T09:05:00Z 0 frames"
+    assert minutes[0] == "gate 2026-11-28T09:04:00Z 1.7 people, at most 3, door: 1.3 people, at most 3, 3 frames"
+    assert minutes[1] == "gate 2026-11-28T09:05:00Z 0.0 people, at most 0, door: 0.0 people, at most 0, 0 frames"
+
+
+def test_minutes_of_a_lost_camera_and_of_a_machine_that_slept(tmp_path: Path) -> None:
+    clock, minutes = Clock(), list[str]()
+    with Station(camera("gate"), tmp_path, tell_minute=minutes.append, now=clock) as station:
+        station.write(counted_frame())
+        clock.at(60)
+        station.report("lost")
+        clock.at(91)
+        station.tick()
+        # The machine slept for three minutes, and was stopped as soon as it woke.
+        clock.at(91 + 180)
+    assert [list(row.values()) for row in read(tmp_path / "gate-minutes.csv")] == [
+        ["2026-11-28T09:04:00Z", "1", "0", "2.0", "2"],
+        ["2026-11-28T09:05:00Z", "0", "0", "2.0", "2"],
+        *([f"2026-11-28T09:0{minute}:00Z", "0", "0", "", ""] for minute in (6, 7, 8)),
+    ]
+    assert minutes[2] == "gate 2026-11-28T09:06:00Z 0 frames"
 
 
 def test_what_is_started_again_adds_to_its_files(tmp_path: Path) -> None:
@@ -89,7 +108,7 @@ def test_what_is_started_again_adds_to_its_files(tmp_path: Path) -> None:
     assert [row["count"] for row in read(tmp_path / "gate.csv")][:2] == ["1", "2"]
     assert [row["peak"] for row in read(tmp_path / "gate-minutes.csv")] == ["1", "2"]
     before = (tmp_path / "gate.csv").read_bytes()
-    with pytest.raises(ConfigError, match="its columns are"):
+    with pytest.raises(ConfigError, match=r"^cannot add to .*gate\.csv: its columns are"):
         Station(camera("gate"), tmp_path)
     assert (tmp_path / "gate.csv").read_bytes() == before
 
@@ -124,3 +143,18 @@ def test_a_follower_that_fails_is_said_once_and_disturbs_nobody(caplog: pytest.L
     assert "secret" not in caplog.text
     assert caplog.text.count("gate is not counted: lost") == 1
     assert caplog.text.count("gate is counted again") == 1
+
+
+def test_each_reason_is_logged_once_until_frames_come(caplog: pytest.LogCaptureFixture) -> None:
+    with Station(camera("gate")) as station:
+        for problem in ("connecting", "refused", "silent", "refused", "silent"):
+            station.report(problem)
+        station.write(frame(1))
+        station.write(frame(1))
+        station.report("refused")
+    assert [record.getMessage() for record in caplog.records] == [
+        "gate is not counted: refused",
+        "gate is not counted: silent",
+        "gate is counted again",
+        "gate is not counted: refused",
+    ]

@@ -68,6 +68,47 @@ def test_a_clock_that_goes_back_breaks_nothing() -> None:
     assert log.summary["total"] == Occupancy(people=8, mean=8.0, peak=8, peak_at=5.0)
 
 
+def test_the_last_count_holds_as_long_as_it_is_said_to() -> None:
+    log = OccupancyLog({"total": Alert(40, 20)})
+    log.update(0.0, result(10))
+    log.update(30.0, result(50))
+    assert log.summary["total"].mean == 10
+    log.hold(60.0)
+    log.hold(45.0)
+    assert log.summary["total"] == Occupancy(people=50, mean=30, peak=50, peak_at=30.0, alert_seconds=30.0)
+    log.update(90.0, result(0))
+    assert log.summary["total"] == Occupancy(people=0, mean=(300 + 50 * 60) / 90, peak=50, peak_at=30, alert_seconds=60)
+
+
+def test_no_count_holds_while_the_stream_is_lost() -> None:
+    log = OccupancyLog({"total": Alert(40, 20)})
+    log.update(0.0, result(50))
+    log.update(100.0, result(10), lost_at=20.0)
+    log.update(120.0, result(80))
+    assert log.summary["total"] == Occupancy(people=80, mean=30, peak=80, peak_at=120.0, alert_seconds=20.0)
+    log.lose(140.0)
+    log.hold(500.0)
+    log.update(600.0, result(0))
+    log.hold(620.0)
+    # Of 50, 10, 80 and 0 twenty seconds each.
+    assert log.summary["total"] == Occupancy(people=0, mean=35, peak=80, peak_at=120.0, alert_seconds=40.0)
+
+
+def test_sums_begin_anew_with_what_holds() -> None:
+    log = OccupancyLog({"total": Alert(40, 20)})
+    log.update(0.0, result(50))
+    log.restart(10.0)
+    assert log.summary == {}
+    log.update(15.0, result(30))
+    log.hold(20.0)
+    assert log.summary["total"] == Occupancy(people=30, mean=40, peak=50, peak_at=10.0, alert_seconds=10.0)
+    log.lose(25.0)
+    log.restart(30.0)
+    log.hold(60.0)
+    assert log.summary == {}
+    assert log.alerts_on == ("total",)
+
+
 def test_an_alert_without_its_zone() -> None:
     with pytest.raises(ConfigError, match="zone 'gate'"):
         OccupancyLog({"gate": Alert(5, 3)}).update(0.0, result(1))
