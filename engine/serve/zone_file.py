@@ -61,22 +61,24 @@ class ZoneFile:
             if not self.path.exists():
                 return None
             load_layout(self.path)
-            data: dict[str, Any] = json.loads(self.path.read_text("utf-8-sig"))
-        if from_tool(data) is not None:
+            data = self.path.read_bytes()
+        if (own := _own(data)) is None:
             raise ConfigError(
                 f"{self.path} is an annotation tool's file, of which nothing but the zones would be kept; name another "
                 "file with --out"
             )
-        return data
+        return own
 
     def save(self, data: bytes) -> ZoneLayout:
         """Replace the file.
 
         Raises:
-            ConfigError: ``data`` holds no zones.
+            ConfigError: ``data`` holds no zones, or is an annotation tool's, which :meth:`load` would refuse.
             EngineError: the file cannot be written.
         """
         layout = parse_layout(data, "what was drawn")
+        if _own(data) is None:
+            raise ConfigError("what was drawn is an annotation tool's file; send zones as --zones documents them")
         try:
             with self._lock:
                 write_whole(self.path, data)
@@ -84,6 +86,12 @@ class ZoneFile:
             raise EngineError(f"cannot write {self.path}: {error.strerror or error}") from error
         self._saved(layout)
         return layout
+
+
+def _own(data: bytes) -> dict[str, Any] | None:
+    """The contents of a file that holds zones; None if it is an annotation tool's."""
+    parsed: dict[str, Any] = json.loads(data.decode("utf-8-sig"))
+    return None if from_tool(parsed) is not None else parsed
 
 
 def _png(pixels: np.ndarray) -> bytes:

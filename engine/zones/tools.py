@@ -13,6 +13,8 @@ from engine.zones.layout import FRACTIONS, PIXELS
 _MARGIN = 0.02
 # Shapes that are no zones, but may be in the same file: the heads.
 _HEADS = ("point", "points", "circle")
+# No picture has so many pixels on a side.
+_LONGEST = 10**9
 
 
 def from_tool(data: Any) -> dict[str, Any] | None:
@@ -42,7 +44,7 @@ def from_tool(data: Any) -> dict[str, Any] | None:
 def _layout(shapes: Sequence[tuple[str, str, list[Any]]], width: Any, height: Any) -> dict[str, Any]:
     """Part ("zones" or "lines"), name and corners of each -> the layout's data."""
     counts, seen = Counter(name for _, name, _ in shapes), Counter[str]()
-    known = all(isinstance(side, int) and side > 0 for side in (width, height))
+    known = all([_is_side(width, "width"), _is_side(height, "height")])
     layout: dict[str, Any] = {"unit": FRACTIONS if known else PIXELS, "zones": {}, "lines": {}}
     for part, name, corners in shapes:
         seen[name] += 1
@@ -51,6 +53,15 @@ def _layout(shapes: Sequence[tuple[str, str, list[Any]]], width: Any, height: An
             raise ConfigError(f"{unique!r} is there twice; give one of them another label")
         layout[part][unique] = _fractions(corners, width, height, unique) if known else corners
     return layout
+
+
+def _is_side(value: Any, name: str) -> bool:
+    """Whether it is a side of a picture; false for none."""
+    if value is None or value == 0:
+        return False
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _LONGEST:
+        raise ConfigError(f"the picture's {name} must be a whole number of pixels, got {value!r:.40}")
+    return True
 
 
 def _fractions(corners: Sequence[Any], width: int, height: int, name: str) -> list[tuple[float, float]]:
@@ -70,19 +81,19 @@ def _labelme(shape: Any, where: str) -> tuple[str, str, list[Any]] | None:
         (left, top), (right, bottom) = [(_number(c, 0, where), _number(c, 1, where)) for c in corners]
         corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
     if kind not in ("polygon", "rectangle", "oriented_rectangle", "line"):
-        raise ConfigError(f"{where} is a {kind}; zones are polygons or rectangles, and lines are lines")
+        raise ConfigError(f"{where} is a {kind!r:.40}; zones are polygons or rectangles, and lines are lines")
     return "lines" if kind == "line" else "zones", shape["label"], corners
 
 
 def _coco(data: Mapping[str, Any]) -> dict[str, Any]:
-    images = {image.get("id"): image for image in _list(data, "images") if isinstance(image, Mapping)}
-    names = {c.get("id"): c.get("name") for c in data.get("categories") or [] if isinstance(c, Mapping)}
+    images = _by_id(data, "images")
+    names = _by_id(data, "categories") if data.get("categories") else {}
     shapes, drawn_on = [], set()
     for i, annotation in enumerate(_list(data, "annotations")):
         where = f"annotations[{i}]"
-        if not isinstance(annotation, Mapping) or annotation.get("image_id") not in images:
+        if not isinstance(annotation, Mapping) or _id(annotation, "image_id", where) not in images:
             raise ConfigError(f"{where} is of no picture that is there")
-        name = names.get(annotation.get("category_id"))
+        name = names.get(_id(annotation, "category_id", where), {}).get("name")
         if not isinstance(name, str):
             raise ConfigError(f"{where} is of no category that is there")
         for outline in _list(annotation, "segmentation", f"{where}."):
@@ -93,6 +104,18 @@ def _coco(data: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"the zones are drawn on {len(drawn_on)} pictures; keep one picture in the file")
     image = images[drawn_on.pop()] if drawn_on else {}
     return _layout(shapes, image.get("width"), image.get("height"))
+
+
+def _by_id(data: Mapping[str, Any], key: str) -> dict[Any, Mapping[str, Any]]:
+    tables = enumerate(_list(data, key))
+    return {_id(table, "id", f"{key}[{i}]"): table for i, table in tables if isinstance(table, Mapping)}
+
+
+def _id(table: Mapping[str, Any], key: str, where: str) -> Any:
+    value = table.get(key)
+    if isinstance(value, list | Mapping):
+        raise ConfigError(f"{where}.{key} must be a number or text, got {type(value).__name__}")
+    return value
 
 
 def _list(table: Mapping[str, Any], key: str, where: str = "") -> list[Any]:

@@ -59,10 +59,25 @@ def test_files_that_are_none(serve: Any, tmp_path: Path) -> None:
     assert serve(None)("/v1/zone-file").status == 404
 
 
+SHAPE = {"label": "gate", "points": [[0, 0], [8, 6]], "shape_type": "rectangle"}
+LABELME = {"shapes": [SHAPE], "imagePath": "photo.jpg", "imageWidth": 8, "imageHeight": 6}
+
+
+def test_an_annotation_tools_file_is_not_saved(serve: Any, tmp_path: Path) -> None:
+    """It could not be opened again."""
+    path = tmp_path / "zones.json"
+    ask = serve(None, zone_file=ZoneFile(path, "photo.jpg", PIXELS))
+    for data in (LABELME, {"images": [], "annotations": []}):
+        reply = ask("/v1/zone-file", json.dumps(data).encode(), method="PUT")
+        assert (reply.status, reply.json()["kind"]) == (400, "ConfigError")
+        assert "annotation tool's file" in reply.json()["detail"]
+    assert not path.exists()
+    assert ask("/v1/zone-file").json()["layout"] is None
+
+
 def test_an_annotation_tools_file_is_not_lost(tmp_path: Path) -> None:
     path = tmp_path / "photo.json"
-    shape = {"label": "gate", "points": [[0, 0], [8, 6]], "shape_type": "rectangle"}
-    path.write_text(json.dumps({"shapes": [shape], "imagePath": "photo.jpg", "imageWidth": 8, "imageHeight": 6}))
+    path.write_text(json.dumps(LABELME))
     assert list(load_layout(path).zones) == ["gate"]
     with pytest.raises(ConfigError, match=r"annotation tool's file.*--out"):
         ZoneFile(path, "a", PIXELS)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.errors import ConfigError
-from engine.zones.inputs import as_layout
+from engine.zones.inputs import as_layout, parse_layout
 from engine.zones.tools import from_tool
 
 GATE = [[10.0, 20.0], [110.0, 20.0], [60.0, 90.0]]
@@ -95,7 +97,7 @@ def test_a_corner_at_the_edge_is_moved_into_the_picture(tmp_path):
     ("data", "message"),
     [
         (labelme(("gate", "polygon", [[0, 0], [300, 0], [0, 50]])), "'gate' lies outside the picture of 200 x 100"),
-        (labelme(("gate", "linestrip", GATE)), r"shapes\[0\] is a linestrip; zones are polygons or rectangles"),
+        (labelme(("gate", "linestrip", GATE)), r"shapes\[0\] is a 'linestrip'; zones are polygons or rectangles"),
         (labelme(("gate", "polygon", GATE[:2])), "zone 'gate'"),
         (labelme(("gate", "polygon", [[0, 0], ["x", 1], [2, 3]])), r"must have corners \[x, y\] in pixels"),
         (labelme(("gate", "polygon", [[0, 0], [1, 1, 1], [2, 3]])), r"must have corners \[x, y\] in pixels"),
@@ -107,6 +109,15 @@ def test_a_corner_at_the_edge_is_moved_into_the_picture(tmp_path):
         ({**coco(("gate", [GATE])), "categories": []}, r"annotations\[0\] is of no category"),
         ({**coco(("gate", [GATE])), "images": []}, r"annotations\[0\] is of no picture"),
         (coco(("gate", [[1, 2, 3]])), "zone 'gate'"),
+        ({"images": [{"id": []}], "annotations": []}, r"images\[0\]\.id must be a number or text, got list"),
+        ({**coco(("gate", [GATE])), "categories": 5}, "categories must be a list, got int"),
+        ({**coco(("gate", [GATE])), "categories": [{"id": {}}]}, r"categories\[0\]\.id must be a number or text"),
+        ({"images": [], "annotations": [{"image_id": []}]}, r"annotations\[0\]\.image_id must be a number or text"),
+        (labelme(("gate", "polygon", GATE), size=(10**400, 5)), "the picture's width must be a whole number of pixels"),
+        (labelme(("gate", "polygon", GATE), size=(200, "100")), "the picture's height must be .*, got '100'"),
+        (labelme(("gate", "polygon", GATE), size=(True, 100)), "the picture's width must be .*, got True"),
+        (labelme(("gate", "\ud800", GATE)), r"shapes\[0\] is a '\\ud800'; zones are"),
+        (labelme(("gate", ["polygon"], GATE)), r"shapes\[0\] is a \['polygon'\]; zones are"),
     ],
 )  # fmt: skip
 def test_what_is_no_zone_is_refused(data, message, tmp_path):
@@ -118,3 +129,36 @@ def test_what_is_no_zone_is_refused(data, message, tmp_path):
 def test_our_own_file_is_left_to_its_reader():
     assert from_tool({"zones": {"gate": GATE}}) is None
     assert from_tool([1]) is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(st.characters(), max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+FILES = (
+    labelme(("gate", "polygon", GATE), ("yard", "rectangle", [[20, 10], [40, 30]]), ("door", "line", DOOR)),
+    coco(("gate", [GATE]), ("yard", [GATE])),
+    {"unit": "pixels", "zones": {"gate": GATE}, "lines": {"door": DOOR}, "alerts": {"gate": {"high": 5, "low": 4}}},
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_whatever_a_file_has_in_a_place_it_is_a_layout_or_refused(data: st.DataObject) -> None:
+    whole = json.loads(json.dumps(data.draw(st.sampled_from(FILES))))
+    part = whole
+    while True:
+        keys = list(part) if isinstance(part, dict) else range(len(part))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(part[key], dict | list) or not part[key] or data.draw(st.booleans()):
+            break
+        part = part[key]
+    part[key] = data.draw(JSON)
+    # What a file's text would say.
+    try:
+        layout = parse_layout(json.dumps(whole).encode(), "zones.json")
+    except ConfigError as error:
+        str(error).encode()
+    else:
+        assert all(np.isfinite(corners).all() for corners in layout.zone_corners((200, 100)).values())
