@@ -39,6 +39,7 @@ class LiveStream:
         self._version, self._draw = 0, _nothing
         self._plain: np.ndarray | None = None
         self._status: Mapping[str, Any] = {}
+        self._plain_status: Mapping[str, Any] = {}
         self._encoded: tuple[int, bytes] = (0, b"")
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._closed = False
@@ -71,14 +72,16 @@ class LiveStream:
             plain: the frame as it was counted, uint8 [H, W, 3] RGB, in which zones are drawn.
 
         Raises:
-            EngineError: the frame before could not be drawn.
+            EngineError: a frame before could not be drawn, which is said once. This one is shown.
         """
-        if self._problem:
-            raise EngineError(f"a frame could not be drawn for the page: {self._problem}") from self._problem
         with self._lock:
-            self._version, self._draw, self._status, self._plain = self._version + 1, draw, status, plain
+            self._version, self._draw, self._status = self._version + 1, draw, status
+            self._plain, self._plain_status = plain, status
             self.frames, self.dropped = self.frames + 1, self.dropped + int(status.get("dropped", 0))
+            problem, self._problem = self._problem, None
         self._wake()
+        if problem:
+            raise EngineError(f"a frame could not be drawn for the page: {problem}") from problem
 
     def report(self, status: Mapping[str, Any]) -> None:
         """Replace the status, but not the frame: for a camera that is lost, ``{"state": "..."}``."""
@@ -110,15 +113,17 @@ class LiveStream:
                     self._encoded = version, _encode(draw())
                 except Exception as error:
                     # This is a viewer's thread; the publisher is told.
-                    self._problem = error
+                    with self._lock:
+                        self._problem = error
                     # Not tried again: the number is passed, the picture stays the one before.
                     self._encoded = version, self._encoded[1]
             return self._encoded
 
     def snapshot(self) -> tuple[bytes, Mapping[str, Any]] | None:
-        """The newest frame without anything drawn on it, as JPEG, and its status; None if there is none."""
+        """The newest frame without anything drawn on it, as JPEG, and the status that it came with, also where another
+        was reported since; None if there is none."""
         with self._lock:
-            plain, status = self._plain, self._status
+            plain, status = self._plain, self._plain_status
         return None if plain is None else (_encode(plain), status)
 
     def close(self) -> None:

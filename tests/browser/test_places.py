@@ -100,6 +100,13 @@ def test_running_streams(serve: Any, open_page: Any, result: CountResult) -> Non
     assert count_of(page) == result.count
     draw(page, "zone", QUAD)
     assert rows(page)[0].split()[0] != "0"
+    # The newest frame of a lost camera still has its numbers.
+    stream.report({"state": "it was lost"})
+    page.click("#tab-live")
+    wait(page, "document.querySelector('.stream .number')?.textContent.startsWith('not counted now')")
+    page.click(".stream button")
+    assert count_of(page) == result.count
+    assert page.is_hidden("#error")
 
 
 def test_more_streams_than_a_browser_has_connections(serve: Any, open_page: Any, result: CountResult) -> None:

@@ -101,6 +101,14 @@ def test_a_status_without_a_frame(page: Page) -> None:
     assert level_of(page.ask("/v1/streams/gate/frame.jpg").body) == pytest.approx(10, abs=2)
 
 
+def test_a_frame_without_marks_has_its_own_numbers_though_the_camera_is_lost(page: Page) -> None:
+    page.stream.publish(lambda: grey(10), STATUS, grey(90))
+    page.stream.report({"state": "the camera is lost"})
+    snapshot = page.ask("/v1/streams/gate/snapshot").json()
+    assert snapshot["status"] == STATUS
+    assert level_of(base64.b64decode(snapshot["picture"])) == pytest.approx(90, abs=2)
+
+
 def test_metrics_of_streams(page: Page) -> None:
     page.stream.publish(lambda: grey(10), STATUS)
     page.stream.publish(lambda: grey(10), STATUS)
@@ -171,6 +179,23 @@ def test_a_viewer_who_does_not_read_holds_nobody_up(page: Page, monkeypatch: pyt
     assert viewer.read() == b""
 
 
+@pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"])
+def test_a_viewer_who_does_not_read_is_cut_off(page: Page, monkeypatch: pytest.MonkeyPatch, before: bytes) -> None:
+    """Also one whose request was there before the answer to another one ended."""
+    monkeypatch.setattr("engine.serve.motion._STALLED", 0.5)
+    noise = np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8)
+    connections = page.server._server.server_state.connections
+    stalled = page.ask.connect(before + b"GET /v1/streams/gate/live.mjpg HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    with stalled:
+        until(lambda: len(connections) == 1)
+
+        def is_cut() -> bool:
+            page.stream.publish(lambda: noise, {})
+            return not connections
+
+        until(is_cut, 60)
+
+
 def test_the_end_of_the_server_ends_every_viewer(page: Page) -> None:
     responses = [page.watch() for _ in range(4)]
     page.stream.publish(lambda: grey(1), {})
@@ -222,14 +247,20 @@ def test_the_head_of_a_stream_has_an_end(page: Page) -> None:
         assert head.headers["content-type"].startswith("multipart/x-mixed-replace")
 
 
-def test_a_drawing_that_fails_is_told_to_the_publisher(page: Page) -> None:
+def test_a_drawing_that_fails_is_told_to_the_publisher_once(page: Page) -> None:
     def fail() -> np.ndarray:
-        raise ValueError("no picture")
+        raise MemoryError("no room")
 
     page.stream.publish(fail, {})
     assert page.ask("/v1/streams/gate/frame.jpg").status == 503
-    with pytest.raises(EngineError, match="no picture"):
-        page.stream.publish(lambda: grey(1), {})
+    with pytest.raises(EngineError, match="no room"):
+        page.stream.publish(lambda: grey(100), {"count": 7})
+    # That frame is shown, and so are those after it.
+    for level in (100, 200):
+        assert level_of(page.ask("/v1/streams/gate/frame.jpg").body) == pytest.approx(level, abs=2)
+        page.stream.publish(lambda: grey(200), {"count": 8})
+    stream = page.ask("/v1/streams/gate").json()
+    assert (stream["frames"], stream["status"]) == (4, {"count": 8})
 
 
 def test_names_of_streams() -> None:

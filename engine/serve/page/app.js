@@ -135,8 +135,10 @@ async function editFrame(name) {
     const blob = bytes(picture);
     Object.assign(state, { blob, name: title, answer: null });
     fail("");
-    await stage.show(blob);
-    await take({ ...status, maps: null });
+    await Promise.all([stage.show(blob), stage.setMaps(null)]);
+    editor.show(stage.size, []);
+    if (status.points) await take({ ...status, maps: null });
+    else layout.changed();
   } catch (error) {
     fail(error);
     showTab("count");
