@@ -27,11 +27,12 @@ class Desk:
 
     Attributes:
         inside: requests that have a place now.
-        running: those of them that are counted.
     """
 
     def __init__(self, parallel: int, waiting: int, timeout: float):
-        self.inside = self.running = 0
+        self.inside = 0
+        # Jobs that wait for their turn, and those that are counted, also for clients that are gone.
+        self._waiting, self._running = set[object](), set[object]()
         self._most, self._timeout = parallel + waiting, timeout
         # One more than are counted at once, so that no thread waits for the event loop to hand it the next.
         self._turns = asyncio.Semaphore(parallel + 1)
@@ -41,6 +42,16 @@ class Desk:
     def is_full(self) -> bool:
         """Whether there is no place left."""
         return self.inside >= self._most
+
+    @property
+    def waiting(self) -> int:
+        """Pictures that wait for their turn."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """Pictures that are counted."""
+        return len(self._running)
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
@@ -66,6 +77,15 @@ class Desk:
             BusyError: its turn did not come in time.
             EngineError: the application is ending.
         """
+        ticket = object()
+        self._waiting.add(ticket)
+        try:
+            return await self._run(job, ticket)
+        finally:
+            # It may have been cancelled while it waited.
+            self._waiting.discard(ticket)
+
+    async def _run(self, job: Callable[[], ResultT], ticket: object) -> tuple[ResultT, float]:
         start = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout):
@@ -78,11 +98,12 @@ class Desk:
         def work() -> ResultT:
             nonlocal waited
             waited = time.perf_counter() - start
-            self.running += 1
+            self._running.add(ticket)
+            self._waiting.discard(ticket)
             try:
                 return job()
             finally:
-                self.running -= 1
+                self._running.discard(ticket)
 
         try:
             future = self._pool.submit(work)

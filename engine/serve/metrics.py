@@ -17,10 +17,13 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class Turns(Protocol):
-    """Requests inside, and of these the ones that are counted now: a :class:`engine.serve.desk.Desk`."""
+    """Pictures that wait for their turn, and those that are counted now: a :class:`engine.serve.desk.Desk`."""
 
-    inside: int
-    running: int
+    @property
+    def waiting(self) -> int: ...
+
+    @property
+    def running(self) -> int: ...
 
 
 class Metrics:
@@ -46,10 +49,10 @@ class Metrics:
         self.stage = Histogram(
             "crowd_stage_seconds", "Time of each stage of a request.", ["stage"], registry=registry, buckets=_SECONDS
         )
-        waiting = Gauge("crowd_waiting_requests", "Requests that wait.", registry=registry)
+        waiting = Gauge("crowd_waiting_requests", "Pictures that wait for their turn.", registry=registry)
         running = Gauge("crowd_running_counts", "Pictures that are counted now.", registry=registry)
         if desk:
-            waiting.set_function(lambda: desk.inside - desk.running)
+            waiting.set_function(lambda: desk.waiting)
             running.set_function(lambda: desk.running)
         registry.register(_StreamCollector(streams))
 

@@ -18,8 +18,15 @@ _log = logging.getLogger("engine")
 MEDIA_TYPE = "application/problem+json"
 # Seconds after which it may be tried again when the server is full.
 _RETRY_AFTER = "1"
-# An absolute path of Unix or Windows, up to the next space, quote or colon.
-_PATH = re.compile(r"(?<![\w/])(?:[A-Za-z]:)?(?:[/\\][^\s/\\'\":;,]+){2,}")
+# Absolute paths, up to the next space, quote or colon: of Unix, of a drive of Windows, and of its shares. Backslashes
+# alone are those of bytes in a text; Python's own texts have those of paths twice.
+_NAME = r"[^\s/\\'\":;,]+"
+_PATH = re.compile(
+    rf"(?<![\w/])(?:/{_NAME}){{2,}}"
+    rf"|(?<![\w/\\])[A-Za-z]:(?:[/\\]{{1,2}}{_NAME}){{2,}}"
+    rf"|(?<!\S)\\\\{_NAME}(?:\\{_NAME})+"
+    rf"|(?<=['\"])\\{{4}}{_NAME}(?:\\\\{_NAME})+"
+)
 
 
 class BusyError(EngineError):
@@ -43,10 +50,12 @@ class ClientGoneError(Exception):
 
 
 def without_paths(message: str) -> str:
-    """A message of the engine, with the names of files in place of their paths.
+    r"""A message of the engine, with the names of files in place of their paths.
 
     >>> without_paths("cannot read /srv/models/a b: no such file; /srv/models/x.onnx is damaged")
     'cannot read a b: no such file; x.onnx is damaged'
+    >>> without_paths(r"C:\Users\me\x.onnx is damaged: it begins with b'\x12\x19\x80hello'")
+    "x.onnx is damaged: it begins with b'\\x12\\x19\\x80hello'"
     """
     return _PATH.sub(lambda match: re.split(r"[/\\]", match[0])[-1], message)
 
@@ -57,7 +66,8 @@ def problem(status: int, detail: str, kind: str, headers: dict[str, str] | None 
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": without_paths(detail),
+        # Names may hold what no text can: half of a pair of UTF-16.
+        "detail": without_paths(detail).encode("utf-8", "backslashreplace").decode(),
         "kind": kind,
     }
     return JSONResponse(content, status, headers, MEDIA_TYPE)

@@ -44,6 +44,11 @@ class _Connection(H11Protocol):
         if self._head_timer is None and (before is None or before.response_complete):
             self._expect_head()
         super().data_received(data)
+
+    def handle_events(self) -> None:
+        # Called for what was received, and at the end of an answer for a request that came before that.
+        before = self.cycle
+        super().handle_events()
         if self.cycle is not before:
             self._stop_timer()
             # The application begins after this. A closed connection stays as long as somebody does not read its end.

@@ -15,6 +15,7 @@ from PIL import Image
 from serving import Asker, GatedCounter, Reply, until
 
 from engine import CrowdCounter
+from engine.serve.problems import problem, without_paths
 from engine.serve.settings import ServeSettings
 
 HEAD = "POST /v1/count HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
@@ -77,6 +78,11 @@ def test_pictures_that_cannot_be_read(shared: Asker, body: bytes, words: list[st
         ([("zones", '{"zones": {"a": [], "a": []}}')], ["'a' is there twice"]),
         ([("zone", "a=0,0 9,0 9,9"), ("zone", "a=0,0 9,0 9,8")], ["given twice"]),
         ([("zone", "a=0,0 9,0 9,9"), ("line", "a=0,0 9,0")], ["zone and of a line"]),
+        ([("zones", '{"images": [{"id": []}], "annotations": []}')], ["images[0].id must be a number or text"]),
+        (
+            [("zones", '{"shapes": [{"label": "a", "points": [], "shape_type": "\\ud800"}], "imagePath": "a"}')],
+            ["ud800"],
+        ),
         ([("include", "secrets")], ["include must be one of maps, picture"]),
     ],
 )
@@ -178,12 +184,48 @@ def test_who_goes_away_frees_the_place(serve: Any, counter: CrowdCounter, pictur
         connection.close()
     # The one that is counted keeps its turn; the request that waited is gone.
     until(lambda: ask("/readyz").status == 200)
-    until(lambda: "crowd_waiting_requests 0.0" in ask("/metrics").body.decode() or gated.started == 1)
+    lines = ask("/metrics").body.decode().splitlines()
+    assert [line for line in lines if line.startswith(("crowd_waiting_requests", "crowd_running_counts"))] == [
+        "crowd_waiting_requests 0.0",
+        "crowd_running_counts 1.0",
+    ]
     gated.open()
     assert ask.count(picture).status == 200
     # The one that ran, the one that was handed on already, and the last.
     assert gated.started <= 3
     assert 'crowd_errors_total{kind="ClientGone"} 9.0' in ask("/metrics").body.decode()
+
+
+def test_the_number_of_those_that_wait(serve: Any, counter: CrowdCounter, picture: bytes) -> None:
+    ask = serve(gated := GatedCounter(counter))
+    with ThreadPoolExecutor(4) as pool:
+        replies = [pool.submit(ask.count, picture) for _ in range(4)]
+        until(lambda: "crowd_waiting_requests 3.0" in ask("/metrics").body.decode())
+        gated.open()
+        assert [reply.result().status for reply in replies] == [200] * 4
+    until(lambda: "crowd_running_counts 0.0" in ask("/metrics").body.decode())
+    assert "crowd_waiting_requests 0.0" in ask("/metrics").body.decode()
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (r"it begins with b'\x12\x19\x80hello'", None),
+        (r"it begins with b'\\a\\b\x80'", None),
+        (r"C:\Users\me\x.onnx is damaged", "x.onnx is damaged"),
+        (r"'C:\\Users\\me\\x.onnx' is damaged", "'x.onnx' is damaged"),
+        (r"cannot read \\server\share\x.onnx: gone", "cannot read x.onnx: gone"),
+        (r"cannot read '\\\\server\\share\\x.onnx': gone", "cannot read 'x.onnx': gone"),
+        ("D:/models/x.onnx, /srv/models/y.onnx", "x.onnx, y.onnx"),
+        ("https://server/a/b and 3/4/5", None),
+    ],
+)
+def test_paths_are_left_out_and_nothing_else(said: str, told: str | None) -> None:
+    assert without_paths(said) == (told or said)
+
+
+def test_what_no_text_can_hold_is_told_all_the_same() -> None:
+    assert json.loads(problem(400, "a \ud800 b", "ConfigError").body)["detail"] == r"a \ud800 b"
 
 
 def test_errors_of_the_engine_tell_no_paths(serve: Any, counter: CrowdCounter, picture: bytes) -> None:
