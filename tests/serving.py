@@ -34,12 +34,14 @@ class Asker:
     def __init__(self, url: str):
         self.url = url
         self.host, self.port = urlsplit(url).hostname or "", urlsplit(url).port or 0
+        # Before each path, where the server lies below one.
+        self._base = urlsplit(url).path.rstrip("/")
 
     def __call__(self, path: str, body: bytes | None = None, method: str | None = None, **headers: str) -> Reply:
         connection = HTTPConnection(self.host, self.port, timeout=60)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method or ("GET" if body is None else "POST"), path, body, named)
+            connection.request(method or ("GET" if body is None else "POST"), self._base + path, body, named)
             response = connection.getresponse()
             return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
         finally:

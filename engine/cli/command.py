@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None, counter_factory: CounterFactory | No
     Returns:
         Exit status, of every command: 0; 1 if something failed, such as a picture or bundle that cannot be read, or one
         of several; 2 for wrong arguments (what argparse refuses, and :class:`ConfigError`, such as a data folder that
-        is not there); 130 after Ctrl-C; 141 when nobody reads standard output any more.
+        is not there); 130 after Ctrl-C, but 0 of a server, which has no other end; 141 when nobody reads standard
+        output any more.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:

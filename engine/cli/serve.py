@@ -81,7 +81,7 @@ def server_settings(options: argparse.Namespace, **limits: float) -> ServeSettin
 
 
 def run(options: argparse.Namespace, factory: CounterFactory) -> int:
-    """Serve until SIGINT or SIGTERM; what runs then is finished."""
+    """Serve until SIGINT or SIGTERM; what runs then is finished, and the status is 0."""
     for name in ("max_mib", "max_megapixels"):
         if not 0 < getattr(options, name) < 1e6:
             raise ConfigError(f"--{name.replace('_', '-')} must be a positive number, got {getattr(options, name)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import secrets
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace, factory: CounterFactory) -> int:
-    """Serve the editor until SIGINT or SIGTERM."""
+    """Serve the editor until SIGINT or SIGTERM, with status 0."""
     check_output_file("--out", options.out)
     with needs_extra(EXTRA):
         from engine.serve.app import create_app
@@ -54,7 +55,8 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
         say(f"saved {options.out}: {_number(len(layout.zones), 'zone')}, {_number(len(layout.lines), 'line')}")
 
     file = ZoneFile(Path(options.out), title, pixels, data, saved)
-    settings = ServeSettings(port=options.port)
+    # Whoever can ask can also write the file, and other users of this machine can ask.
+    settings = ServeSettings(port=options.port, secret_path=secrets.token_urlsafe(18))
     with contextlib.closing(make_counter(options, factory, None)) as counter:
         server = AppServer(create_app(counter, settings, zone_file=file), settings)
         say(f"draw at {server.url}; Ctrl-C ends")

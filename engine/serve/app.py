@@ -18,6 +18,7 @@ from engine.serve.gate import Gate
 from engine.serve.head import HeadAsGet
 from engine.serve.metrics import CONTENT_TYPE, Metrics
 from engine.serve.problems import answer_errors
+from engine.serve.secret_path import SecretPath
 from engine.serve.settings import ServeSettings
 from engine.serve.streams import StreamRegistry
 from engine.serve.zone_file import ZoneFile
@@ -55,6 +56,8 @@ def create_app(
     live_routes.add(app, streams)
     zone_routes.add(app, zone_file)
     _add_page(app)
+    if settings.secret_path:
+        app.add_middleware(SecretPath, secret=settings.secret_path)
     app.add_middleware(Gate, settings=settings)
     # The last one is asked first.
     app.add_middleware(HeadAsGet)

@@ -120,7 +120,9 @@ class AppServer:
         """Address of the page."""
         host, port = self._socket.getsockname()[:2]
         shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
-        return f"{self._settings.scheme}://{f'[{shown}]' if ':' in shown else shown}:{port}/"
+        place = f"{f'[{shown}]' if ':' in shown else shown}:{port}/"
+        secret = f"{self._settings.secret_path}/" if self._settings.secret_path else ""
+        return f"{self._settings.scheme}://{place}{secret}"
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM, and then finish what runs."""

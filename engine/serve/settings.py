@@ -26,6 +26,7 @@ class ServeSettings:
         token: that requests must carry; needed anywhere but on the loopback address.
         tls_cert, tls_key: PEM files of a certificate and its key; both or none.
         names: by which the server may be called besides its addresses, such as that of a proxy before it.
+        secret_path: first part of every address, where the loopback address is to be for those alone who were told it.
         waiting: requests that may wait beside those that are counted.
         timeout: seconds that a body may take to come, and that a request may wait for its turn.
         max_bytes: of a request.
@@ -46,6 +47,7 @@ class ServeSettings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     names: tuple[str, ...] = ()
+    secret_path: str = field(default="", repr=False)
     waiting: int = 32
     timeout: float = 30.0
     max_bytes: int = 32 << 20

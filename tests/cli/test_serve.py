@@ -36,6 +36,7 @@ class Process:
         self.ask = Asker(said.split(" at ")[1].split()[0].rstrip(",;"))
 
     def end(self, number: int = signal.SIGTERM) -> str:
+        """What it said; a server has no other end than a signal, and its status is 0 then."""
         self.popen.send_signal(number)
         assert self.popen.wait(60) == 0, self.log.read_text()
         said = self.log.read_text()
@@ -156,6 +157,9 @@ def test_zones_on_a_picture(start: Start, tmp_path: Path) -> None:
     out = tmp_path / "gate.json"
     process = start("zones", str(PICTURE), "--out", str(out))
     ask = process.ask
+    # The address has a secret, which other users of this machine do not know.
+    assert len(ask.url.split("/")[3]) >= 24
+    assert Asker(f"http://127.0.0.1:{ask.port}/")("/v1/zone-file").status == 404
     assert ask("/v1/zone-file").json() == {"name": "gate.json", "title": "pedestrians.jpg", "layout": None}
     assert ask("/v1/zone-file/picture").body == PICTURE.read_bytes()
     assert ask.count(PICTURE.read_bytes()).status == 200

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 import pytest
 from serving import Asker
 
 from engine.errors import ConfigError
 from engine.serve.settings import ServeSettings, read_token
+from engine.serve.zone_file import ZoneFile
 
 TOKEN = "a token of enough letters"
 
@@ -265,3 +268,24 @@ def test_head_is_get_without_a_body(guarded: Asker) -> None:
             ]
     assert guarded("/healthz", method="HEAD").status == 200
     assert guarded("/v1/count", method="HEAD", **known).status == 405
+
+
+def test_a_secret_path_is_the_only_one(serve: Any, tmp_path: Path) -> None:
+    path, layout = tmp_path / "zones.json", b'{"zones": {"gate": [[0, 0], [8, 0], [8, 6]]}}'
+    file = ZoneFile(path, "a", np.zeros((6, 8, 3), np.uint8))
+    ask = serve(None, ServeSettings(port=0, secret_path="s3cret"), zone_file=file)
+    assert ask.url.endswith("/s3cret/")
+    others = Asker(f"http://127.0.0.1:{ask.port}/")
+    for guess in ("", "/s3cre", "/s3cret0", "/S3cret", "//s3cret", "/x/s3cret", "/s3cret/../x", "/%FF", "/%C3%A9"):
+        for known in ("/", "/v1/zone-file", "/v1/model", "/page/app.js", "/metrics", "/openapi.json", "/signin"):
+            assert others(guess + known).status == 404
+        assert others(f"{guess}/v1/zone-file", layout, method="PUT").status == 404
+    assert others("/s3cret").status == 404
+    assert not path.exists()
+    for known in ("/", "/v1/zone-file", "/page/app.js", "/docs", "/healthz", "/favicon.ico"):
+        assert ask(known).status in (200, 307)
+    assert ask("/v1/zone-file", layout, method="PUT").status == 200
+    assert path.read_bytes() == layout
+    # Where it lies is no way round the other checks.
+    assert ask("/v1/zone-file", layout, method="PUT", Origin="http://evil.example").status == 403
+    assert ask("/", Host="evil.example").status == 421
