@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.errors import ConfigError
 from engine.jobs.journal import Journal
 from engine.jobs.tables import Table, TableFile
 
@@ -22,7 +23,8 @@ class Book:
     Args:
         tables: by path, at least one.
         head: what the job is; see :class:`engine.jobs.journal.Journal`.
-        resume: go on with the journal that is there, if one is: its rows are put into the tables.
+        resume: go on with the journal that is there: its rows are put into the tables. Where neither journal nor tables
+            are there, the job begins.
 
     Attributes:
         notice: where the rows are that an earlier job had left, and how to go on with them; None if there were none, or
@@ -30,11 +32,14 @@ class Book:
         rows: number of rows that were taken over from the journal.
 
     Raises:
+        ConfigError: ``resume``, and a table is there without a journal: the job that wrote it is done.
         ConfigError, EngineError, OSError: as of the journal.
     """
 
     def __init__(self, tables: Mapping[str, Table], head: dict[str, Any], resume: bool):
         path = journal_path(tables)
+        if resume and not path.exists():
+            _refuse_done(tables)
         with contextlib.ExitStack() as stack:
             self._journal = stack.enter_context(Journal(path, head, resume))
             self.rows, self.notice = self._journal.count, _notice(self._journal)
@@ -84,6 +89,15 @@ class Book:
             if table.rows < self._journal.count:
                 for row in itertools.islice(self._journal.rows(), table.rows, None):
                     table.add(row)
+
+
+def _refuse_done(tables: Iterable[str]) -> None:
+    for name in tables:
+        if Path(name).exists():
+            raise ConfigError(
+                f"{name} has no journal beside it, so the job that wrote it is done; leave out --resume to count all "
+                "again and replace it, or name another file"
+            )
 
 
 def _notice(journal: Journal) -> str | None:

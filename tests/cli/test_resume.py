@@ -141,6 +141,18 @@ def test_resume_needs_a_file_and_begins_where_nothing_is(pictures: Path, tmp_pat
     assert tables(tmp_path) == [NAMES] * 3
 
 
+def test_what_is_done_is_neither_counted_again_nor_replaced(
+    pictures: Path, tmp_path: Path, counted: Counter[str], capsys: Any
+) -> None:
+    assert crowd("count", pictures, *outputs(tmp_path)) == 1
+    kept = (tmp_path / "t.csv").read_bytes()
+    counted.clear()
+    assert crowd("count", pictures, *outputs(tmp_path), "--resume") == 2
+    assert "t.csv has no journal beside it, so the job that wrote it is done" in capsys.readouterr().err
+    assert not counted
+    assert (tmp_path / "t.csv").read_bytes() == kept
+
+
 def test_a_manifest_to_parquet_parts(pictures: Path, tmp_path: Path, counted: Counter[str], capsys: Any) -> None:
     manifest = tmp_path / "m.csv"
     rows = [f"{3 * number},{pictures / name}" for number, name in enumerate(NAMES)]
