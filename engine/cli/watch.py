@@ -62,8 +62,11 @@ def _check(config: WatchConfig) -> None:
 
     if any(isinstance(camera.source, int) or "://" in camera.source for camera in config.cameras):
         load_av()
-    if config.folder is not None and not config.folder.is_dir():
-        raise ConfigError(f"the folder {config.folder} does not exist; make it, or name another")
+    if config.folder is not None:
+        try:
+            config.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot make the folder {config.folder}: {error.strerror}; name another") from error
 
 
 _Follow = Callable[["Camera"], "Follower"]

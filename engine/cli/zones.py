@@ -48,7 +48,9 @@ def read_layout(options: argparse.Namespace) -> ZoneLayout:
     read = as_layout(options.zones)
     zones = _by_name(map(parse_shape, options.zone), read.zones)
     lines = _by_name(map(parse_shape, options.line), read.lines)
-    alerts = _by_name(map(parse_alert, getattr(options, "alert", [])), read.alerts)
+    alerts = _by_name(
+        map(parse_alert, getattr(options, "alert", [])), read.alerts, "there are two alerts for {}; give one"
+    )
     ignore = _by_name(map(parse_shape, options.ignore), read.ignore)
     return ZoneLayout(
         {**read.zones, **zones}, {**read.lines, **lines}, {**read.alerts, **alerts}, {**read.ignore, **ignore}
@@ -66,10 +68,12 @@ def zones_text(record: Mapping[str, Any]) -> str:
     return zones + "".join(f", {name}: {left} left, {right} right" for name, (left, right) in record["lines"].items())
 
 
-def _by_name(pairs: Iterable[tuple[str, Any]], read: Any) -> dict[str, Any]:
+def _by_name(
+    pairs: Iterable[tuple[str, Any]], read: Any, twice: str = "{} is given twice; give one of them another name"
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found or name in read:
-            raise ConfigError(f"{name!r} is given twice; give one of them another name")
+            raise ConfigError(twice.format(repr(name)))
         found[name] = value
     return found

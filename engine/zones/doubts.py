@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from engine.zones.layout import FRACTIONS, PIXELS, Shape, ZoneLayout
+from engine.zones.layout import HOW_FRACTIONS, PIXELS, Shape, ZoneLayout
 
 # Share of a zone outside the picture from which on it seems to be drawn on another one.
 _MOST_OUTSIDE = 1 / 3
@@ -71,10 +71,7 @@ def _is_tiny(shape: Shape) -> bool:
 
 def _tiny_text(shape: Shape) -> str:
     width, height = np.ptp(np.array(shape.corners), axis=0)
-    return (
-        f'spans {width:.3g} x {height:.3g} pixels; for fractions of the picture set the unit to "{FRACTIONS}" '
-        "(on the command line, give percents)"
-    )
+    return f"spans {width:.3g} x {height:.3g} pixels; {HOW_FRACTIONS}"
 
 
 def _edges(shape: Shape) -> list[tuple[tuple[float, float], tuple[float, float]]]:

@@ -14,6 +14,7 @@ from engine.zones.members import MAX_CORNERS, Polygon, check_shape
 # Names the whole picture, where a zone's name is expected.
 TOTAL = "total"
 PIXELS, FRACTIONS = "pixels", "fractions"
+HOW_FRACTIONS = f'for fractions of the picture set the unit to "{FRACTIONS}", or on the command line write 10%,50%'
 # What a stranger's file may hold.
 _MAX_SHAPES, _MAX_NAME = 1000, 100
 EXAMPLE = (
@@ -179,7 +180,7 @@ def _check(what: str, shape: Shape, least: int, most: int) -> None:
     if shape.unit == FRACTIONS and (corners.min() < 0 or corners.max() > 1):
         raise ConfigError(f"{what} is in fractions of the picture, so from 0 to 1, got {shape.corners!r:.120}")
     if shape.unit == PIXELS and corners.min() >= 0 and corners.max() <= 1:
-        raise ConfigError(f'{what} lies in a single pixel; for fractions of the picture set the unit to "{FRACTIONS}"')
+        raise ConfigError(f"{what} lies in a single pixel; {HOW_FRACTIONS}")
 
 
 def _check_number(shapes: int) -> None:

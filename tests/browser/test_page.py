@@ -72,6 +72,25 @@ def test_drop_draw_drag_download_and_load(
     np.testing.assert_array_equal(np.asarray(picture), np.asarray(counted.plot()))
 
 
+def test_a_file_that_is_no_picture_is_said_to_be_none(
+    serve: Any, open_page: Any, counter: CrowdCounter, result: CountResult, tmp_path: Path
+) -> None:
+    open_page.forgive = "422"
+    page = open_page(serve(counter).url)
+    assert load(page) == result.count
+    fake = tmp_path / "fake.jpg"
+    fake.write_text("hello")
+    page.set_input_files("#file", fake)
+    wait(page, "!document.querySelector('#error').hidden")
+    assert page.inner_text("#interval") == "not counted"
+    # The picture before is not taken for this one.
+    assert not page.is_visible("#paper")
+    assert page.is_visible("#welcome")
+    assert page.is_disabled("#draw-zone")
+    assert load(page) == result.count
+    assert page.is_enabled("#draw-zone")
+
+
 def test_names_undo_and_zones_to_ignore(
     serve: Any, open_page: Any, counter: CrowdCounter, result: CountResult, tmp_path: Path
 ) -> None:

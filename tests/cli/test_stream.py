@@ -124,6 +124,7 @@ def test_zones_lines_and_alerts_from_file_and_words(tmp_path) -> None:
         (["--append", "--save", "out.mp4"], "--append needs --json or --csv, and changes nothing without it"),
         (["--zone", "a"], "expected NAME="),
         (["--zone", "a=0,0 1,0 1,1", "--zone", "a=0,0 1,0 1,1"], "is given twice"),
+        (["--alert", "total=5", "--alert", "total=9:8"], "there are two alerts for 'total'; give one"),
         (["--alert", "gate=3"], "no such zone"),
         (["--json", "photo.jpg"], "photo.jpg"),
         (["--json", "same", "--csv", "./same"], "--json and --csv would both write to ./same"),

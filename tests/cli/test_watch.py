@@ -58,7 +58,6 @@ def camera(tmp_path: Path) -> Iterator[str]:
 
 
 def test_cameras_on_the_page_and_no_password_anywhere(camera: str, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
     (tmp_path / "left.json").write_text(
         '{"unit": "fractions", "zones": {"left": [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]}}'
     )
@@ -118,8 +117,9 @@ def test_mistakes_are_told_before_anything_starts(tmp_path: Path, capsys: pytest
     file = tmp_path / "cameras.toml"
     assert main(["watch", str(file)]) == 2
     assert "cannot read the cameras" in capsys.readouterr().err
-    file.write_text(f'folder = "none"\n[cameras.a]\nsource = "rtsp://u:{SECRET}@c/"\n')
+    (tmp_path / "file").write_text("")
+    file.write_text(f'folder = "file/counts"\n[cameras.a]\nsource = "rtsp://u:{SECRET}@c/"\n')
     assert main(["watch", str(file)]) == 2
     said = capsys.readouterr().err
-    assert "none does not exist" in said
+    assert "cannot make the folder" in said
     assert SECRET not in said

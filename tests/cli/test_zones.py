@@ -73,6 +73,7 @@ def test_zones_in_every_output(zones: Path, tmp_path: Path, capsys: pytest.Captu
     [
         (["--zone", "gate=1,2"], "zone 'gate' must be 3 to 1000 corners"),
         (["--zone", "left=1,2 9,2 9,9"], "'left' is given twice"),
+        (["--zone", "a=0.1,0.5 0.4,0.5 0.4,1"], "on the command line write 10%,50%"),
         (["--zone", "a=1,2 9,2 9,9", "--zone", "a=1,2 9,2 9,9"], "'a' is given twice"),
         (["--zone", "a=1,2 9%,2 9,9"], "all in percent"),
         (["--line", "left=1,2 9,2"], "name of a zone and of a line"),

@@ -12,7 +12,7 @@ import { Stage } from "./stage.js";
 
 const byId = (id) => document.getElementById(id);
 
-const state = { model: null, blob: null, name: "picture", answer: null, result: null, request: null, zoneFile: null };
+const state = { model: null, blob: null, isRefused: false, name: "picture", answer: null, result: null, request: null, zoneFile: null };
 const layout = new Layout();
 let stage = null;
 // Before the panel and the editor, which show what this says.
@@ -35,7 +35,7 @@ function fail(error) {
 async function open(blob, name) {
   state.request?.abort();
   const request = (state.request = new AbortController());
-  Object.assign(state, { blob, name: name.replace(/\.[^.]*$/, "") || "picture", answer: null });
+  Object.assign(state, { blob, isRefused: false, name: name.replace(/\.[^.]*$/, "") || "picture", answer: null });
   fail("");
   stage.setMaps(null);
   layout.changed();
@@ -44,7 +44,7 @@ async function open(blob, name) {
   showTools();
   if (!state.model?.counts) return;
   if (blob.size > state.model.max_bytes) {
-    fail(`The picture has ${(blob.size / 2 ** 20).toFixed(1)} MiB; this server takes ${(state.model.max_bytes / 2 ** 20).toFixed(0)}.`);
+    refuse(`The picture has ${(blob.size / 2 ** 20).toFixed(1)} MiB; this server takes ${(state.model.max_bytes / 2 ** 20).toFixed(0)}.`, isShown);
     return;
   }
   byId("busy").hidden = false;
@@ -53,10 +53,18 @@ async function open(blob, name) {
     if (request.signal.aborted) return;
     await take(answer);
   } catch (error) {
-    if (!request.signal.aborted) fail(error);
+    if (!request.signal.aborted) refuse(error, isShown);
   } finally {
     if (state.request === request) byId("busy").hidden = true;
   }
+}
+
+// Says why the picture is not counted; what the browser cannot show either leaves nothing to draw on.
+function refuse(error, isShown) {
+  state.isRefused = true;
+  fail(error);
+  if (!isShown) stage.clear();
+  layout.changed();
 }
 
 // Shows what was counted.
@@ -86,7 +94,7 @@ const text = (number) => number.toLocaleString("en");
 
 function showResult() {
   const { result } = state;
-  const waiting = state.model?.counts === false ? "" : "counting…";
+  const waiting = state.model?.counts === false ? "" : state.isRefused ? "not counted" : "counting…";
   const count = result ? text(result.count) : "–";
   const interval = result ? `between ${result.interval.map(text).join(" and ")}` : state.blob ? waiting : "no picture yet";
   // What is the same is not read out again.

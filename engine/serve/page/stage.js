@@ -43,6 +43,13 @@ export class Stage {
     return true;
   }
 
+  // Shows no picture.
+  clear() {
+    byId("welcome").hidden = false;
+    byId("paper").hidden = true;
+    this.hasPicture = false;
+  }
+
   setSize(size) {
     const changed = size[0] !== this.size[0] || size[1] !== this.size[1];
     this.size = size;
