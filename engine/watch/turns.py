@@ -59,6 +59,11 @@ class Turns(Generic[T]):
                 self._changed.wait()
         return None
 
+    def is_busy(self, one: T) -> bool:
+        """Whether a turn of this one runs."""
+        with self._changed:
+            return one in self._busy
+
     def done(self, one: T) -> None:
         """The turn of this one is over."""
         with self._changed:

@@ -97,7 +97,8 @@ class Watch:
     def _look(self) -> None:
         """Tell of cameras that say nothing, and end minutes."""
         for feed, station in self._stations.items():
-            if trouble := feed.trouble:
+            # A frame that is counted came before the trouble, and is told before it.
+            if (trouble := feed.trouble) and not self._turns.is_busy(feed):
                 station.report(trouble)
             station.tick()
 

@@ -99,7 +99,7 @@ def test_a_lost_camera_does_not_disturb_the_others(hangs: bool, caplog: pytest.L
     assert "secret" not in said + caplog.text
 
 
-def test_why_a_camera_that_worked_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+def test_why_a_camera_that_worked_is_lost(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its own name in the log, once, though the connection is made again and again."""
     pixels, attempts = np.full((48, 64, 3), 2, np.uint8), [0]
 
@@ -123,6 +123,7 @@ def test_why_a_camera_that_worked_is_lost(caplog: pytest.LogCaptureFixture) -> N
         patience, lost = Patience(first_delay=0.2, give_up=NEVER), wanted.options.lost
         return LiveVideo("rtsp://gate/live", Connection, Connection(), None, patience, lost=lost)
 
+    monkeypatch.setattr("engine.watch.watch._TICK", 0.02)
     listener = Told()
     counter = FakeCounter(Time(), lambda _: 0.0, NEVER, lambda: None)
     watch = Watch(counter, [Station(camera("gate"), followers=[listener])], opener)
@@ -131,6 +132,40 @@ def test_why_a_camera_that_worked_is_lost(caplog: pytest.LogCaptureFixture) -> N
     assert [text for text in listener.problems if text != "connecting"] == [problem] * 2
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [f"gate is not counted: {problem}", "gate is counted again", f"gate is not counted: {problem}"]
+
+
+def test_the_last_frame_of_a_lost_camera_is_told_before_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though its count takes longer than the loss."""
+    told, lost = list[str](), threading.Event()
+
+    class Short(FakeCamera):
+        def frames(self) -> Any:
+            yield Frame(0, 0.0, np.full((48, 64, 3), 2, np.uint8))
+            lost.set()
+            raise SourceError("gone")
+
+    class Slow(FakeCounter):
+        def count(self, img: Any, *, zones: Any) -> Any:
+            assert lost.wait(60)
+            time_module.sleep(0.2)
+            told.append("counted")
+            return super().count(img, zones=zones)
+
+    class Told(Listener):
+        def report(self, problem: str) -> None:
+            told.append(problem)
+            if problem == "gone":
+                watch.close()
+
+    monkeypatch.setattr("engine.watch.watch._TICK", 0.01)
+    time = Time()
+    watch = Watch(
+        Slow(time, lambda _: 0.0, NEVER, lambda: None),
+        [Station(camera("gate"), followers=[Told()])],
+        lambda _: Short(time, "gate", 0, 1, NEVER, False),
+    )
+    watch.run()
+    assert [text for text in told if text != "connecting"][:2] == ["counted", "gone"]
 
 
 def test_a_picture_that_cannot_be_counted_is_its_cameras_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
