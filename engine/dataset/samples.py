@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ def find_samples(
     if annotations is None and form is None:
         _refuse_unannotated(root, {s.image.parent for s in samples}, skip)
     if not kept:
-        _refuse_nothing(root, split if skip.any or samples else None)
+        _refuse_nothing(root, sorted(chosen) if skip.any or samples else [], samples)
     return kept
 
 
@@ -198,8 +199,14 @@ def _refuse_missing(source: Source, missing: Sequence[Entry], folder: Path) -> N
     )
 
 
-def _refuse_nothing(root: Path, split: str | Collection[str] | None) -> None:
-    kind = f" for {split}ing" if isinstance(split, str) else ""
+def _refuse_nothing(root: Path, splits: Sequence[str], others: Sequence[Sample]) -> None:
+    kind = f" of the split {' or '.join(splits)}" if splits else ""
+    if others:
+        there = Counter(sample.split for sample in others)
+        raise ConfigError(
+            f"{root} has no annotated pictures{kind}, but of {', '.join(f'{x} ({n})' for x, n in sorted(there.items()))}; "
+            "folders and files called so make it (docs/annotations.md, Splits)"
+        )
     raise ConfigError(
         f"no annotated pictures{kind} below {root}; formats that are recognised: {', '.join(FORMATS)} "
         "(docs/annotations.md)"

@@ -71,8 +71,12 @@ def test_pictures_for_testing_are_told_from_the_others(tmp_path):
         assert {s.image.parents[1].name for s in found[split]} == {f"{split}_data"}
     # Whichever folder is named.
     assert find_samples(tmp_path / "part_A" / "test_data", "test")[0].part == "part_A"
-    with pytest.raises(ConfigError, match="no annotated pictures for training below"):
+    with pytest.raises(ConfigError, match="no annotated pictures of the split train below"):
         find_samples(tmp_path / "part_A" / "test_data", "train")
+    mixed = make_images(tmp_path / "mixed", "1.jpg", "2.jpg")
+    (mixed / "points.json").write_text('{"1.jpg": [], "2.jpg": []}')
+    with pytest.raises(ConfigError, match=r"mixed has no annotated pictures of the split val, but of train \(2\)"):
+        find_samples(tmp_path / "mixed", "val")
     # An own folder may lie anywhere.
     mine = make_images(tmp_path / "test_data" / "mine", "IMG_1.jpg")
     (mine / "points.json").write_text('{"IMG_1.jpg": []}')
