@@ -59,7 +59,7 @@ class Journal:
                 self._state = (0, -1)
                 self.append({"job": self._head})
         except BaseException:
-            os.close(self._file)
+            self._release()
             raise
 
     def append(self, row: dict[str, Any]) -> None:
@@ -109,8 +109,7 @@ class Journal:
             if remove:
                 # Before the lock is given up: a job that has it then starts anew.
                 self.path.unlink(missing_ok=True)
-            os.close(self._file)
-            self._file = -1
+            self._release()
 
     def __enter__(self) -> Journal:
         return self
@@ -129,6 +128,12 @@ class Journal:
             raise ConfigError(f"another process is writing {self.path}; wait for it, or name other files") from error
         return file
 
+    def _release(self) -> None:
+        # In this order: after a signal in between nothing is done with a file that is closed.
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
     def _has_rows(self) -> bool:
         """Whether the file has more than a head. A row that is damaged, or behind what is no head, is one too."""
         with open(self.path, "rb") as file:
@@ -140,7 +145,7 @@ class Journal:
         names = (f"{self.path.name}.old{'' if number == 1 else f'.{number}'}" for number in itertools.count(1))
         self.set_aside = next(path for name in names if not os.path.lexists(path := self.path.with_name(name)))
         os.replace(self.path, self.set_aside)
-        os.close(self._file)
+        self._release()
         self._file = self._opened()
 
     def _checked_state(self) -> tuple[int, int]:

@@ -126,9 +126,10 @@ class TableFile:
 
     def discard(self) -> None:
         """Close the table; the file that was there before stays."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        # In this order: after a signal in between nothing is done with a file that is closed.
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
         if self._made:
             self._part.unlink(missing_ok=True)
             self._made = False
