@@ -95,7 +95,5 @@ def _vertex(before: np.ndarray, centre: np.ndarray, after: np.ndarray) -> np.nda
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python onnxruntime_count.py BUNDLE PICTURE")
     heads = count(Path(sys.argv[1]), np.asarray(ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("RGB")))
     print(f"{len(heads)} people", *(f"{x:.1f},{y:.1f}" for x, y in heads), sep="\n")
