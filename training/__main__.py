@@ -22,6 +22,7 @@ from engine.training.calibrate import calibrate
 from engine.training.compare import compare_decoders, table
 from engine.training.config import TrainConfig
 from engine.training.fine_tuning import fine_tune
+from engine.training.overwriting import refuse_overwriting
 from engine.training.recipe import DEFAULT, FINE_TUNING, read_recipe, run_recipe
 from engine.training.rule import LEAST_PICTURES
 from engine.training.start import start_counting, start_model, start_network
@@ -138,6 +139,7 @@ def run(arguments: list[str], prog: str) -> None:
     options = build_parser(prog).parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
+    refuse_overwriting(options)
     samples = dataset.read_samples(options, "train", "val")
     if options.command == "train" and options.start and not options.recipe:
         _fine_tune(options, samples)

@@ -37,11 +37,12 @@ def check(options: argparse.Namespace, pictures: Sequence[str]) -> dict[str, str
     """The file that the annotations will be, by the option's name; none if they are a folder of files.
 
     Raises:
-        ConfigError: their format is not known, or they would be of standard input.
+        ConfigError: their format is not known, they would be of standard input, or one of their files is a table's.
     """
     from engine.dataset.writer import format_of, is_folder
 
-    folder = is_folder(format_of(Path(options.annotations), options.annotations_format))
+    form = format_of(Path(options.annotations), options.annotations_format)
+    folder = is_folder(form)
     if options.annotations == STDOUT:
         raise ConfigError("--annotations are written to a file or folder, not to standard output; name one")
     if STDIN in pictures:
@@ -53,9 +54,21 @@ def check(options: argparse.Namespace, pictures: Sequence[str]) -> dict[str, str
             raise ConfigError(
                 f"--annotations in this format are a folder of files, and {options.annotations} is a file"
             )
+        _refuse_tables(options, form, pictures)
         return {}
     check_output_file("--annotations", options.annotations)
     return {"--annotations": options.annotations}
+
+
+def _refuse_tables(options: argparse.Namespace, form: str, pictures: Sequence[str]) -> None:
+    """Refuse tables within the folder of annotations under the name of one of its files."""
+    from engine.dataset.writer import annotation_files
+
+    named = {f"--{name}": getattr(options, name) for name in ("csv", "json", "jsonl")}
+    tables = {Path(path).resolve(): option for option, path in named.items() if path not in (None, STDOUT)}
+    for file in annotation_files(Path(options.annotations), form, pictures) if tables else ():
+        if option := tables.get(file.resolve()):
+            raise ConfigError(f"{option} and --annotations would both write to {file}; give each a file of its own")
 
 
 @contextlib.contextmanager

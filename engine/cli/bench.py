@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.cli.machine import read_cpu, read_versions
-from engine.cli.outputs import check_output_file, open_whole
+from engine.cli.outputs import check_output_file, files_of_settings, open_whole, refuse_shared_files
 from engine.cli.terminal import Status, printable
 from engine.config import check_range
 from engine.errors import ConfigError, NotFiniteError
@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
     from engine.cli.variants import all_variants
 
     check_output_file("--json", options.json)
+    refuse_shared_files({"--json": options.json}, [options.picture or "", *files_of_settings(options)])
     if not 0 < options.seconds < float("inf"):
         raise ConfigError(f"--seconds must be a positive number, got {options.seconds:g}")
     image = _picture(options.picture, options.size)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.cli.counter_options import CounterFactory, make_counter
 from engine.cli.extras import needs_extra
-from engine.cli.outputs import check_output_file
+from engine.cli.outputs import check_output_file, files_of_settings, refuse_shared_files
 from engine.cli.terminal import Status, say
 from engine.dataset import options as dataset
 from engine.dataset.formats import SPLITS
 from engine.errors import ConfigError
+from engine.image.folders import walk
+from engine.jobs.book import journal_path
 
 if TYPE_CHECKING:
     from engine.jobs.book import Book
@@ -51,7 +55,7 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
         from engine.evaluation.evaluate import Row, evaluate
         from engine.evaluation.paired import check_comparable, compare, read_rows, table
 
-    check_output_file("--json", options.json)
+    _check_json(options)
     if options.resume and options.json is None:
         raise ConfigError("--resume needs what the job was writing: --json FILE")
     if options.limit is not None and options.limit < 1:
@@ -84,6 +88,32 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     if earlier is not None:
         print(f"\nagainst {options.against}, picture by picture:\n{table(compare(earlier, evaluation.rows))}")
     return Status.OK
+
+
+def _check_json(options: argparse.Namespace) -> None:
+    """Refuse to write the rows over an input; the rows of an earlier evaluation may lie among the data."""
+    check_output_file("--json", options.json)
+    inputs = [options.against] if options.against is not None else []
+    if options.json is not None and os.path.isfile(options.json) and not _has_rows(options.json):
+        places = [Path(place) for place in (options.data, options.annotations) if place is not None]
+        folders = {place if place.is_dir() else place.parent for place in places}
+        inputs += [str(top / name) for folder in folders for top, names in walk(folder, _leave_out) for name in names]
+    journal = None if options.json is None else str(journal_path([options.json]))
+    refuse_shared_files({"--json": options.json, "the journal": journal}, [*inputs, *files_of_settings(options)])
+
+
+def _has_rows(path: str) -> bool:
+    from engine.evaluation.paired import read_rows
+
+    try:
+        read_rows(path)
+    except ConfigError:
+        return False
+    return True
+
+
+def _leave_out(_: OSError) -> None:
+    """Reading the data will say that a folder cannot be read."""
 
 
 def _open_book(options: argparse.Namespace, counter: Any) -> Book:

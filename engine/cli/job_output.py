@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from engine.cli import annotation_output
 from engine.cli.job_options import reading
 from engine.cli.job_source import JobSource
-from engine.cli.outputs import STDOUT, check_output_file, open_text, refuse_shared_files
+from engine.cli.outputs import STDOUT, check_output_file, files_of_settings, open_text, refuse_shared_files
 from engine.cli.terminal import Terminal, say
 from engine.errors import ConfigError
-from engine.jobs.book import Book, Done
+from engine.jobs.book import Book, Done, journal_path
 from engine.jobs.parts import PART_ROWS, Parts
 from engine.jobs.row import Entry, Row
 from engine.jobs.tables import CsvTable, JsonLinesTable, JsonTable, Table, TableStream
@@ -46,8 +46,10 @@ def check(options: argparse.Namespace, source: JobSource) -> None:
     if source.pictures is not None and not source.pictures.many:
         # Else they are folders, and may be the same one.
         outputs |= {"--save": options.save, "--save-map": options.save_map}
+    if tables := [path for path in files.values() if path is not None and _is_file(path)]:
+        outputs |= {"the journal": str(journal_path(tables))}
     inputs = source.pictures.paths if source.pictures is not None else [options.manifest]
-    refuse_shared_files(outputs, inputs)
+    refuse_shared_files(outputs, [*inputs, *files_of_settings(options)])
 
 
 class JobOutput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -123,14 +124,21 @@ def check_output_file(option: str, path: str | None) -> None:
     """Refuse ``--json photo.jpg``: the picture was meant as an input and would be overwritten.
 
     Raises:
-        ConfigError: ``path`` is a folder, is in no folder, or has the suffix of a picture.
+        ConfigError: ``path`` is a folder, is in no folder, or has the suffix of a picture or of a map.
     """
     if path is None or path == STDOUT:
         return
-    if Path(path).suffix.lower() in PICTURE_SUFFIXES or Path(path).is_dir():
+    if Path(path).suffix.lower() in {*PICTURE_SUFFIXES, ".npy"} or Path(path).is_dir():
         raise ConfigError(f"{option} would write to {path}; put the pictures first, or write {option}=FILE")
     if not Path(path).parent.is_dir():
         raise ConfigError(f"{option} cannot write to {path}: the folder {Path(path).parent} does not exist")
+
+
+def files_of_settings(options: argparse.Namespace) -> list[str]:
+    """The files that the options name beside what is counted: the zones, and those of the model's bundle."""
+    model, zones = Path(options.model), getattr(options, "zones", None)
+    bundle = sorted(map(str, model.iterdir())) if model.is_dir() else []
+    return bundle if zones is None else [zones, *bundle]
 
 
 def refuse_shared_files(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> None:
@@ -138,7 +146,8 @@ def refuse_shared_files(outputs: Mapping[str, str | None], inputs: Iterable[str]
 
     Args:
         outputs: by option, the file or folder it writes to.
-        inputs: what is read; names of anything but files are no harm.
+        inputs: what is read, such as the pictures and :func:`files_of_settings`; names of anything but files are no
+            harm.
 
     Raises:
         ConfigError: two of them are the same file.
@@ -152,6 +161,6 @@ def refuse_shared_files(outputs: Mapping[str, str | None], inputs: Iterable[str]
             continue
         other = taken.setdefault(Path(path).resolve(), option)
         if not other:
-            raise ConfigError(f"{option} would overwrite {path}, which is to be counted; write to another file")
+            raise ConfigError(f"{option} would overwrite {path}, which is an input; write to another file")
         if other != option:
             raise ConfigError(f"{other} and {option} would both write to {path}; give each a file of its own")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from engine.cli import zones
 from engine.cli.counter_options import CounterFactory, make_counter
 from engine.cli.needed_options import refuse_alone
-from engine.cli.outputs import STDOUT, check_output_file, refuse_shared_files
+from engine.cli.outputs import STDOUT, check_output_file, files_of_settings, refuse_shared_files
 from engine.cli.terminal import Status, say
 from engine.errors import ConfigError, EngineError
 
@@ -119,6 +119,6 @@ def _check(options: argparse.Namespace) -> None:
     if options.json == options.csv == STDOUT:
         raise ConfigError("--json and --csv cannot both go to stdout; give one of them a FILE")
     outputs = {"--json": options.json, "--csv": options.csv, "--save": options.save, "--save-maps": options.save_maps}
-    refuse_shared_files(outputs, [options.source])
+    refuse_shared_files(outputs, [options.source, *files_of_settings(options)])
     if options.limit is not None and options.limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {options.limit}")

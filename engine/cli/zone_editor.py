@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from engine.cli.counter_options import CounterFactory, make_counter
 from engine.cli.extras import needs_extra
-from engine.cli.outputs import check_output_file
+from engine.cli.outputs import check_output_file, files_of_settings, refuse_shared_files
 from engine.cli.serve import EXTRA
 from engine.cli.terminal import Status, say
 from engine.config import PICTURE_SUFFIXES
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     """Serve the editor until SIGINT or SIGTERM, with status 0."""
     check_output_file("--out", options.out)
+    refuse_shared_files({"--out": options.out}, [options.source, *files_of_settings(options)])
     with needs_extra(EXTRA):
         from engine.serve.app import create_app
         from engine.serve.server import AppServer

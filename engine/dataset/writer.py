@@ -24,6 +24,7 @@ Write = Callable[[str, tuple[int, int], np.ndarray], None]
 
 # What the suffix of a file says of its format.
 _BY_SUFFIX = {".json": "coco", ".xml": "cvat", ".csv": "points-csv"}
+_YOLO_CLASSES = "data.yaml"
 
 
 def format_of(path: Path, form: str | None) -> str:
@@ -43,6 +44,16 @@ def format_of(path: Path, form: str | None) -> str:
 def is_folder(form: str) -> bool:
     """Whether the annotations are a file for each picture, in a folder."""
     return form in _TARGETS
+
+
+def annotation_files(path: Path, form: str, pictures: Sequence[str]) -> list[Path]:
+    """Every file that :func:`annotation_writer` writes in the folder ``path``, where :func:`is_folder`.
+
+    Raises:
+        ConfigError: two pictures would have one file.
+    """
+    names = dict(zip(pictures, relative_names(pictures), strict=True))
+    return [*_targets(form, path, names).values(), *([path / _YOLO_CLASSES] if form == "yolo" else [])]
 
 
 @contextlib.contextmanager
@@ -84,7 +95,7 @@ def _folder_writer(path: Path, form: str, names: dict[str, str], box: float, res
         )
     path.mkdir(parents=True, exist_ok=True)
     if form == "yolo":
-        _describe_yolo(path / "data.yaml")
+        _describe_yolo(path / _YOLO_CLASSES)
 
     def write(picture: str, size: tuple[int, int], points: np.ndarray) -> None:
         name = names[picture]

@@ -147,7 +147,7 @@ def test_a_recording_is_not_overwritten_by_its_counts(option, tmp_path, capsys) 
     before = path.read_bytes()
     for name in ("a.mp4", "link.mp4"):
         assert crowd(path, option, tmp_path / name) == 2
-        assert "is to be counted; write to another file" in capsys.readouterr().err
+        assert "which is an input; write to another file" in capsys.readouterr().err
         assert path.read_bytes() == before
 
 
