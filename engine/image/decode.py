@@ -29,8 +29,9 @@ from PIL import (
 from engine.config import ImageLimits
 from engine.errors import ImageError
 from engine.image.pages import turn_to
-from engine.image.pillow import has_sixteen_bits, pillow_pixels, sixteen_bit_pixels, uses_few_bits
+from engine.image.pillow import pillow_pixels, sixteen_bit_mode, sixteen_bit_pixels, uses_few_bits
 from engine.image.pixels import Warn
+from engine.image.tiff import prepare_tiff
 
 try:
     simplejpeg: ModuleType | None = importlib.import_module("simplejpeg")
@@ -153,10 +154,11 @@ def rgb_from_encoded(data: bytes, name: str, how: Reading) -> np.ndarray:
                 file.strict = True
                 turn_to(image, how.page or 0, name, how.warn)
                 how.limits.check(image.width, image.height, name)
-                has_more = has_sixteen_bits(image)
+                prepare_tiff(image, name)
+                sixteen = sixteen_bit_mode(image)
                 turned = _turned_by_pillow(image)
                 image.load()
-                if has_more and uses_few_bits(image):
+                if sixteen and uses_few_bits(image, sixteen):
                     with plugin(_WholeFile(data)) as again:
                         pixels = sixteen_bit_pixels(image, again, how.page or 0, name, how.warn)
                 else:
@@ -203,6 +205,7 @@ def rgb_from_picture(image: Image.Image, name: str, how: Reading) -> np.ndarray:
             # closed cannot tell of any.
             with contextlib.suppress(Exception):
                 turn_to(image, 0, name, how.warn)
+        prepare_tiff(image, name)
         turned = _turned_by_pillow(image)
         image.load()
         return _turn(pillow_pixels(image, name, how.limits, how.warn), image, how, turned)

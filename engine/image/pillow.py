@@ -13,13 +13,17 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from engine.config import ImageLimits
+from engine.errors import ImageError
 from engine.image.pages import turn_to
 from engine.image.pixels import Warn, bands, eight_bit, fill_rgb, white_level
+from engine.image.tiff import channels_lie_apart
 
 # Orders of the bytes in Pillow's names of pixels, such as RGB;16B, and the opposite ones, by which Pillow keeps the
 # lower byte. N, the machine's own, is what decoders of compressed TIFF files give.
 _OPPOSITE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
-_MODES = tuple(f"{mode};16{order}" for mode in ("RGB", "RGBA", "RGBX") for order in _OPPOSITE)
+_WHOLE = tuple(f"{mode};16{order}" for mode in ("RGB", "RGBA", "RGBX") for order in _OPPOSITE)
+# Of inks, and of colours that alpha has been multiplied with, Pillow does not give the lower byte.
+_UPPER_ALONE = tuple(f"{mode};16{order}" for mode in ("CMYK", "RGBa") for order in _OPPOSITE)
 # Upper bytes from which on at least 15 bits are used, of which 8 are enough.
 _FULL = 64
 
@@ -47,19 +51,33 @@ def pillow_pixels(image: Image.Image, name: str, limits: ImageLimits, warn: Warn
     return fill_rgb(width, height, lambda rows: _colours_and_alpha(band(rows)), warn)
 
 
-def has_sixteen_bits(image: Image.Image) -> bool:
-    """Whether an image that is not loaded yet has colours of 16 bits."""
-    return bool(getattr(image, "tile", ())) and all(_raw_mode(tile) in _MODES for tile in image.tile)  # type: ignore[attr-defined]
+def sixteen_bit_mode(image: Image.Image) -> str | None:
+    """What Pillow calls the colours of 16 bits of an image that is not loaded yet; None if it has no such ones."""
+    modes = {_raw_mode(tile) for tile in getattr(image, "tile", ())}
+    return modes.pop() if len(modes) == 1 and modes <= {*_WHOLE, *_UPPER_ALONE} else None
 
 
-def uses_few_bits(image: Image.Image) -> bool:
+def uses_few_bits(image: Image.Image, mode: str) -> bool:
     """Whether a loaded image of 16 bits uses so few that its upper bytes say too little."""
-    return all(high < _FULL for _, high in image.getextrema()[:3])  # type: ignore[misc]
+    highs = [high for _, high in image.getextrema()]  # type: ignore[misc]
+    if mode in _WHOLE:
+        return max(highs[:3]) < _FULL
+    # Colours are at most as large as the alpha that they were multiplied with, by which Pillow has divided them.
+    return 0 < (highs[3] if mode.startswith("RGBa") else max(highs)) < _FULL
 
 
 def sixteen_bit_pixels(upper: Image.Image, again: Image.Image, page: int, name: str, warn: Warn) -> np.ndarray:
-    """As :func:`pillow_pixels`, of all 16 bits; ``again`` is the same file, freshly opened."""
+    """As :func:`pillow_pixels`, of all 16 bits; ``again`` is the same file, freshly opened.
+
+    Raises:
+        ImageError: Pillow gives no more than the upper ones.
+    """
     turn_to(again, page, name, lambda _: None)
+    if sixteen_bit_mode(again) not in _WHOLE or channels_lie_apart(again):
+        raise ImageError(
+            f"{name} uses too few of its 16 bits to be read as it is stored; convert it to 8 bits, or to RGB without "
+            "alpha and with PlanarConfiguration 1"
+        )
     again.tile = [_with_opposite_order(tile) for tile in again.tile]  # type: ignore[attr-defined]
     again.load()
     return _rgb_of_sixteen(upper, again, name, warn)
