@@ -73,8 +73,8 @@ class Reading:
 
     Attributes:
         limits: judged from the header, before any pixel is decoded.
-        page: of a TIFF file, or frame of an animation, from 0; None is the first of a file, the current one of a
-            Pillow image.
+        page: of a TIFF file, or frame of an animation, from 0; None is the first of a file (of HEIC the main one),
+            the current one of a Pillow image.
         exif_orientation: turn the picture as its EXIF data say.
         warn: gets a sentence for whatever was assumed or left out.
     """
@@ -152,7 +152,7 @@ def rgb_from_encoded(data: bytes, name: str, how: Reading) -> np.ndarray:
             pixels, turned = (None if how.page else _fast_jpeg(image, data)), 1
             if pixels is None:
                 file.strict = True
-                turn_to(image, how.page or 0, name, how.warn)
+                turn_to(image, how.page, name, how.warn)
                 how.limits.check(image.width, image.height, name)
                 prepare_tiff(image, name)
                 sixteen = sixteen_bit_mode(image)
@@ -160,7 +160,7 @@ def rgb_from_encoded(data: bytes, name: str, how: Reading) -> np.ndarray:
                 image.load()
                 if sixteen and uses_few_bits(image, sixteen):
                     with plugin(_WholeFile(data)) as again:
-                        pixels = sixteen_bit_pixels(image, again, how.page or 0, name, how.warn)
+                        pixels = sixteen_bit_pixels(image, again, how.page, name, how.warn)
                 else:
                     pixels = pillow_pixels(image, name, how.limits, how.warn)
             return _turn(pixels, image, how, turned)
@@ -204,7 +204,7 @@ def rgb_from_picture(image: Image.Image, name: str, how: Reading) -> np.ndarray:
             # Looking for the pages of these two would undo what was painted on a loaded one. An image whose file is
             # closed cannot tell of any.
             with contextlib.suppress(Exception):
-                turn_to(image, 0, name, how.warn)
+                turn_to(image, None, name, how.warn)
         prepare_tiff(image, name)
         turned = _turned_by_pillow(image)
         image.load()

@@ -57,8 +57,8 @@ def load_image(
         color: order of the channels of an array or tensor, "rgb" or "bgr" (with alpha: RGBA or BGRA).
             Files and Pillow images know their own order, and ignore it.
         limits: None reads ``ImageLimits()``.
-        page: of a TIFF file, or frame of an animation, from 0. None reads the first, with a warning if there are more;
-            of a Pillow image the current one, with that warning if it is the first.
+        page: of a TIFF file, or frame of an animation, from 0. None reads the first (of HEIC the main one), with a
+            warning if there are more; of a Pillow image the current one, with that warning if it is the first.
         exif_orientation: turn the picture as its EXIF data say. False takes the pixels as they are stored, which is
             right where a program has turned them and left the entry as it was.
         warn: gets a sentence for whatever was assumed or left out.

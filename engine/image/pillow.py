@@ -66,7 +66,7 @@ def uses_few_bits(image: Image.Image, mode: str) -> bool:
     return 0 < (highs[3] if mode.startswith("RGBa") else max(highs)) < _FULL
 
 
-def sixteen_bit_pixels(upper: Image.Image, again: Image.Image, page: int, name: str, warn: Warn) -> np.ndarray:
+def sixteen_bit_pixels(upper: Image.Image, again: Image.Image, page: int | None, name: str, warn: Warn) -> np.ndarray:
     """As :func:`pillow_pixels`, of all 16 bits; ``again`` is the same file, freshly opened.
 
     Raises:
