@@ -22,7 +22,6 @@ from PIL import (
     JpegImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
-    TiffImagePlugin,
     WebPImagePlugin,
 )
 
@@ -31,7 +30,7 @@ from engine.errors import ImageError
 from engine.image.pages import turn_to
 from engine.image.pillow import pillow_pixels, sixteen_bit_mode, sixteen_bit_pixels, uses_few_bits
 from engine.image.pixels import Warn
-from engine.image.tiff import prepare_tiff
+from engine.image.tiff import TiffFile, prepare_tiff
 
 try:
     simplejpeg: ModuleType | None = importlib.import_module("simplejpeg")
@@ -47,7 +46,7 @@ _FORMATS: dict[str, tuple[Callable[[bytes], bool], type[ImageFile.ImageFile]]] =
     "WebP": (lambda b: b[:4] == b"RIFF" and b[8:12] == b"WEBP", WebPImagePlugin.WebPImageFile),
     "BMP": (lambda b: b[:2] == b"BM", BmpImagePlugin.BmpImageFile),
     "GIF": (lambda b: b[:6] in (b"GIF87a", b"GIF89a"), GifImagePlugin.GifImageFile),
-    "TIFF": (lambda b: b[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImagePlugin.TiffImageFile),
+    "TIFF": (lambda b: b[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffFile),
     "PNM": (lambda b: b[:1] == b"P" and b[1:2] in b"123456f" and b[2:3].isspace(), PpmImagePlugin.PpmImageFile),
     "AVIF": (lambda b: b[4:12] in (b"ftypavif", b"ftypavis"), AvifImagePlugin.AvifImageFile),
 }
@@ -167,8 +166,9 @@ def rgb_from_encoded(data: bytes, name: str, how: Reading) -> np.ndarray:
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        # Pillow's WebP and TIFF plugins, and GIF frames, also consult Pillow's own limit.
-        raise ImageError(f"{name} is too large for Pillow ({error}); shrink it") from error
+        # Pillow's WebP plugin, and GIF frames, also consult Pillow's own limit.
+        advice = "shrink it, save it as PNG or TIFF, or raise PIL.Image.MAX_IMAGE_PIXELS"
+        raise ImageError(f"{name} is too large for Pillow, which has a limit of its own ({error}); {advice}") from error
     except MemoryError as error:
         raise ImageError(f"{name} needs more memory than this process can have; shrink it") from error
     except Exception as error:

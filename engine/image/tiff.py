@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from engine.errors import ImageError
 
@@ -15,6 +15,16 @@ _BY_LETTER = {(8, 1), (8, 2), (8, 3), (8, 5), (1, 1)}
 # Decoders of compressed files give numbers in the machine's own order, in which Pillow reads these two kinds only if
 # they have few bits: its names of big-endian numbers, and of the machine's own.
 _OWN_ORDER = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
+
+
+class TiffFile(TiffImagePlugin.TiffImageFile):
+    """A TIFF that is read whatever ``Image.MAX_IMAGE_PIXELS`` says: our own limits have been asked before."""
+
+    def load_prepare(self) -> None:
+        """Make the memory for the pixels, which Pillow otherwise does after it has looked at its limit."""
+        if self._im is None:
+            self.im = Image.core.new(self.mode, self._tile_size)
+        super().load_prepare()
 
 
 def prepare_tiff(image: Image.Image, name: str) -> None:

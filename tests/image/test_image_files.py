@@ -148,6 +148,12 @@ def test_pillows_own_limits_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> No
     for kind in ("png", "bmp", "ppm"):
         np.testing.assert_array_equal(load_image(encoded(picture, kind)), picture)
     assert load_image(encoded(picture, "jpeg")).shape == (20, 20, 3)
+    for kind in ("tiff", "tiff-lzw", "tiff-deflate"):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        np.testing.assert_array_equal(load_image(encoded(picture, kind, exif=exif)), np.rot90(picture, -1))
+    with pytest.raises(ImageError, match=r"limit of its own .* PIL.Image.MAX_IMAGE_PIXELS"):
+        load_image(encoded(picture, "webp"))
     assert Image.MAX_IMAGE_PIXELS == 10
 
 
