@@ -115,17 +115,39 @@ def _stroke(canvas: Image.Image, path: np.ndarray, width: float, colour: Colour)
 def _pieces(path: np.ndarray, size: tuple[int, int], width: float) -> np.ndarray:
     """The path in short pieces [n, 2 ends, 2], without those that are off the picture: their masks are small.
 
-    Corners are pieces of their own, of no length.
+    Corners are pieces of their own, of no length. Of an edge, only the pieces near the picture are made: an edge may be
+    a thousand times longer than the picture.
     """
     step = max(_PIECE, 4 * width)
+    low, high = np.full(2, -width), np.array(size) + width
     pieces = [np.stack([path, path], axis=1)]
     for start, end in itertools.pairwise(path):
-        cuts = np.linspace(0, 1, 1 + max(1, math.ceil(np.hypot(*(end - start)) / step)))[:, None]
-        corners = start + cuts * (end - start)
-        pieces.append(np.stack([corners[:-1], corners[1:]], axis=1))
+        number = max(1, math.ceil(np.hypot(*(end - start)) / step))
+        first, last = _inside(start, end, low, high)
+        if first <= last:
+            cuts = np.arange(max(0, math.floor(first * number) - 1), min(number, math.ceil(last * number) + 1) + 1)
+            shares = np.where(cuts == number, 1, cuts * (1 / number))  # as np.linspace has them
+            corners = start + shares[:, None] * (end - start)
+            pieces.append(np.stack([corners[:-1], corners[1:]], axis=1))
     cut = np.concatenate(pieces)
-    seen = (cut.max(axis=1) >= -width) & (cut.min(axis=1) <= np.array(size) + width)
+    seen = (cut.max(axis=1) >= low) & (cut.min(axis=1) <= high)
     return cut[seen.all(axis=1)]
+
+
+def _inside(start: np.ndarray, end: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[float, float]:
+    """From where to where, as shares of its length, an edge is in a rectangle; the first is larger if it is not at all.
+
+    Source: Liang and Barsky, "A New Concept and Method for Line Clipping", ACM Transactions on Graphics 3(1), 1984.
+    """
+    first, last = 0.0, 1.0
+    for at, along, least, most in zip(start.tolist(), (end - start).tolist(), low.tolist(), high.tolist(), strict=True):
+        if along == 0:
+            if not least <= at <= most:
+                return 1.0, 0.0
+            continue
+        shares = sorted(((least - at) / along, (most - at) / along))
+        first, last = max(first, shares[0]), min(last, shares[1])
+    return first, last
 
 
 def _dab(canvas: Image.Image, start: np.ndarray, end: np.ndarray, radius: float, ink: Colour) -> None:

@@ -23,7 +23,7 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
     def load_prepare(self) -> None:
         """Make the memory for the pixels, which Pillow otherwise does after it has looked at its limit."""
         if self._im is None:
-            self.im = Image.core.new(self.mode, self._tile_size)
+            self.im = Image.core.new(self.mode, self._tile_size)  # type: ignore[attr-defined]
         super().load_prepare()
 
 
