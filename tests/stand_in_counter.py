@@ -50,6 +50,8 @@ class StandInCounter:
         return {**self.options, "model": "bytes"}
 
     def count(self, img, *, steps=None):
+        if not isinstance(img, bytes) and not Path(img).exists():
+            raise ImageError(f"'{img}' does not exist")
         data = img if isinstance(img, bytes) else Path(img).read_bytes()
         if data.startswith(b"bad"):
             raise ImageError("not a picture")

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.config import PICTURE_SUFFIXES, CountingRule
+from engine.config import CountingRule
 from engine.dataset import options as dataset
 from engine.dataset.samples import Sample, find_samples
 from engine.errors import ConfigError, EngineError
+from engine.image.folders import is_picture
 from engine.image.load import load_image
 from engine.model.checkpoint import load_network, save_model
 from engine.model.network import CrowdNetwork
@@ -190,7 +191,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _scenes(options: argparse.Namespace) -> list[np.ndarray]:
     """Pictures without people, but for those of the digits that are held out."""
-    pictures = [path for path in sorted(options.without_people.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES]
+    pictures = [path for path in sorted(options.without_people.rglob("*")) if is_picture(path.name)]
     samples = [Sample(path, np.zeros((0, 2), np.float32), "without_people") for path in pictures]
     chosen, _ = split(samples, options.exclude, options.validate)
     if not chosen:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.config import PICTURE_SUFFIXES
-from engine.image.folders import natural_key, walk
+from engine.image.folders import is_picture, natural_key, walk
 
 STDIN = "-"
 # Pictures too, but in formats that are not read: phones write the first, cameras the others.
@@ -36,7 +36,8 @@ def find_pictures(arguments: Sequence[str]) -> Pictures:
     """Expand files, folders (recursively, through links too) and glob patterns; addresses stay as they are.
 
     A file is taken whatever its suffix; within folders the suffix decides. Patterns are expanded here
-    too, because the shells of Windows pass them on as they are.
+    too, because the shells of Windows pass them on as they are. A file that is not there is a picture that cannot be
+    read.
     """
     # Here, so that --help does not load it.
     from engine.jobs.fetch import is_address
@@ -46,7 +47,8 @@ def find_pictures(arguments: Sequence[str]) -> Pictures:
     many = len(arguments) > 1
     for argument in arguments:
         # Not only regular files: a named pipe is read like one.
-        if argument == STDIN or is_address(argument) or (os.path.exists(argument) and not os.path.isdir(argument)):
+        is_file = not os.path.isdir(argument) and (os.path.exists(argument) or not _names_many(argument))
+        if argument == STDIN or is_address(argument) or is_file:
             paths.append(argument)
             continue
         many = True
@@ -56,6 +58,10 @@ def find_pictures(arguments: Sequence[str]) -> Pictures:
         if not found and len(problems) == known:
             problems.append((argument, _reason(argument)))
     return Pictures(tuple(paths), tuple(problems), many)
+
+
+def _names_many(argument: str) -> bool:
+    return glob.has_magic(argument) or argument.endswith(("/", os.sep))
 
 
 def read_picture(picture: str | bytes) -> str | bytes:
@@ -84,9 +90,9 @@ def _with_names_as_they_are(pattern: str) -> str:
 def _walk(root: str, problems: list[tuple[str, str]]) -> list[str]:
     found = []
     for folder, names in walk(root, lambda error: problems.append((str(error.filename), str(error.strerror)))):
-        suffixes = {name: os.path.splitext(name)[1].lower() for name in names}
-        found += [str(folder / name) for name in names if suffixes[name] in PICTURE_SUFFIXES]
-        if unread := [suffix for suffix in suffixes.values() if suffix in _UNREAD_SUFFIXES]:
+        found += [str(folder / name) for name in names if is_picture(name)]
+        suffixes = [os.path.splitext(name)[1].lower() for name in names if not name.startswith("._")]
+        if unread := [suffix for suffix in suffixes if suffix in _UNREAD_SUFFIXES]:
             kinds = ", ".join(sorted(set(unread)))
             problems.append(
                 (str(folder), f"left out {len(unread)} in formats that are not read ({kinds}); convert them")
@@ -99,4 +105,4 @@ def _reason(argument: str) -> str:
         return f"no pictures in this folder; expected files ending in {', '.join(sorted(PICTURE_SUFFIXES))}"
     if glob.has_magic(argument):
         return "no file matches this pattern"
-    return "no such file or folder"
+    return "no such folder"

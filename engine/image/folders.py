@@ -7,6 +7,17 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from engine.config import PICTURE_SUFFIXES
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file in a folder is called as a picture is; macOS keeps files ``._NAME`` of its own beside others.
+
+    >>> [is_picture(name) for name in ("a.JPG", "._a.jpg", "notes.txt")]
+    [True, False, False]
+    """
+    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and not name.startswith("._")
+
 
 def natural_key(path: str) -> tuple[list[list[str | int]], str]:
     """Sorts paths as people do: by the value of the numbers in them, folder by folder.

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from engine.config import PICTURE_SUFFIXES
 from engine.errors import ImageError, SourceError
-from engine.image.folders import natural_key
+from engine.image.folders import is_picture, natural_key
 from engine.image.load import load_image
 from engine.stream.frame import Frame
 from engine.stream.video import VideoInput
@@ -194,7 +194,7 @@ def find_folder(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         SourceError: there are none.
     """
-    found = [str(p) for p in Path(path).iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file()]
+    found = [str(p) for p in Path(path).iterdir() if is_picture(p.name) and p.is_file()]
     found.sort(key=natural_key)
     if not found:
         raise SourceError(

@@ -154,10 +154,18 @@ def test_unreadable_inputs_are_named_and_the_rest_is_counted(pictures, tmp_path,
     out, err = capsys.readouterr()
     assert [line.rpartition(": ")[2] for line in out.splitlines()] == ["1 person (0-3)", "3 people (2-5)"]
     lines = err.splitlines()
-    assert f"crowd: {missing}: no such file or folder" in lines
+    assert f"crowd: {missing}: '{missing}' does not exist" in lines
     assert f"crowd: {pattern}: no file matches this pattern" in lines
     assert f"crowd: {pictures / 'b.PNG'}: not a picture" in lines
     assert any(line.startswith(f"crowd: {tmp_path / 'empty'}: no pictures in this folder") for line in lines)
+
+
+def test_a_file_that_is_not_there_is_a_row_with_its_error(pictures, tmp_path):
+    table, missing = tmp_path / "o.csv", tmp_path / "missing.jpg"
+    assert crowd("count", pictures / "a.jpg", missing, "--csv", table) == 1
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert [(row["file"], row["count"]) for row in rows] == [(str(pictures / "a.jpg"), "1"), (str(missing), "")]
+    assert "does not exist" in rows[1]["error"]
 
 
 @pytest.mark.parametrize("kind", [NotFiniteError("not finite"), CudaOutOfMemoryError("cuMemAlloc", 2, "OUT", "", None)])

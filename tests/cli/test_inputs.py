@@ -10,6 +10,7 @@ import pytest
 
 from engine.cli.inputs import find_pictures
 from engine.cli.outputs import plan_targets
+from engine.stream.sources import find_folder
 
 
 @pytest.fixture
@@ -78,6 +79,23 @@ def test_what_a_folder_has_and_cannot_be_counted_is_a_problem(folder, monkeypatc
         str(folder / "deep"): "left out 1 in formats that are not read (.dng); convert them",
         str(folder / "locked"): "Permission denied",
     }
+
+
+def test_what_is_not_there_is_a_file_a_pattern_or_a_folder(folder):
+    missing = [f"{folder}/none.jpg", f"{folder}/none", f"{folder}/*.none", f"{folder}/none/"]
+    found = find_pictures(missing)
+    assert found.paths == tuple(missing[:2])
+    assert found.problems == ((missing[2], "no file matches this pattern"), (missing[3], "no such folder"))
+
+
+def test_files_that_macos_keeps_beside_others_are_no_pictures(folder):
+    for name in ("._a.jpg", "deep/._a.jpg", "._r.dng"):
+        (folder / name).touch()
+    found = find_pictures([str(folder)])
+    assert found.paths == tuple(str(folder / name) for name in ("a.jpg", "b.PNG", "deep/a.jpg"))
+    assert found.problems == ()
+    assert find_pictures([str(folder / "._a.jpg")]).paths == (str(folder / "._a.jpg"),)
+    assert find_folder(folder) == [str(folder / name) for name in ("a.jpg", "b.PNG")]
 
 
 def test_generated_names_keep_the_folders_below_the_common_one():
