@@ -17,7 +17,7 @@ from engine.counting.heads import FindPeaks, density_map
 from engine.counting.stitching import CountJob
 from engine.drawing.notebook import result_html, shown_png
 from engine.drawing.overlay import count_texts, crowding, draw_overlay, heat_of_heads
-from engine.drawing.picture_file import KINDS, encode_picture
+from engine.drawing.picture_file import KINDS, SAVED, encode_picture
 from engine.drawing.zones import line_marks, zone_marks
 from engine.errors import ConfigError, EngineError, MapsNotKeptError
 from engine.image.load import load_image
@@ -114,12 +114,15 @@ class CountResult:
         for name in _MAPS:
             slim.__dict__.pop(name, None)
         # Copies: they may be views of all candidates.
-        for name in ("points", "scores"):
-            array = getattr(self, name).copy()
-            array.flags.writeable = False
-            slim.__dict__[name] = array
-        slim.__dict__["_image"] = None
+        slim.__setstate__({"points": self.points.copy(), "scores": self.scores.copy(), "_image": None})
         return slim
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Arrays that come out of a pickle, or are copied, are writable.
+        for value in state.values():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+        self.__dict__.update(state)
 
     def __str__(self) -> str:
         return f"{count_texts(self.count, self.interval)[1]} ({self.interval[0]}-{self.interval[1]})"
@@ -251,7 +254,7 @@ class CountResult:
             return file.getvalue()
         if suffix in KINDS:
             return encode_picture(self.plot(), suffix)
-        raise ConfigError(f"nothing is saved as {suffix!r}; use one of {', '.join([*KINDS, '.json', '.csv', '.npy'])}")
+        raise ConfigError(f"nothing is saved as {suffix!r}; use one of {', '.join(SAVED)}")
 
 
 def make_result(job: CountJob, find_peaks: FindPeaks) -> CountResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import csv
 import dataclasses
 import io
@@ -77,9 +78,15 @@ def test_arrays_are_float32() -> None:
     assert result.points.dtype == result.density.dtype == np.float32
 
 
-def test_pickle() -> None:
-    copy = pickle.loads(pickle.dumps(make()))
-    assert copy.to_json() == make().to_json()
+@pytest.mark.parametrize("again", [lambda x: pickle.loads(pickle.dumps(x)), copy.copy, copy.deepcopy])
+def test_pickles_and_copies(again) -> None:
+    for result in (make(), make().without_maps()):
+        other = again(result)
+        assert other.to_json() == result.to_json()
+        assert set(vars(other)) == set(vars(result))
+        arrays = [value for value in vars(other).values() if isinstance(value, np.ndarray)]
+        assert len(arrays) in (2, 6)
+        assert not any(array.flags.writeable for array in arrays)
 
 
 @pytest.mark.parametrize("people", [0, 1, 50])

@@ -52,7 +52,8 @@ def plan_saving(
     """What writes the overlay and the density map of picture number ``i``, each if there is a path for it.
 
     Raises:
-        ConfigError: as :func:`plan_targets`, or the maps would not be .npy files.
+        ConfigError: as :func:`plan_targets`, or the maps would not be .npy files, or the overlay of no kind that is
+            saved.
     """
     overlays = _targets(overlay_path, pictures, ".jpg")
     maps = _targets(map_path, pictures, ".npy")
@@ -71,6 +72,10 @@ def _targets(path: str | None, pictures: Pictures, suffix: str) -> list[Path]:
     targets = plan_targets(pictures.paths, path, suffix, pictures.many)
     if suffix == ".npy" and targets[0].suffix != suffix:
         raise ConfigError(f"--save-map writes .npy files, got {path}")
+    from engine.drawing.picture_file import SAVED  # Here, so that --help loads no drawing.
+
+    if targets[0].suffix.lower() not in SAVED:
+        raise ConfigError(f"--save writes a file that ends in one of {', '.join(SAVED)}, got {path}")
     for folder in {target.parent for target in targets}:
         folder.mkdir(parents=True, exist_ok=True)
     return targets

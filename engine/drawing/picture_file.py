@@ -13,6 +13,8 @@ from engine.errors import ConfigError
 KINDS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF",
 }  # fmt: skip
+# Suffixes of all that a result is saved as: a picture, its data, its points, its density map.
+SAVED = (*KINDS, ".json", ".csv", ".npy")
 # Small coloured dots smear when JPEG halves the colour resolution.
 _OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"quality": 92}}
 

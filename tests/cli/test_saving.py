@@ -69,6 +69,8 @@ def test_one_input_is_saved_under_the_name_given(pictures, tmp_path):
         ["{}/b.PNG", "--csv", "{}/nowhere/x.csv"],
         ["{}/b.PNG", "--json", "--csv"],
         ["{}/b.PNG", "--save-map", "map.png"],
+        ["{}/b.PNG", "--save", "{}/o.gif"],
+        ["{}/b.PNG", "--save", "{}/o"],
         ["{}/b.PNG", "--json", "{}/same", "--csv", "{}/deep/../same"],
         ["{}/b.PNG", "--json", "{}/x.npy", "--save-map", "{}/x.npy"],
     ],

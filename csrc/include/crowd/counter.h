@@ -14,9 +14,10 @@ namespace crowd {
 
 // Whatever goes wrong. what() is the engine's own message, which says what was got, what was expected and
 // what to do; type() is the name of the Python class: "ConfigError", "ImageError", "BundleError",
-// "BackendError", "NotFiniteError" (a kind of BackendError: the network gave no finite numbers) or
-// "EngineError"; "ModuleNotFoundError" where the engine is not installed for that Python; and for what the
-// engine did not foresee that of another exception.
+// "BackendError", "NotFiniteError" and "OutOfMemoryError" (kinds of BackendError: the network gave no finite
+// numbers; one picture needs more of the GPU's memory than is left) or "EngineError"; "ModuleNotFoundError"
+// where the engine is not installed for that Python; and for what the engine did not foresee that of another
+// exception.
 class Error : public std::runtime_error {
  public:
   Error(const std::string& type, const std::string& message) : std::runtime_error(message), type_(type) {}
