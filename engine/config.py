@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, SupportsIndex
 
 from engine.errors import ConfigError, ImageError
 
@@ -179,31 +181,45 @@ class CounterConfig:
     performance: str = "balanced"
 
     def __post_init__(self) -> None:
-        _check_text("model", self.model, os.PathLike)
-        _check_text("device", self.device)
-        _check_text("cache_dir", "" if self.cache_dir is None else self.cache_dir, os.PathLike)
+        _check_path("model", self.model)
+        _check_path("cache_dir", "" if self.cache_dir is None else self.cache_dir)
+        if not isinstance(self.device, str):
+            raise ConfigError(f"device must be text, got {self.device!r}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ConfigError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {self.device!r}")
         check_choice("backend", self.backend, ("auto", *BACKENDS))
         check_choice("compute_type", self.compute_type, ("default", *COMPUTE_TYPES))
-        check_range("steps", self.steps, 1, 1000, optional=True)
-        check_range("samples", self.samples, 1, 1000)
-        check_range("seed", self.seed, 0, 2**63 - 1)
-        check_range("cpu_threads", self.cpu_threads, 0, 1024)
+        ranges = {"steps": (1, 1000), "samples": (1, 1000), "seed": (0, 2**63 - 1), "cpu_threads": (0, 1024)}
+        for name, (low, high) in ranges.items():
+            number = check_range(name, getattr(self, name), low, high, optional=name == "steps")
+            object.__setattr__(self, name, number)
         check_choice("performance", self.performance, PERFORMANCES)
 
 
-def check_range(name: str, value: int | None, low: int, high: int, optional: bool = False) -> None:
-    """Refuse a value that is not an integer in low..high (or None, if ``optional``)."""
+def check_range(name: str, value: SupportsIndex | None, low: int, high: int, optional: bool = False) -> Any:
+    """The value as an int, of any type of integers such as NumPy's.
+
+    Raises:
+        ConfigError: it is no integer in low..high (or None, if ``optional``).
+    """
     if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        return None
+    try:
+        number = low - 1 if value is None or isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = low - 1
+    if not low <= number <= high:
         raise ConfigError(f"{name} must be an integer from {low} to {high}, got {value!r}")
+    return number
 
 
-def _check_text(name: str, value: object, *kinds: type) -> None:
-    if not isinstance(value, (str, *kinds)):
-        raise ConfigError(f"{name} must be text{' or a path' * bool(kinds)}, got {value!r}")
+def _check_path(name: str, value: Any) -> None:
+    try:
+        valid = not isinstance(value, bytes) and b"\0" not in os.fsencode(os.fspath(value))
+    except (TypeError, UnicodeEncodeError):
+        valid = False
+    if not valid:
+        raise ConfigError(f"{name} must be text or a path, of characters that a path can have, got {value!r}")
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -234,10 +250,10 @@ CACHE_VARIABLE = "CROWD_CACHE_DIR"
 def compiled_folder(cache_dir: str | Path | None) -> Path | None:
     """Folder for what is compiled for this machine.
 
-    ``cache_dir`` if it is given, else CROWD_CACHE_DIR of the environment, else the user's own cache folder
-    (XDG_CACHE_HOME is honoured); None where this user has no home.
+    ``cache_dir`` if it is given and not empty, else CROWD_CACHE_DIR of the environment, else the user's own cache
+    folder (XDG_CACHE_HOME is honoured); None where this user has no home.
     """
-    if cache_dir is not None:
+    if cache_dir is not None and os.fspath(cache_dir):
         return Path(cache_dir)
     if named := os.environ.get(CACHE_VARIABLE, "").strip():
         return Path(named)
@@ -266,8 +282,8 @@ class ImageLimits:
     max_bytes: int = 1 << 30
 
     def __post_init__(self) -> None:
-        check_range("max_pixels", self.max_pixels, 1, 2**63 - 1)
-        check_range("max_bytes", self.max_bytes, 1, 2**63 - 1)
+        for name in ("max_pixels", "max_bytes"):
+            object.__setattr__(self, name, check_range(name, getattr(self, name), 1, 2**63 - 1))
 
     def check(self, width: int, height: int, name: str) -> None:
         """Refuse an empty picture, or one of more than ``max_pixels``; ``name`` is what the error calls it.

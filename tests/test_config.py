@@ -21,6 +21,7 @@ def test_folder_of_compiled_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("CROWD_CACHE_DIR", str(tmp_path / "ours"))
     assert compiled_folder(None) == tmp_path / "ours"
     assert compiled_folder(str(tmp_path)) == tmp_path
+    assert compiled_folder("") == tmp_path / "ours"
 
 
 def test_users_without_a_home_have_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:

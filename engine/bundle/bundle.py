@@ -98,9 +98,9 @@ def load_bundle(path: str | Path) -> Bundle:
     """
     folder = _DEFAULT if path == "default" else Path(path)
     file = folder / MANIFEST_FILE
-    if not file.is_file():
-        raise BundleError(f"{folder}: no {MANIFEST_FILE} there; expected a folder written by crowd export")
     try:
+        if not file.is_file():
+            raise BundleError(f"{folder}: no {MANIFEST_FILE} there; expected a folder written by crowd export")
         raw, manifest = read_manifest(file)
         _check_version(folder, manifest)
         _check_files(folder, manifest["files"])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from engine.cli.machine import read_cpu, read_versions
 from engine.cli.outputs import check_output_file, files_of_settings, open_whole, refuse_shared_files
 from engine.cli.terminal import Status, printable
-from engine.config import check_range
+from engine.config import ImageLimits, check_range
 from engine.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:
@@ -153,6 +153,8 @@ def draw_crowd(width: int, height: int, seed: int = 0) -> np.ndarray:
 def _picture(path: str | None, size: Sequence[int] | None) -> np.ndarray:
     for side in size or ():
         check_range("--size", side, 1, 1 << 16)
+    if size is not None and size[0] * size[1] > (most := ImageLimits().max_pixels):
+        raise ConfigError(f"--size must be at most {most} pixels in all (CROWD_MAX_PIXELS), got {size[0]} x {size[1]}")
     from engine.image.load import load_image
 
     if path is None:

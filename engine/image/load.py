@@ -78,7 +78,7 @@ def load_image(
     """
     if color not in ("rgb", "bgr"):
         raise ConfigError(f'color must be "rgb" or "bgr", got {color!r}')
-    check_range("page", page, 0, 2**31 - 1, optional=True)
+    page = check_range("page", page, 0, 2**31 - 1, optional=True)
     limits = ImageLimits() if limits is None else limits
     how = Reading(limits, page, exif_orientation, warn)
     if isinstance(source, (str, os.PathLike)):

@@ -63,6 +63,13 @@ def test_without_a_gpu_it_says_so() -> None:
         engine.CrowdCounter(backend="torch", device="cuda")
 
 
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(engine.EngineError, match="PyTorch finds 2 CUDA devices here, numbered from 0"):
+        engine.CrowdCounter(backend="torch", device="cuda:2")
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("compute_type", ["float32", "float16", "bfloat16"])
 def test_replays_equal_the_first_count(compute_type) -> None:

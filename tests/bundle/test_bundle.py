@@ -149,6 +149,18 @@ def test_a_bundle_from_before_a_setting_has_its_old_value(folder: Path) -> None:
     assert load_bundle(folder).model == replace(SMALL, stem_kernel=3)
 
 
+def test_folders_that_cannot_be_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BundleError, match="cannot be read"):
+        load_bundle("a" * 5000)
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(BundleError, match="Permission denied"):
+        load_bundle(tmp_path)
+
+
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="expected a folder written by crowd export"):
         load_bundle(tmp_path / "nothing")

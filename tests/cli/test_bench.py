@@ -121,7 +121,9 @@ def test_where_nothing_runs_it_fails_and_says_why(counters, capsys):
     assert "torch float32 is not on this machine" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("wrong", [["--seconds", "0"], ["--size", "0", "3"], ["nowhere.jpg"]], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [["--seconds", "0"], ["--size", "0", "3"], ["--size", "40000", "40000"], ["nowhere.jpg"]], ids=str
+)
 def test_wrong_arguments(counters, capsys, wrong):
     counters({"torch float32": _result()})
     assert main(["bench", *wrong]) in (1, 2)

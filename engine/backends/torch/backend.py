@@ -48,9 +48,12 @@ class TorchBackend(Backend):
     def __init__(self, bundle: Bundle, config: CounterConfig):
         # Each thread of PyTorch has a device of its own for what names none.
         self.device = {"auto": "cpu", "cuda": "cuda:0"}.get(config.device, config.device)
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
+        number = int(self.device.partition(":")[2] or 0)
+        if self.device.startswith("cuda") and not (torch.cuda.is_available() and number < torch.cuda.device_count()):
+            found = torch.cuda.device_count() or "no"
             raise BackendError(
-                f"device {config.device!r} was asked for, but PyTorch finds no CUDA device here; use device='cpu'"
+                f"device {config.device!r} was asked for, but PyTorch finds {found} CUDA devices here, numbered "
+                "from 0; use device='cpu', or one of them"
             )
         self.compute_type = "float32" if config.compute_type == "default" else config.compute_type
         if self.compute_type not in TYPES:
