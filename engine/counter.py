@@ -22,6 +22,7 @@ from engine.stream.opening import StreamOptions, open_source
 from engine.stream.pipeline import CountStream, FrameReader, count_frames
 from engine.stream.warm_start import plan_warm_start
 from engine.system.forks import COUNTING, abandon_after_fork, never_free
+from engine.system.ongoing import Ongoing
 from engine.system.ordered_map import attempt, ordered_map
 from engine.zones.inputs import Zones, as_layout
 from engine.zones.layout import NO_ZONES
@@ -39,7 +40,7 @@ class CrowdCounter:
         samples: noise samples that are averaged; how much they differ also widens the interval.
         seed: of the noise. Same seed, same picture: bit-identical result, in every thread.
         cpu_threads: threads to compute with; 0 is all cores.
-        cache_dir: folder for compiled models; None takes CROWD_CACHE_DIR of the environment, or the user's own.
+        cache_dir: folder for compiled models; None and "" take CROWD_CACHE_DIR of the environment, or the user's own.
         performance: of backend "openvino". "balanced": all cores on one picture at a time. "latency": the same, with
             models compiled for each size of picture. "throughput": one core for each of many pictures.
 
@@ -76,6 +77,7 @@ class CrowdCounter:
         )
         self._bundle = load_bundle(self._config.model)
         self._backend: Backend | None = create_backend(self._bundle, self._config)
+        self._work = Ongoing()
         abandon_after_fork(self)
 
     def count(
@@ -114,8 +116,8 @@ class CrowdCounter:
             EngineError: the counter is closed.
         """
         plan = self._plan(steps, samples, zones, stream, page=page, exif_orientation=exif_orientation)
-        backend = self._open_backend()
-        with closing(CountJob.load(backend.load, img, color, plan)) as job:
+        work = self._work.one(self._open_backend)
+        with work as backend, closing(CountJob.load(backend.load, img, color, plan)) as job:
             # Each tile is encoded once and denoised in a few steps; see engine.diffusion.sampler.infer.
             for tile_maps in backend.infer_all(job.work()):
                 job.stitch(tile_maps)
@@ -162,14 +164,13 @@ class CrowdCounter:
         check_choice("on_error", on_error, ("raise", "keep"))
         plan = self._plan(steps, samples, zones, stream, page=page, exif_orientation=exif_orientation)
         pictures: Iterable[Any] = ((img, color) for img in images)
-        if self.parallel > 1:
-            take = partial(take_snapshot, self._open_backend().snapshot, plan)
-            pictures = map(take if on_error == "raise" else attempt(take), pictures)
-        if on_error == "raise":
-            results = self._count_many(pictures, plan)
-        else:
-            results = self._map(attempt(partial(self._count_one, plan=plan)), pictures)
-        return [x if maps or isinstance(x, Exception) else x.without_maps() for x in results]
+        with self._work.one(self._open_backend) as backend:
+            if self.parallel > 1:
+                take = partial(take_snapshot, backend.snapshot, plan)
+                pictures = map(take if on_error == "raise" else attempt(take), pictures)
+            keep = attempt(partial(self._count_one, plan=plan))
+            results = self._count_many(pictures, plan) if on_error == "raise" else self._map(keep, pictures)
+            return [x if maps or isinstance(x, Exception) else x.without_maps() for x in results]
 
     def stream(
         self,
@@ -242,13 +243,11 @@ class CrowdCounter:
     def _plan(
         self, steps: int | None, samples: int | None, zones: Zones = None, cuda_stream: Any = None, **reading: Any
     ) -> CountPlan:
-        check_range("steps", steps, 1, 1000, optional=True)
-        check_range("samples", samples, 1, 1000, optional=True)
+        steps = check_range("steps", steps, 1, 1000, optional=True) or self._config.steps or self._bundle.default_steps
+        samples = check_range("samples", samples, 1, 1000, optional=True) or self._config.samples
         check_range("page", reading.get("page"), 0, 2**31 - 1, optional=True)
-        steps = steps or self._config.steps or self._bundle.default_steps
-        rule = choose_rule(self._bundle.counting, steps)
         layout = NO_ZONES if zones is None else as_layout(zones)
-        model, samples, seed = self._bundle.model, samples or self._config.samples, self._config.seed
+        model, rule, seed = self._bundle.model, choose_rule(self._bundle.counting, steps), self._config.seed
         return CountPlan(model, rule, steps, samples, seed, reading=reading, cuda_stream=cuda_stream, layout=layout)
 
     def _count_one(self, picture: tuple[Any, str], plan: CountPlan) -> CountResult:
@@ -273,7 +272,8 @@ class CrowdCounter:
         return ordered_map(function, pictures, self.parallel) if self.parallel > 1 else map(function, pictures)
 
     def close(self) -> None:
-        """Free the backend; the counter cannot count afterwards. Closing twice is harmless."""
+        """Free the backend, once the counts of other threads have ended or 10 seconds have passed; harmless twice."""
+        self._work.end()
         backend, self._backend = self._backend, None
         if backend is not None:
             backend.close()
@@ -281,7 +281,7 @@ class CrowdCounter:
     def abandon(self) -> None:
         """Called in a forked process: leave the backend as it is."""
         never_free(self._backend)
-        self._backend = None
+        self._backend, self._work = None, Ongoing()  # Another thread may have had its lock.
 
     def __enter__(self) -> CrowdCounter:
         return self

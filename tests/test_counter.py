@@ -7,7 +7,11 @@ import io
 import json
 import pickle
 import threading
+import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +20,10 @@ from PIL import Image
 from same_result import same_result
 
 import engine
+from engine.counting import stitching
 from engine.errors import BackendError, BundleError, ConfigError, EngineError
+from engine.image import tiles
+from engine.system.ongoing import CLOSE_TIMEOUT
 
 MANIFEST = Path(__file__).parent.parent / "engine" / "bundle" / "default" / "manifest.json"
 PICTURE = Path(__file__).parent.parent / "examples" / "pictures" / "images" / "pedestrians.jpg"
@@ -205,9 +212,84 @@ def test_closing_waits_for_what_other_threads_count(rgb) -> None:
     assert all(same_result(x, expected) for x in results)
 
 
+@pytest.mark.parametrize("performance", ["balanced", "throughput"])
+def test_a_batch_that_has_begun_is_counted_to_its_end(rgb, performance: str) -> None:
+    """It failed midway."""
+    counter = engine.CrowdCounter(device="cpu", performance=performance, cpu_threads=2)
+    begun, results = threading.Event(), list[engine.CountResult]()
+
+    def pictures() -> Iterator[np.ndarray]:
+        for number in range(8):
+            if number == 2:
+                begun.set()
+            yield rgb
+
+    thread = threading.Thread(target=lambda: results.extend(counter.count_batch(pictures())))
+    thread.start()
+    begun.wait()
+    counter.close()
+    thread.join()
+    assert len(results) == 8
+    with pytest.raises(EngineError, match="closed"):
+        counter.count(rgb)
+
+
+def test_a_picture_of_several_tiles_is_counted_to_its_end(rgb, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stitching, "plan_tiles", partial(tiles.plan_tiles, max_pixels=1, side=96, halo=32))
+    counter = engine.CrowdCounter(device="cpu")
+    expected = counter.count(rgb)
+    begun, results = threading.Event(), list[engine.CountResult]()
+    infer = type(counter._backend).infer
+
+    def begin(*arguments: Any) -> Any:
+        maps = infer(*arguments)
+        begun.set()
+        return maps
+
+    monkeypatch.setattr(type(counter._backend), "infer", begin)
+    thread = threading.Thread(target=lambda: results.append(counter.count(rgb)))
+    thread.start()
+    begun.wait()
+    counter.close()
+    thread.join()
+    assert same_result(results[0], expected)
+
+
+def test_closing_from_within_a_batch_does_not_wait_for_itself(rgb) -> None:
+    counter = engine.CrowdCounter(device="cpu")
+
+    def pictures() -> Iterator[np.ndarray]:
+        yield rgb
+        counter.close()
+        yield rgb
+
+    start = time.monotonic()
+    with pytest.raises(EngineError, match="closed"):
+        counter.count_batch(pictures())
+    assert time.monotonic() - start < CLOSE_TIMEOUT
+
+
+def test_numbers_of_numpy_are_integers(counter, rgb) -> None:
+    with engine.CrowdCounter(
+        device="cpu", steps=np.int64(2), samples=np.uint8(1), seed=np.int32(3), cpu_threads=np.int16(1)
+    ) as of_numpy:
+        settings = json.loads(json.dumps(of_numpy.settings))
+        assert (settings["steps"], settings["samples"], settings["seed"]) == (2, 1, 3)
+        once = of_numpy.count(rgb, steps=np.int64(1), samples=np.int64(1), page=np.int32(0))
+    with engine.CrowdCounter(device="cpu", steps=1, seed=3, cpu_threads=1) as of_python:
+        assert same_result(once, of_python.count(rgb))
+    for wrong in (np.float64(1), np.bool_(True), np.array([1, 2]), "1"):
+        with pytest.raises(ConfigError, match="steps must be an integer"):
+            counter.count(rgb, steps=wrong)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        {"cache_dir": "/tmp/\0x"},
+        {"cache_dir": "\ud800"},
+        {"cache_dir": b"x"},
+        {"model": "a\0b"},
         {"model": None},
         {"device": "gpu"},
         {"device": 0},

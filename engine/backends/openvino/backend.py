@@ -47,7 +47,7 @@ _X86 = ("x86_64", "amd64")
 _MOST_STATIC_PIXELS = 1 << 22
 # The kernels take no more.
 _MOST_THREADS = 1024
-# Seconds that closing waits for each picture that other threads are counting.
+# Seconds that closing waits for each tile that other threads are counting.
 _CLOSE_TIMEOUT = 10.0
 
 
@@ -128,7 +128,8 @@ class OpenVINOBackend(Backend):
     def close(self) -> None:
         if self._is_closed:
             return
-        # What other threads are counting is counted to its end; workers that an interrupt lost are not waited for.
+        # The tile that another thread is counting is counted to its end (the counter waits for whole counts); workers
+        # that an interrupt lost are not waited for.
         with suppress(queue.Empty):
             for _ in range(self.parallel):
                 self._idle.get(timeout=_CLOSE_TIMEOUT)
