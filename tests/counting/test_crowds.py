@@ -24,6 +24,15 @@ def test_they_stand_where_the_rate_exceeds_the_peaks() -> None:
     assert np.array_equal(scores, heatmap[rows, columns])
 
 
+def test_a_head_whose_peak_is_in_the_next_block_is_not_missed() -> None:
+    """The encoder expects one head in a block without a peak, whose peak stands just across its edge, and one more."""
+    heatmap, rate = np.full((32, 48), 0.2, np.float32), np.zeros((8, 12), np.float32)
+    rate[1, 1] = rate[5, 7] = 1
+    across = np.array([[32.5, 21.5]], np.float32)
+    found, _ = find_merged(heatmap, rate, 4, across, 1)
+    assert (found < 12).all()
+
+
 def test_the_highest_cells_of_a_block_come_first_and_those_beside_a_peak_last() -> None:
     heatmap = np.zeros((4, 4), np.float32)
     heatmap[0, 0], heatmap[0, 1], heatmap[2, 3], heatmap[3, 1] = 0.9, 0.8, 0.3, 0.4

@@ -37,6 +37,15 @@ def test_the_expected_number_picks_among_uncertain_peaks_only(expected: float, c
     assert list(counted.points[:, 0]) == sorted(counted.points[:, 0])
 
 
+@pytest.mark.parametrize("number", [17, 40, 300])
+def test_of_peaks_that_are_equal_the_first_in_raster_order_count(number: int) -> None:
+    """Of few equals every sort keeps the order, and of more than 16 stable ones alone."""
+    for heights in ([0.5] * number, [0.5, 0.4] * number, [0.4, 0.5, 0.5] * number):
+        highest = [i for i, height in enumerate(heights) if height == max(heights)]
+        counted = count_heads(_maps(heights, 2 * number // 3), RULE, reference.find_peaks)
+        assert counted.points[:, 0].astype(int).tolist() == [2 + 4 * i for i in highest[: 2 * number // 3]]
+
+
 def test_more_people_than_peaks_are_counted_where_the_rule_says_so() -> None:
     heights = [0.9, 0.35, 0.65, 0.5, 0.2]
     maps, rule = _maps(heights, 9), replace(RULE, beyond_peaks=True)
@@ -175,6 +184,17 @@ def test_density_is_centred_on_its_head() -> None:
     assert np.unravel_index(density.argmax(), density.shape) == (7, 10)
     assert np.allclose(density[3:12, 6:15], density[3:12, 6:15][::-1, ::-1])
     assert not density_map(np.zeros((0, 2), np.float32), 4, 4).any()
+
+
+@pytest.mark.parametrize("at", [(1.25, 7.5), (0.1, 19.75), (29.9, 0.5), (15.0, 1.0)])
+def test_density_of_a_head_at_the_border_is_cut_there(at: tuple[float, float]) -> None:
+    """What would lie outside is not heaped up on the border, but spread over the rest in proportion."""
+    (x, y), margin = at, 9
+    inside = density_map(np.array([at], np.float32), 20, 30)
+    whole = density_map(np.array([[x + margin, y + margin]], np.float32), 20 + 2 * margin, 30 + 2 * margin)
+    cut = whole[margin:-margin, margin:-margin]
+    assert 0.1 < cut.sum() < 0.99
+    np.testing.assert_allclose(inside, cut / cut.sum(), atol=1e-6)
 
 
 def test_a_picture_is_in_distribution_within_both_bounds() -> None:
