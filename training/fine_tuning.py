@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +17,24 @@ from engine.config import CountingRule
 from engine.counting.heads import choose_rule
 from engine.dataset.samples import Sample
 from engine.errors import ConfigError
+from engine.image.folders import natural_key
 from engine.image.load import load_image
 from engine.image.tiles import HostPicture, plan_tiles
 from engine.model.checkpoint import load_counting, load_network, save_model
 from engine.model.network import CrowdNetwork
-from engine.system.files import whole_file
 from engine.training.calibrate import LEAST_OF_DOMAIN, pixels
 from engine.training.config import TrainConfig
 from engine.training.judge import Change, count_errors
+from engine.training.run_record import (
+    FINE_TUNING,
+    digest,
+    list_pictures,
+    read_record,
+    refuse_others,
+    settings,
+    start_name,
+    write_record,
+)
 from engine.training.start import start_counting, start_model, start_network
 from engine.training.train import make_batches, train
 
@@ -35,7 +45,7 @@ LEAST_PICTURES = 12
 # Shares that the tuned weights may have in their mean with those of the start.
 SHARES = (0.5, 1.0)
 # Version of what a run does; one that was begun by another is not resumed.
-_FORM = 2
+_FORM = 3
 # Denoising steps that pictures are counted with to compare models; a new bundle has the same default.
 _STEPS = 2
 
@@ -69,6 +79,7 @@ def fine_tune(
     compiled: bool = False,
     scenes: Sequence[np.ndarray] = (),
     progress: bool = True,
+    options: Mapping[str, Any] | None = None,
 ) -> Verdict:
     """Tune the model ``start`` on few pictures, and write ``out/model.pt``: tuned where that is better, else the start.
 
@@ -85,18 +96,29 @@ def fine_tune(
         config: of each of these runs; ``model`` is taken from the start.
         device, compiled, scenes, progress: as of :func:`engine.training.train.train`.
         keep: pictures of other kinds that the model must not become clearly worse on; never trained on.
-        resume: go on with a run in ``out``, of the same start and pictures.
+        resume: go on with a run in ``out``, of the same settings, start and pictures.
+        options: of the command, to be kept for when the run is resumed.
 
     Raises:
-        ConfigError: too few pictures; the start has no counting rule or no statistics of its training pictures; or
-            ``out`` holds a run that is not to be resumed, or one of something else.
+        ConfigError: too few pictures, or pictures to keep that are tuned on; the start has no counting rule or no
+            statistics of its training pictures; or ``out`` holds a run that is not to be resumed, or one of something
+            else.
     """
     if len(samples) < LEAST_PICTURES:
         raise ConfigError(
             f"fine-tuning takes at least {LEAST_PICTURES} annotated pictures, got {len(samples)}: of fewer, those that "
             "are held out cannot tell whether it helps"
         )
-    _begin(config, samples, out, start, resume)
+    _check_kept(samples, keep)
+    about = {
+        "form": _FORM,
+        "start": start_name(start),
+        "pictures": {"trained": list_pictures(samples)},
+        "scenes": digest(scenes),
+        "config": settings(config),
+        "options": dict(options or {}),
+    }
+    _begin(config, samples, out, start, resume, about)
     origin, rules = load_network(out / "start.pt"), load_counting(out / "start.pt")
     untuned = with_own_rate(origin)
     save_model(untuned, {}, out / "untuned.pt")
@@ -120,17 +142,18 @@ def fine_tune(
     verdict = _judge(origin, merged, groups, choose_rule(rules, _STEPS), keep)
     network = origin if verdict.refusal else merged(verdict.share)
     save_model(network, {number: dataclasses.asdict(rule) for number, rule in rules.items()}, out / "model.pt")
-    with whole_file(out / "verdict.json") as part:
-        part.write_text(json.dumps(dataclasses.asdict(verdict), indent=2) + "\n", encoding="utf-8")
+    write_record(out / "verdict.json", dataclasses.asdict(verdict))
     return verdict
 
 
 def split_groups(samples: Sequence[Sample], groups: int = GROUPS) -> list[list[Sample]]:
     """``samples`` in groups, neighbours together: pictures of one minute are too alike to judge each other.
 
-    Every part of the data has its share in each group.
+    Neighbours are those whose names follow each other, by the value of their numbers. Every part of the data has its
+    share in each group.
     """
-    parts = [[s for s in samples if s.part == part] for part in sorted({s.part for s in samples})]
+    ordered = sorted(samples, key=lambda sample: natural_key(str(sample.image)))
+    parts = [[s for s in ordered if s.part == part] for part in sorted({s.part for s in samples})]
     cut = [np.array_split(np.arange(len(part)), groups) for part in parts]
     return [[part[i] for part, pieces in zip(parts, cut, strict=True) for i in pieces[k]] for k in range(groups)]
 
@@ -182,21 +205,58 @@ def merge(start: CrowdNetwork, tuned: Sequence[CrowdNetwork], share: float, sign
     return network
 
 
-def _begin(config: TrainConfig, samples: Sequence[Sample], out: Path, start: str | Path, resume: bool) -> None:
+def _check_kept(samples: Sequence[Sample], keep: Sequence[Sample]) -> None:
+    """Refuse pictures to keep that cannot judge the tuned model."""
+    if keep and len(keep) < LEAST_PICTURES:
+        raise ConfigError(
+            f"--keep takes at least {LEAST_PICTURES} annotated pictures, got {len(keep)}: fewer tell nothing"
+        )
+    tuned = {sample.image.resolve() for sample in samples}
+    if seen := [sample.image for sample in keep if sample.image.resolve() in tuned]:
+        raise ConfigError(
+            f"{len(seen)} pictures to keep are tuned on as well, such as {seen[0]}, and say nothing of other places: "
+            "name other pictures with --keep"
+        )
+
+
+def _check_same(out: Path, about: Mapping[str, Any]) -> None:
+    """See that the run in ``out`` is what ``about`` says."""
+    known = read_record(out)
+    if known.get("form") != _FORM:
+        raise ConfigError(
+            f"the run in {out} was begun by another version, which tuned otherwise: name another folder to start anew"
+        )
+    refuse_others(out, known["pictures"], about["pictures"])
+    for what, name in (("another start", "start"), ("other pictures without people", "scenes")):
+        if known[name] != about[name]:
+            raise ConfigError(
+                f"the run in {out} was begun with {what} ({FINE_TUNING}): give the same, or name another folder"
+            )
+    then, now = known["config"], about["config"]
+    if others := [name for name in now if then.get(name) != now[name]]:
+        told = ", ".join(f"{name} {then.get(name)} and not {now[name]}" for name in others)
+        raise ConfigError(
+            f"the run in {out} was begun with {told}: leave such options out to go on, or name another folder"
+        )
+
+
+def _begin(
+    config: TrainConfig,
+    samples: Sequence[Sample],
+    out: Path,
+    start: str | Path,
+    resume: bool,
+    about: Mapping[str, Any],
+) -> None:
     """Write the weights that every network starts from, and what they are tuned on; or see that a run has the same."""
-    about = {"form": _FORM, "start": str(start), "pictures": [str(sample.image) for sample in samples]}
-    begun, weights = out / "fine_tuning.json", out / "start.pt"
+    begun, weights = out / FINE_TUNING, out / "start.pt"
     if weights.is_file():
         if not resume:
             raise ConfigError(f"{out} holds a fine-tuning already: resume it, or name another folder")
-        known = json.loads(begun.read_text(encoding="utf-8"))
-        if known.get("form") != _FORM:
-            raise ConfigError(f"the run in {out} was begun by another version, which tuned otherwise: start anew")
-        if known != about:
-            raise ConfigError(
-                f"the run in {out} has another start or other pictures ({begun}): give those, or start anew"
-            )
+        _check_same(out, about)
         return
+    if any((out / name).is_file() for name in ("best.pt", "last.pt")):
+        raise ConfigError(f"{out} holds a whole run: name another folder for a fine-tuning")
     model, rules = start_model(start), start_counting(start)
     if not rules:
         raise ConfigError(f"{start} has no counting rule: calibrate it first, with pictures like its training's")
@@ -208,8 +268,7 @@ def _begin(config: TrainConfig, samples: Sequence[Sample], out: Path, start: str
             f"with at least {LEAST_OF_DOMAIN} pictures to train on"
         )
     out.mkdir(parents=True, exist_ok=True)
-    with whole_file(begun) as part:
-        part.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    write_record(begun, about)
     save_model(network, {number: dataclasses.asdict(rule) for number, rule in rules.items()}, weights)
 
 

@@ -37,8 +37,7 @@ def read_recipe(path: str | Path) -> TrainConfig:
         raise ConfigError(f"recipe {path} cannot be read: {error}") from error
     except ValueError as error:
         raise ConfigError(f"recipe {path} is not JSON: {error}") from error
-    config: TrainConfig = _fill(TrainConfig, table, str(path))
-    return config
+    return config_of(table, str(path))
 
 
 def run_recipe(checkpoint: Path) -> TrainConfig:
@@ -47,8 +46,16 @@ def run_recipe(checkpoint: Path) -> TrainConfig:
     Raises:
         ConfigError: it is no checkpoint of a run, or has settings that are no more.
     """
-    table = json.loads(json.dumps(load_state(checkpoint).get("config")))
-    config: TrainConfig = _fill(TrainConfig, table, str(checkpoint))
+    return config_of(json.loads(json.dumps(load_state(checkpoint).get("config"))), str(checkpoint))
+
+
+def config_of(table: Any, where: str) -> TrainConfig:
+    """The settings in ``table``, as JSON has them; ``where`` is what an error calls it.
+
+    Raises:
+        ConfigError: a setting does not exist, or cannot be.
+    """
+    config: TrainConfig = _fill(TrainConfig, table, where)
     return config
 
 

@@ -178,11 +178,15 @@ def train(
             f"{out} holds a run already, which this one would overwrite: resume it, or name another folder"
         )
     resume = resume and (out / "last.pt").is_file()
+    if resume:
+        # A network keeps the size of crops that it was made for.
+        size = load_state(out / "last.pt")["config"]["model"]["crop_size"]
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, crop_size=size))
     if start:
         config = dataclasses.replace(config, model=start_model(start))
         if config.model.own_rate and config.fixed != "all_but_rate":
             raise ConfigError(f"{start} was fine-tuned, and can only be tuned again: start from what it was tuned from")
-    elif config.crop:
+    elif config.crop and not resume:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, crop_size=config.crop))
     batches = make_batches(samples, config, device, scenes)
     run = TrainingRun(config, out, device, start_network(start, batches) if start and not resume else None)

@@ -17,12 +17,15 @@ from engine.errors import ConfigError
 from engine.model.checkpoint import load_network, save_model
 from engine.model.layers import ConvNorm
 from engine.model.network import CrowdNetwork
+from engine.training import __main__ as command
 from engine.training import average
 from engine.training.__main__ import main
 from engine.training.augment import AugmentConfig
 from engine.training.average import average_weights, fit_norms
 from engine.training.batches import CrowdBatches
+from engine.training.config import TrainConfig
 from engine.training.losses import LossConfig
+from engine.training.train import TrainingRun
 
 MODEL = ModelConfig(
     widths=(8, 8, 8, 16, 16), depths=(0, 0, 1, 1, 0), features=16, attention_dim=8, decoder_width=16, crop_size=64
@@ -118,3 +121,16 @@ def test_the_command_writes_a_calibrated_model(checkpoints, folder, tmp_path, mo
     expected = (load_network(checkpoints[0]).state_dict()[name] + load_network(checkpoints[1]).state_dict()[name]) / 2
     torch.testing.assert_close(state[name], expected)
     assert torch.load(out, weights_only=True)["counting"]
+
+
+def test_the_crops_are_those_of_the_run(samples, tmp_path, monkeypatch):
+    run = TrainConfig(iterations=1, batch=3, crop=128, augment=AugmentConfig(scale=(0.3, 0.4)), model=MODEL)
+    TrainingRun(run, tmp_path).save("last.pt")
+    taken = []
+    monkeypatch.setattr(command, "make_batches", lambda _, config, __: taken.append(config))
+    monkeypatch.setattr(command, "fit_norms", lambda *_: None)
+    monkeypatch.setattr(command, "_calibrate", lambda *_: None)
+    monkeypatch.setattr(command, "check_split", lambda *_: (samples, samples))
+    monkeypatch.setattr(command.dataset, "read_samples", lambda *_: samples)
+    command.main(["average", str(tmp_path), str(tmp_path / "last.pt"), str(tmp_path / "last.pt")])
+    assert taken == [run]

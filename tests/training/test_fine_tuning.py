@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_run import MODEL
+from small_run import MODEL, make_pictures
 
 from engine.cli import main as crowd
 from engine.config import CountingRule
@@ -30,23 +30,6 @@ from engine.training.train import train
 # The encoder's count, where the map has as many peaks.
 RULE = CountingRule(0.1, 0.9, 0.5, 2.0)
 QUICK = TrainConfig(iterations=1, batch=1, learning_rate=1e-4, fixed="all_but_rate", model=MODEL)
-
-
-def make_pictures(folder, number: int) -> dict[str, list[list[float]]]:
-    """Dark pictures of 64x64 with a bright block on each of 1 to 8 heads; their points by name."""
-    (folder / "images").mkdir(parents=True)
-    points = {}
-    for index in range(number):
-        rng = np.random.default_rng(index)
-        cells = rng.permutation(16)[: 1 + index % 8]
-        heads = np.stack([cells % 4, cells // 4], axis=1) * 16.0 + 8
-        pixels = rng.integers(0, 40, (64, 64, 3), np.uint8)
-        for x, y in heads.astype(int):
-            pixels[y - 3 : y + 4, x - 3 : x + 4] = 240
-        points[f"p{index:02}.png"] = heads.tolist()
-        Image.fromarray(pixels).save(folder / "images" / f"p{index:02}.png")
-    (folder / "points.json").write_text(json.dumps(points))
-    return points
 
 
 @pytest.fixture
@@ -90,7 +73,7 @@ def too_few(data, tmp_path):
     return tmp_path / "too_few.pt"
 
 
-def test_what_helps_is_kept_unless_it_harms_elsewhere(data, crowded, too_few, tmp_path):
+def test_what_helps_is_kept_unless_it_harms_elsewhere(crowded, too_few, tmp_path):
     config = TrainConfig(
         iterations=8,
         batch=2,
@@ -110,7 +93,8 @@ def test_what_helps_is_kept_unless_it_harms_elsewhere(data, crowded, too_few, tm
     assert not same_weights(out / "model.pt", too_few)
     assert load_counting(out / "model.pt") == load_counting(too_few)
     # The same run, where pictures of few people must be counted as well as before.
-    few = [sample for sample in find_samples(data) if len(sample.points) < 5]
+    make_pictures(tmp_path / "few", 24)
+    few = [sample for sample in find_samples(tmp_path / "few") if len(sample.points) < 5]
     again = fine_tune(config, crowded, out, start=too_few, keep=few, resume=True)
     assert again.own == verdict.own
     assert again.kept is not None
@@ -157,8 +141,16 @@ def test_a_stopped_run_goes_on(data, start, tmp_path, monkeypatch):
     first = (out / "network_1" / "last.pt").stat().st_mtime_ns
     with pytest.raises(ConfigError, match="holds a fine-tuning already"):
         fine_tune(QUICK, samples, out, start=start, progress=False)
-    with pytest.raises(ConfigError, match="another start or other pictures"):
-        fine_tune(QUICK, samples[:-1] + samples[:1], out, start=start, resume=True, progress=False)
+    faster = dataclasses.replace(QUICK, learning_rate=1e-3)
+    scene = np.zeros((64, 64, 3), np.uint8)
+    for message, config, chosen, options in (
+        ("12 pictures to train on, and now there are 12; 1 of", QUICK, samples[:-1] + samples[:1], {}),
+        ("another start", QUICK, samples, {"start": "default"}),
+        ("with other pictures without people", QUICK, samples, {"scenes": [scene]}),
+        ("with learning_rate 0.0001 and not 0.001: leave", faster, samples, {}),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            fine_tune(config, chosen, out, **({"start": start} | options), resume=True, progress=False)
     fine_tune(QUICK, samples, out, start=start, resume=True, progress=False)
     assert (out / "network_1" / "last.pt").stat().st_mtime_ns == first
     for number in range(1, 7):
@@ -183,10 +175,14 @@ def test_the_shipped_model_is_tuned_on_few_pictures(data, tmp_path):
         (["--exclude", "0", "1"], "at least 12 annotated pictures, got 8"),
         (["--validate", "5"], "--validate is for training anew"),
         (["--keep", "nowhere"], "data folder nowhere does not exist"),
+        (["--keep", "{tmp}/data"], "12 pictures to keep are tuned on as well, such as"),
+        (["--keep", "{tmp}/one"], "--keep takes at least 12 annotated pictures, got 1"),
         (["--recipe", str(FINE_TUNING), "--keep", "nowhere"], "--keep judges a fine-tuned model"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, message, data, start, tmp_path, capsys):
+    make_pictures(tmp_path / "one", 1)
+    options = [option.format(tmp=tmp_path) for option in options]
     assert crowd(["train", str(data), "--start", str(start), "--out", str(tmp_path / "out"), *options]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out" / "model.pt").exists()

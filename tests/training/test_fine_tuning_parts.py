@@ -21,6 +21,15 @@ def test_groups_keep_neighbours_together_and_share_each_part(tmp_path):
     ]
 
 
+def test_neighbours_are_those_whose_numbers_follow_each_other(tmp_path):
+    nobody = np.zeros((0, 2), np.float32)
+    names = sorted(f"{folder}/frame_{i}" for folder in ("cam1", "cam10", "cam2") for i in range(1, 21))
+    groups = split_groups([Sample(tmp_path / f"{name}.png", nobody, "a") for name in names])
+    ordered = [f"cam{camera}/frame_{i}" for camera in (1, 2, 10) for i in range(1, 21)]
+    found = [[str(s.image.relative_to(tmp_path).with_suffix("")) for s in group] for group in groups]
+    assert found == [ordered[:15], ordered[15:30], ordered[30:45], ordered[45:]]
+
+
 def test_the_tuned_rate_is_the_mean_of_weights():
     torch.manual_seed(0)
     start, one, two = (with_own_rate(CrowdNetwork(MODEL).eval()) for _ in range(3))
