@@ -79,7 +79,7 @@ class MuonAdamW:
         return {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the state of another run of the same network.
+        """Take over the state of another run of the same network, but not its settings, such as the weight decay.
 
         Raises:
             ConfigError: that run had another optimiser.
@@ -87,7 +87,11 @@ class MuonAdamW:
         if state.keys() != self._optimizers.keys():
             raise ConfigError("the checkpoint's run had another optimiser: use that one, or --start from its weights")
         for name, optimizer in self._optimizers.items():
+            # The state has the settings of its run as well; those that this one was made with hold.
+            asked = [{key: x for key, x in group.items() if key != "params"} for group in optimizer.param_groups]
             optimizer.load_state_dict(state[name])
+            for group, settings in zip(optimizer.param_groups, asked, strict=True):
+                group.update(settings)
 
 
 class Float32Muon(torch.optim.Muon):

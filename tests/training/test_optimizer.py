@@ -144,3 +144,22 @@ def test_gradients_are_forgotten_and_parameters_without_one_stay():
 def test_weights_laid_out_otherwise_are_refused():
     with pytest.raises(RuntimeError, match="view"):
         MuonAdamW(nn.Sequential(nn.Conv2d(7, 13, 3)), 1e-2, 0.0)
+
+
+def test_another_runs_state_leaves_the_settings_as_they_are():
+    """A run that goes on with another weight decay, or rate of its trunk, has those."""
+    old, new = network(), network()
+    first = MuonAdamW(old, 1e-2, 0.1, slow=[old[2].weight], slow_factor=0.5)
+    fill_gradients(old, 0)
+    first.step(1e-2)
+    second = MuonAdamW(new, 1e-2, 5.0, slow=[new[2].weight], slow_factor=0.0)
+    new.load_state_dict(old.state_dict())
+    second.load_state_dict(first.state_dict())
+    before = values(new)
+    fill_gradients(new, 1)
+    second.step(1e-2)
+    assert torch.equal(values(new)["2.weight"], before["2.weight"])
+    for group in (g for x in second._optimizers.values() for g in x.param_groups):
+        assert group["weight_decay"] in (0.0, 5.0)
+    # The momentum is that of the run: a second step of AdamW, not a first one.
+    assert {int(x["step"]) for x in second._optimizers["adamw"].state.values()} == {2}
