@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 import re
@@ -79,6 +80,19 @@ class ModelConfig:
             raise ConfigError(f"trunk_blocks must be from {_FEWEST_BLOCKS} to {TRUNK_BLOCKS}, got {self.trunk_blocks}")
         if list(self.count_bins) != sorted(set(self.count_bins)) or min(self.count_bins, default=1) < 1:
             raise ConfigError(f"count_bins must rise and be at least 1, got {self.count_bins}")
+        sizes = "neck domains features attention_dim decoder_width time_frequencies crop_size stem_kernel map_stride"
+        blocks = "neck_blocks encoder_attention_passes decoder_blocks decoder_attention_passes"
+        for names, least in ((f"widths {sizes}", 1), (f"depths {blocks}", 0)):
+            for name in names.split():
+                value = getattr(self, name)
+                if (min(value) if isinstance(value, tuple) else value) < least:
+                    raise ConfigError(f"{name} must be at least {least}, got {value}")
+        if self.stem_kernel % 2 == 0:
+            raise ConfigError(f"stem_kernel {self.stem_kernel} is not odd")
+        if FEATURE_STRIDE % self.map_stride:
+            raise ConfigError(f"map_stride {self.map_stride} does not divide {FEATURE_STRIDE}")
+        if not (0 < self.pixel_std < math.inf and 0 < self.map_scale < math.inf and math.isfinite(self.pixel_mean)):
+            raise ConfigError("pixel_std and map_scale must be above 0, and these and pixel_mean finite")
 
     @property
     def signature(self) -> int:

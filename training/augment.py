@@ -10,6 +10,7 @@ from PIL import Image
 
 from engine.config import FEATURE_STRIDE, PADDING, ModelConfig
 from engine.diffusion.head_map import head_map
+from engine.training.checks import check_finite, check_not_negative, check_ranges, check_shares
 from engine.training.targets import block_counts
 
 # Blocks of the count target: two cells of the condition map.
@@ -55,6 +56,14 @@ class AugmentConfig:
     negatives: float = 0.05
     text: float = 0.0
     padding: float = 0.25
+
+    def __post_init__(self) -> None:
+        check_finite(self)
+        # Smaller zooms take pictures that no memory holds.
+        check_ranges(self, 0.1, 10, "scale", "aspect", "gamma")
+        check_ranges(self, 0, 100, "contrast", "channel_gain")
+        check_shares(self, "focus", "native", "brightness", "grey", "negatives", "text", "padding")
+        check_not_negative(self, "overhang")
 
     def empty_size(self, size: int) -> int:
         """Pixels per side of a synthetic picture that a crop of ``size`` pixels always fits into."""

@@ -14,6 +14,7 @@ from engine.model.decoder import Decoder
 from engine.model.network import CrowdNetwork
 from engine.model.rate import BinnedCounts, BinnedRate
 from engine.training.augment import COUNT_STRIDE
+from engine.training.checks import check_finite, check_not_negative, check_shares
 
 # Side in pixels of the regions whose heads are counted; crops are whole numbers of them.
 REGION = 64
@@ -45,6 +46,11 @@ class LossConfig:
     scale_weight: float = 0.0
     pure_noise: float = 0.5
     self_aligned: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_finite(self)
+        check_not_negative(self, "map_weight", "foreground", "block_weight", "region_weight", "scale_weight")
+        check_shares(self, "pure_noise", "self_aligned")
 
 
 @dataclass(frozen=True)

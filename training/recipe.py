@@ -99,4 +99,5 @@ def _value(name: str, value: Any, default: Any, where: str) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    # JSON of Python has NaN and Infinity, 1e400 is read as the latter, and whole numbers have any length.
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e18 < value < 1e18
