@@ -21,16 +21,20 @@ from engine.training.text import text_layer
 
 
 class Sizes:
-    """Side of the crops and crops in a batch, by the batch's number."""
+    """Side of the crops and crops in a batch, by the batch's number.
 
-    def __init__(self, crop: int, batch: int, late_crop: int = 0, late_from: int = 0):
+    Attributes:
+        late_from: number of the first batch with ``late_crop``; it may be set when it is known.
+    """
+
+    def __init__(self, crop: int, batch: int, late_crop: int = 0, late_from: float = 0):
         self._first = crop, batch
         self._late = late_crop, max(batch * crop**2 // late_crop**2, 1) if late_crop else 0
-        self._late_from = late_from
+        self.late_from = late_from
 
     def at(self, number: int) -> tuple[int, int]:
         """Those of batch ``number``: later batches have larger crops, and as many pixels."""
-        return self._late if self._late[0] and number >= self._late_from else self._first
+        return self._late if self._late[0] and number >= self.late_from else self._first
 
     @property
     def largest(self) -> int:

@@ -21,7 +21,7 @@ from engine.training.calibrate import read_pictures
 from engine.training.config import TrainConfig
 from engine.training.losses import draw_levels, noisy_maps
 from engine.training.rule import fit_rule
-from engine.training.train import make_optimizer
+from engine.training.training_run import make_optimizer
 from engine.training.validate import validate
 from engine.training.variants import CrossAttentionDecoder, RegressionDecoder
 

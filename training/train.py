@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import math
@@ -12,134 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from engine.config import ModelConfig
 from engine.dataset.samples import Sample
 from engine.errors import ConfigError
-from engine.model.checkpoint import load_state, read_model_config, save_whole
-from engine.model.layers import channels_last
-from engine.model.network import CrowdNetwork
-from engine.model.precision import mixed_precision
-from engine.model.trunk import EfficientNetLite
+from engine.model.checkpoint import load_state
 from engine.training.batches import Batches, CrowdBatches
 from engine.training.config import TrainConfig
 from engine.training.device_batches import DeviceBatches
-from engine.training.fixed import fix_layers
-from engine.training.frozen_layers import FrozenLayers
-from engine.training.logit_limit import limit_logits
-from engine.training.losses import crowd_loss, draw_levels
-from engine.training.optimizer import MuonAdamW
-from engine.training.pretrained import load_trunk
 from engine.training.start import start_model, start_network
+from engine.training.training_run import TrainingRun
 from engine.training.validate import validate
 
-# Iterations from one look at the logits of attention to the next, and the crops that are looked at.
-_LIMIT_EVERY, _LIMIT_CROPS = 20, 4
 # Seconds of training from one checkpoint to the next: what is lost when the process is killed.
 _SAVE_EVERY = 120.0
-
-
-class TrainingRun:
-    """Everything that a checkpoint holds: weights, averaged weights, optimiser, progress."""
-
-    def __init__(self, config: TrainConfig, out: Path, device: str = "cpu", network: CrowdNetwork | None = None):
-        self.config, self.out, self.device = config, out, torch.device(device)
-        torch.manual_seed(config.seed)
-        self.network = channels_last((network or pretrained_network(config.model)).to(self.device))
-        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimizer = make_optimizer(self.network, config)
-        self.iteration, self.seconds, self.best = 0, 0.0, math.inf
-
-    @property
-    def crops(self) -> float:
-        """Crops seen, counted in crops of the first size: larger ones count as more."""
-        return self.config.batch * self.iteration
-
-    @property
-    def progress(self) -> float:
-        """Share of the run that is done, 0 .. 1."""
-        if self.config.iterations:
-            return min(self.iteration / self.config.iterations, 1.0)
-        return min(self.seconds / (60 * self.config.minutes), 1.0)
-
-    def step(self, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
-        """One optimiser step; returns the parts of the loss, as :func:`crowd_loss` does."""
-        config = self.config
-        self.network.train()
-        if config.fixed != "nothing":
-            fix_layers(self.network, config.fixed)
-        elif self.network.encoder.has_trunk:
-            self._freeze(self.network.encoder.trunk)
-        rng = np.random.default_rng((config.seed, self.iteration, 1))
-        pixels, heads, counts = (x.to(self.device, non_blocking=True) for x in batch)
-        if self.iteration % _LIMIT_EVERY == 0 and config.fixed != "all_but_rate":
-            limit_logits([self.average, self.network], pixels[:_LIMIT_CROPS])
-        latent = len(pixels), config.model.latent_channels, pixels.shape[2] // 8, pixels.shape[3] // 8
-        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**63)))
-        noise = torch.randn(latent, generator=generator, device=self.device)
-        levels = draw_levels(len(pixels), config.loss, rng)
-        with mixed_precision(self.device):
-            loss, parts = crowd_loss(self.network, config.loss, pixels, heads, counts, levels, noise)
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
-        self.optimizer.step(config.rate(self.iteration, self.progress))
-        self.iteration += 1
-        self._update_average()
-        return parts
-
-    def _freeze(self, trunk: EfficientNetLite) -> None:
-        """Let the next step leave alone what the settings say."""
-        early = self.iteration < max(self.config.frozen, self.config.frozen_early)
-        trunk.requires_grad_(self.iteration >= self.config.frozen)
-        trunk.early.requires_grad_(not early)
-        if not early:
-            trunk.frozen_early = None
-        elif trunk.frozen_early is None and self.device.type == "cpu":
-            trunk.frozen_early = FrozenLayers(trunk.early)
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # Young runs average over a fifth of their life, so that early checkpoints are usable.
-        decay = min(self.config.ema, 1 - 1 / (self.iteration / 5 + 1))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
-        for mine, current in zip(self.average.buffers(), self.network.buffers(), strict=True):
-            if mine.is_floating_point():
-                mine.lerp_(current, 1 - decay)
-
-    def save(self, name: str) -> None:
-        """Write ``out/name`` whole or not at all."""
-        state = {
-            "config": dataclasses.asdict(self.config),
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "iteration": self.iteration,
-            "seconds": self.seconds,
-            "best": self.best,
-        }
-        save_whole(state, self.out / name)
-
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint written by :meth:`save`.
-
-        Raises:
-            ConfigError: it is of a network with other settings.
-        """
-        # Not to the GPU: the optimiser's counters stay where they are loaded, and are read by the host at every step.
-        state = load_state(path)
-        if read_model_config(state["config"]["model"]) != self.config.model:
-            raise ConfigError(
-                f"{path} is of a network with other settings; resume with those of its run, or start anew"
-            )
-        self.network.load_state_dict(state["network"])
-        if self.network.encoder.has_trunk:
-            self.network.encoder.trunk.frozen_early = None
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.iteration, self.seconds, self.best = state["iteration"], state["seconds"], state["best"]
+# Iterations from one look at the loss to the next.
+_CHECK_EVERY = 20
 
 
 def train(
@@ -169,8 +57,8 @@ def train(
         The path of ``best.pt``. ``log.jsonl`` beside it has one line per validation.
 
     Raises:
-        ConfigError: ``out`` holds a run that is not to be resumed, or one with other settings; or ``start`` is a
-            fine-tuned model, and not only a rate is trained.
+        ConfigError: ``out`` holds a run that is not to be resumed, or one with other settings; ``start`` is a
+            fine-tuned model, and not only a rate is trained; or the run diverges, whose last finite checkpoint stays.
     """
     out.mkdir(parents=True, exist_ok=True)
     if not resume and any((out / name).is_file() for name in ("best.pt", "last.pt")):
@@ -206,15 +94,20 @@ def train(
     losses: list[dict[str, Tensor]] = []
     clock = time.perf_counter()
     for batch in batches.iterate(run.iteration):
+        if not config.iterations and config.is_late(run.progress):
+            # From the next batch that is made: which one it is, no run by minutes knows before.
+            batches.sizes.late_from = 0
         losses.append(run.step(batch))
         now = time.perf_counter()
         run.seconds, clock = run.seconds + now - clock, now
-        if run.iteration % 20 == 0:
+        if run.iteration % _CHECK_EVERY == 0:
+            run.check(losses[-_CHECK_EVERY:])
             speed = run.crops / run.seconds
             bar.n = round(100 * run.progress, 1)
             bar.set_postfix_str(f"iteration {run.iteration}, loss {losses[-1]['total']:.4f}, {speed:.0f} crops/s")
         done = run.progress >= 1
         if run.seconds >= next_save and not done:  # The end is saved with its validation.
+            run.check(losses[-_CHECK_EVERY:])
             run.save("last.pt")
             clock = time.perf_counter()
             next_save = run.seconds + _SAVE_EVERY
@@ -228,23 +121,6 @@ def train(
     return out / "best.pt"
 
 
-def make_optimizer(network: nn.Module, config: TrainConfig) -> MuonAdamW:
-    """The optimiser that ``config`` asks for."""
-    trunk: list[nn.Parameter] = []
-    if isinstance(network, CrowdNetwork) and network.encoder.has_trunk:
-        trunk = list(network.encoder.trunk.parameters())
-    muon = config.optimizer == "muon"
-    return MuonAdamW(network, config.learning_rate, config.weight_decay, muon, trunk, config.trunk_rate)
-
-
-def pretrained_network(model: ModelConfig) -> CrowdNetwork:
-    """A network with random weights but for its trunk, if it has one, which starts from those that its package has."""
-    network = CrowdNetwork(model)
-    if network.encoder.has_trunk:
-        load_trunk(network.encoder.trunk)
-    return network
-
-
 def make_batches(samples: list[Sample], config: TrainConfig, device: str, scenes: Sequence[np.ndarray] = ()) -> Batches:
     """Batches made where the network is: on a GPU, or by Pillow in threads beside it on a CPU.
 
@@ -256,9 +132,12 @@ def make_batches(samples: list[Sample], config: TrainConfig, device: str, scenes
 
 
 def _report(run: TrainingRun, held_out: list[Sample], losses: list[dict[str, Tensor]]) -> None:
+    run.check(losses[-_CHECK_EVERY:])
     scores = validate(run.average, run.config.model, held_out, run.device) if held_out else {}
     # Without held-out pictures the last weights are the ones to keep.
     score = scores.get("score", -run.iteration)
+    if not math.isfinite(score):
+        raise run.diverged(run.iteration)
     improved = score <= run.best
     run.best = min(run.best, score)
     if improved:

@@ -15,7 +15,9 @@ from PIL import Image
 from engine.cli import main as crowd
 from engine.config import ModelConfig
 from engine.dataset.writer import annotation_writer
+from engine.errors import ConfigError
 from engine.training.__main__ import main
+from engine.training.arguments import check_device
 from engine.training.config import TrainConfig
 from engine.training.recipe import DEFAULT, read_recipe, write_recipe
 
@@ -148,12 +150,32 @@ def test_minutes_on_the_command_line_end_a_recipe_that_goes_by_iterations(folder
         (["--start", "none.pt"], "checkpoint none.pt does not exist"),
         (["--start", __file__], "not a checkpoint of this version .* such as model.pt"),
         (["--recipe", "none.json"], "recipe none.json cannot be read"),
+        (["--device", "banana"], "--device must be cpu, cuda or cuda:N, got 'banana'"),
+        (["--seed", "-1"], "seed must be an integer from 0"),
+        (["--scale", "2", "1"], "scale must be a range within 0.1 and 10, smallest first, got 2.0 1.0"),
+        (["--scale", "0", "1"], "scale must be a range within 0.1 and 10"),
+        (["--threads", "-1"], "--threads must be an integer from 0"),
+        (["--learning-rate", "nan"], "learning_rate must be a finite number"),
+        (["--iterations", "0", "--minutes", "nan"], "minutes must be a finite number"),
+        (["--validate", "15"], "a last digit of --exclude and --validate must be an integer from 0 to 9, got 15"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(folder, tmp_path, arguments, message):
     with pytest.raises(SystemExit, match=message):
         main(["train", str(folder), "--out", str(tmp_path / "run"), "--iterations", "1", *arguments])
     assert not (tmp_path / "run" / "model.pt").exists()
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    check_device("cpu")
+    with pytest.raises(ConfigError, match="--device cuda: PyTorch finds no GPU here"):
+        check_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    check_device("cuda:0")
+    with pytest.raises(ConfigError, match="cuda:1: there are 1 GPUs, the first is cuda:0"):
+        check_device("cuda:1")
 
 
 def test_a_missing_folder_is_refused(tmp_path):

