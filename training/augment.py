@@ -81,6 +81,7 @@ class Crop:
         scale: horizontal and vertical zoom.
         grey, contrast, brightness, gamma, gains: changes of colour, in this order.
         mirrored: left and right are exchanged, the zeros included.
+        picture: width and height of the whole picture.
     """
 
     left: float
@@ -96,9 +97,14 @@ class Crop:
     gamma: float
     gains: tuple[float, ...]
     mirrored: bool
+    picture: tuple[int, int]
 
     def place(self, points: np.ndarray, size: int) -> np.ndarray:
-        """Those of ``points`` [N, 2] that lie in the crop, float32, in its pixels."""
+        """Those of ``points`` [N, 2] that lie in the crop, float32, in its pixels.
+
+        A head on the picture's border, or just beyond it, counts as one of the pixel beside it.
+        """
+        points = np.clip(points, 0, np.nextafter(np.float32(self.picture), np.float32(0)))
         inside = ((points >= [self.left, self.top]) & (points < [self.right, self.bottom])).all(axis=1)
         placed = ((points[inside] - [self.left, self.top]) * self.scale).astype(np.float32)
         if self.mirrored:
@@ -146,6 +152,7 @@ def draw_crop(
         gamma=rng.uniform(*config.gamma),
         gains=tuple(rng.uniform(*config.channel_gain, 3)),
         mirrored=bool(rng.random() < 0.5),
+        picture=(width, height),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.config import ModelConfig
-from engine.training.augment import AugmentConfig, random_crop
+from engine.training.augment import AugmentConfig, draw_crop, random_crop
 
 MODEL = ModelConfig(crop_size=64)
 PLAIN = AugmentConfig(
@@ -225,3 +225,22 @@ def test_pictures_without_people_fill_every_crop(scale: tuple[float, float], asp
     rng = np.random.default_rng(4)
     for _ in range(200):
         assert (random_crop(picture, NOBODY, MODEL, config, rng)[0] != 0).all()
+
+
+@pytest.mark.parametrize("head", [(100, 50), (101.5, 50), (50, 80), (50, 81), (-1, 50), (50, -0.5), (100, 80)])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_heads_on_a_border_or_just_beyond_are_trained_on(head, mirrored):
+    """As they are counted: annotations may have them there."""
+    points = np.array([head, (50, 50)], np.float32)
+    config = dataclasses.replace(PLAIN, native=1.0, focus=0.0)
+    crop = draw_crop(80, 100, points, 128, config, np.random.default_rng(0))
+    placed = dataclasses.replace(crop, mirrored=mirrored).place(points, 128)
+    expected = np.clip(points, 0, (100, 80))
+    if mirrored:
+        expected[:, 0] = 128 - expected[:, 0]
+    np.testing.assert_allclose(placed, expected, atol=1e-4)
+    assert (placed < 128).all()
+    assert (placed >= 0).all()
+    # A crop that is elsewhere does not have it.
+    away = dataclasses.replace(crop, left=40.0, top=40.0, right=60.0, bottom=60.0)
+    assert len(away.place(points, 128)) == 1
