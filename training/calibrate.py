@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from engine.diffusion.latent import TileMaps, head_maps
 from engine.diffusion.sampler import Latents, denoise, initial_noise
 from engine.errors import ConfigError
 from engine.image.load import load_image
-from engine.image.tiles import Tile, to_input
+from engine.image.tiles import HostPicture, plan_tiles, to_input
 from engine.model.denoiser import TorchDenoiser
 from engine.model.network import CrowdNetwork
 from engine.training.rule import THRESHOLDS, Fit, Reading, fit_rule
@@ -74,7 +74,7 @@ def set_signature(network: CrowdNetwork, samples: Sequence[Sample]) -> None:
         if len(group) >= LEAST_OF_DOMAIN:
             chosen = group[:: -(-len(group) // _MOST_OF_DOMAIN)]
             pictures = tqdm(chosen, desc="statistics", unit="image", leave=False)
-            pooled = [network.encoder.pool(pixels(load_image(x.image), network))[0].numpy() for x in pictures]
+            pooled = [pool(network, load_image(x.image)) for x in pictures]
             domains.append(whiten(np.array(pooled, np.float64)))
     network.set_signature(domains)
 
@@ -97,29 +97,53 @@ def whiten(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @torch.inference_mode()
 def read_pictures(network: CrowdNetwork, samples: Sequence[Sample], steps: Sequence[int]) -> dict[int, list[Reading]]:
     """Run the network on every picture, with each number of steps."""
-    model, denoiser = network.config, TorchDenoiser(network)
+    model = network.config
     lowest = candidate_threshold(CountingRule(float(THRESHOLDS[0]), 1.0))
     readings: dict[int, list[Reading]] = {number: [] for number in steps}
     for sample in tqdm(samples, desc="calibrate", unit="image"):
-        image = load_image(sample.image)
-        height, width = image.shape[:2]
-        # In float32, whatever the CPU has: bfloat16 makes neighbours equal that are not, and rules of another CPU's.
-        features, rate, signature = network.encoder(pixels(image, network))
-        shape = (1, model.latent_channels, *features.shape[2:])
-        for number in steps:
-            zeros = torch.zeros(shape)
-            latents = Latents(torch.tensor(initial_noise(0, shape, 0)), zeros, zeros.clone())
-            denoise(denoiser, features, latents, number, model.map_scale)
-            heatmap, spread = head_maps([latents.estimate.numpy()], [latents.change.numpy()], model)
-            canvas = Canvas(height, width, model)
-            tile = TileMaps(heatmap, spread, rate.numpy()[0, 0], signature.numpy()[0])
-            canvas.paste(Tile.whole(height, width), tile)
+        picture = HostPicture(load_image(sample.image))
+        height, width = picture.shape[:2]
+        canvases = {number: Canvas(height, width, model) for number in steps}
+        # As pictures are counted: a large one in tiles, which take less memory.
+        for tile in plan_tiles(height, width):
+            for number, tile_maps in _read_tile(network, picture.crop(tile), steps):
+                canvases[number].paste(tile, tile_maps)
+        for number, canvas in canvases.items():
             maps = canvas.maps(has_spread=number > 1)
             _, scores = _core.find_peaks(maps.heatmap, lowest)
             true = len(sample.points)
             found = Reading(sample.part, true, maps.expected, scores, haze(maps.heatmap), maps.distance)
             readings[number].append(found)
     return readings
+
+
+def _read_tile(
+    network: CrowdNetwork, image: np.ndarray, steps: Sequence[int]
+) -> Generator[tuple[int, TileMaps], None, None]:
+    """Each number of steps with what the network says then of a tile, uint8 [H, W, 3]."""
+    model, denoiser = network.config, TorchDenoiser(network)
+    # In float32, whatever the CPU has: bfloat16 makes neighbours equal that are not, and rules of another CPU's.
+    features, rate, signature = network.encoder(pixels(image, network))
+    shape = (1, model.latent_channels, *features.shape[2:])
+    for number in steps:
+        zeros = torch.zeros(shape)
+        latents = Latents(torch.tensor(initial_noise(0, shape, 0)), zeros, zeros.clone())
+        denoise(denoiser, features, latents, number, model.map_scale)
+        heatmap, spread = head_maps([latents.estimate.numpy()], [latents.change.numpy()], model)
+        yield number, TileMaps(heatmap, spread, rate.numpy()[0, 0], signature.numpy()[0])
+
+
+@torch.inference_mode()
+def pool(network: CrowdNetwork, image: np.ndarray) -> np.ndarray:
+    """The mean features [C] of a picture; those of a picture of several tiles are theirs, each by its share."""
+    picture = HostPicture(image)
+    height, width = picture.shape[:2]
+    pooled: list[np.ndarray] = []
+    for tile in plan_tiles(height, width):
+        area = (tile.core_bottom - tile.core_top) * (tile.core_right - tile.core_left)
+        features = network.encoder.pool(pixels(picture.crop(tile), network))[0].numpy()
+        pooled.append(features * np.float64(area / (height * width)))
+    return np.sum(pooled, axis=0)
 
 
 def pixels(image: np.ndarray, network: CrowdNetwork) -> Tensor:
