@@ -13,7 +13,8 @@ from pathlib import Path
 import onnx
 
 from engine.bundle.bundle import WEIGHTS_FILE, ProgramSpec, SegmentStage, write_manifest
-from engine.config import CountingRule
+from engine.bundle.manifest import MOST_STEPS
+from engine.config import CountingRule, check_range
 from engine.errors import ConfigError
 from engine.export.checkpoint import Checkpoint, load_checkpoint
 from engine.export.onnx_graph import trace_decoder, trace_encoder
@@ -46,8 +47,14 @@ def export_bundle(
     Returns:
         ``out``.
 
-    Errors: ConfigError for a file that is no checkpoint, one without counting rules, or an ``out`` that exists.
+    Errors: ConfigError for a file that is no checkpoint, one without counting rules, an ``out`` that exists, or steps
+    and rules that cannot be.
     """
+    check_range("steps", default_steps, 1, MOST_STEPS)
+    for steps, rule in (counting or {}).items():
+        check_range("steps", steps, 1, MOST_STEPS)
+        if not 0 < rule.low <= rule.high <= 1:
+            raise ConfigError(f"the peak threshold must be 0 < LOW <= HIGH <= 1, got {rule.low:g} {rule.high:g}")
     target = Path(out)
     if target.exists():
         raise ConfigError(f"{target} exists already; remove it or name another folder")

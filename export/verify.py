@@ -13,8 +13,9 @@ import torch
 
 from engine.backends.registry import create_backend
 from engine.bundle.bundle import Bundle, load_bundle
+from engine.bundle.manifest import MOST_STEPS
 from engine.bundle.stages import PROGRAMS
-from engine.config import FEATURE_STRIDE, CounterConfig
+from engine.config import FEATURE_STRIDE, CounterConfig, check_range
 from engine.counting.heads import choose_rule
 from engine.diffusion.sampler import Latents, denoise, initial_noise
 from engine.image.tiles import to_input
@@ -125,9 +126,10 @@ def verify_bundle(
         picture: uint8 [H, W, 3]; None is a synthetic one.
         steps: denoising steps; None is the bundle's default.
 
-    Errors: BundleError for a bad bundle, BackendError for a backend that is not here. Disagreement
-    is no error: see ``Report.passed``.
+    Errors: BundleError for a bad bundle, BackendError for a backend that is not here, ConfigError for steps that cannot
+    be. Disagreement is no error: see ``Report.passed``.
     """
+    check_range("steps", steps, 1, MOST_STEPS, optional=True)
     bundle = load_bundle(path)
     image = to_input(_synthetic_picture() if picture is None else picture, bundle.model)
     comparison = _Comparison(bundle, image, steps or bundle.default_steps)

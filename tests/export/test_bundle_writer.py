@@ -126,3 +126,26 @@ def test_command_line(bundle: Bundle, checkpoint: Path, tmp_path: Path) -> None:
     # The same weights give the same files, byte for byte.
     files = [json.loads((x / MANIFEST_FILE).read_text())["files"] for x in (bundle.path, made.path)]
     assert files[0] == files[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--threshold", "0.9", "0.1"], "the peak threshold must be 0 < LOW <= HIGH <= 1, got 0.9 0.1"),
+        (["--threshold", "0", "0.5"], "the peak threshold must be"),
+        (["--threshold", "nan", "0.5"], "the peak threshold must be"),
+        (["--steps", "0"], "steps must be an integer from 1 to 1000, got 0"),
+        (["--steps", "1001", "--threshold", "0.1", "0.5"], "steps must be an integer from 1 to 1000, got 1001"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(checkpoint: Path, tmp_path: Path, capsys, options, message) -> None:
+    assert main([str(checkpoint), str(tmp_path / "out"), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "damaged" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_steps_that_cannot_be_are_not_verified(bundle: Bundle, capsys) -> None:
+    assert main(["verify", str(bundle.path), "--steps", "0"]) == 2
+    assert "steps must be an integer from 1 to 1000, got 0" in capsys.readouterr().err
