@@ -98,7 +98,7 @@ def _train(options: argparse.Namespace, train_on: list[Sample], held_out: list[S
     kinds = {"trained": train_on, "held_out": held_out, "without_people": scenes}
     pictures = {kind: list_pictures(chosen) for kind, chosen in kinds.items()}
     if record:
-        refuse_others(options.out, record["pictures"], pictures)
+        refuse_others(options.out, record.get("pictures", {}), pictures)
         rules = rules_of(record)
     else:
         rules = start_counting(options.start) if options.start else {}

@@ -104,7 +104,7 @@ class Crop:
 
         A head on the picture's border, or just beyond it, counts as one of the pixel beside it.
         """
-        points = np.clip(points, 0, np.nextafter(np.float32(self.picture), np.float32(0)))
+        points = np.clip(points, 0, np.nextafter(np.array(self.picture, np.float32), np.float32(0)))
         inside = ((points >= [self.left, self.top]) & (points < [self.right, self.bottom])).all(axis=1)
         placed = ((points[inside] - [self.left, self.top]) * self.scale).astype(np.float32)
         if self.mirrored:

@@ -93,10 +93,9 @@ def recall(options: argparse.Namespace) -> bool:
 
 def _recall_option(options: argparse.Namespace, name: str, then: Any) -> None:
     now = getattr(options, name)
-    is_given = now is not None and now != []
+    # Nothing behind --exclude is an option as well, and no --label is an empty list.
+    is_given = now is not None and (name == "exclude" or now != [])
     # Nothing is trained on the pictures to keep: any may judge the model.
-    if name == "exclude" and now is not None:
-        is_given = True
     if is_given and name != "keep" and _plain(name, now) != then:
         asked = f"--{name.replace('_', '-')}"
         begun = f"with {asked} {_words(then)}" if then not in (None, []) else f"without {asked}"

@@ -36,8 +36,8 @@ def validate(
     for sample in samples:
         picture = HostPicture(load_image(sample.image))
         height, width = picture.shape[:2]
-        cells = (side // model.map_stride for side in padded_shape(height, width)[2:])
-        truth = torch.from_numpy(head_map(sample.points, *cells, model.map_stride)).to(device)
+        rows, columns = (side // model.map_stride for side in padded_shape(height, width)[2:])
+        truth = torch.from_numpy(head_map(sample.points, rows, columns, model.map_stride)).to(device)
         error, people = 0.0, 0.0
         # As pictures are counted: a large one in tiles, which take less memory.
         for tile in plan_tiles(height, width):
