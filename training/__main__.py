@@ -104,10 +104,7 @@ def _train(options: argparse.Namespace, train_on: list[Sample], held_out: list[S
         rules = start_counting(options.start) if options.start else {}
         if goes_on:
             print(f"{options.out} does not say what its run was begun with; it goes on with the pictures of now")
-    counting = {number: dataclasses.asdict(rule) for number, rule in rules.items()}
-    about = {"options": kept_options(options), "counting": counting, "pictures": pictures, "config": settings(config)}
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_record(options.out / RUN, about)
+        _begin(options, config, rules, pictures)
     best = train(
         config,
         train_on,
@@ -120,6 +117,16 @@ def _train(options: argparse.Namespace, train_on: list[Sample], held_out: list[S
         scenes=_pixels(scenes),
     )
     _calibrate(load_network(best), train_on, held_out, options.out / "model.pt", rules)
+
+
+def _begin(
+    options: argparse.Namespace, config: TrainConfig, rules: dict[int, CountingRule], pictures: dict[str, list]
+) -> None:
+    """Write what a run that goes on is to have. Its later settings are in its checkpoints."""
+    counting = {number: dataclasses.asdict(rule) for number, rule in rules.items()}
+    options.out.mkdir(parents=True, exist_ok=True)
+    about = {"options": kept_options(options), "counting": counting, "pictures": pictures, "config": settings(config)}
+    write_record(options.out / RUN, about)
 
 
 def _pixels(scenes: list[Sample]) -> list[np.ndarray]:
@@ -170,10 +177,10 @@ def _config(options: argparse.Namespace, default: Path) -> TrainConfig:
     """The settings of the run that goes on, or of the recipe, with those of the options in their place."""
     last, config = options.out / "last.pt", None
     if options.resume and not options.recipe:
-        if "config" in (record := read_record(options.out)):
-            config = config_of(record["config"], str(options.out))
-        elif last.is_file():
+        if last.is_file():
             config = run_recipe(last)
+        elif "config" in (record := read_record(options.out)):
+            config = config_of(record["config"], str(options.out))
     config = config or read_recipe(options.recipe or default)
     if options.minutes is not None and options.iterations is None:
         config = dataclasses.replace(config, iterations=0)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from engine.config import ModelConfig
 from engine.dataset.samples import Sample
 from engine.errors import ConfigError
 from engine.model.checkpoint import load_state
@@ -66,16 +67,8 @@ def train(
             f"{out} holds a run already, which this one would overwrite: resume it, or name another folder"
         )
     resume = resume and (out / "last.pt").is_file()
-    if resume:
-        # A network keeps the size of crops that it was made for.
-        size = load_state(out / "last.pt")["config"]["model"]["crop_size"]
-        config = dataclasses.replace(config, model=dataclasses.replace(config.model, crop_size=size))
-    if start:
-        config = dataclasses.replace(config, model=start_model(start))
-        if config.model.own_rate and config.fixed != "all_but_rate":
-            raise ConfigError(f"{start} was fine-tuned, and can only be tuned again: start from what it was tuned from")
-    elif config.crop and not resume:
-        config = dataclasses.replace(config, model=dataclasses.replace(config.model, crop_size=config.crop))
+    model = _network_settings(config, start, out / "last.pt" if resume else None)
+    config = dataclasses.replace(config, model=model)
     batches = make_batches(samples, config, device, scenes)
     run = TrainingRun(config, out, device, start_network(start, batches) if start and not resume else None)
     if resume:
@@ -119,6 +112,20 @@ def train(
             break
     bar.close()
     return out / "best.pt"
+
+
+def _network_settings(config: TrainConfig, start: str | Path | None, last: Path | None) -> ModelConfig:
+    """Settings of the network: those of ``start``, or those of ``config`` for crops of its size.
+
+    A network that goes on from the checkpoint ``last`` keeps the size that it was made for.
+    """
+    if start:
+        model = start_model(start)
+        if model.own_rate and config.fixed != "all_but_rate":
+            raise ConfigError(f"{start} was fine-tuned, and can only be tuned again: start from what it was tuned from")
+        return model
+    size = load_state(last)["config"]["model"]["crop_size"] if last else config.crop
+    return dataclasses.replace(config.model, crop_size=size or config.model.crop_size)
 
 
 def make_batches(samples: list[Sample], config: TrainConfig, device: str, scenes: Sequence[np.ndarray] = ()) -> Batches:

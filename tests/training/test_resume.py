@@ -11,6 +11,7 @@ from small_run import MODEL, make_pictures
 
 from engine.config import CountingRule
 from engine.dataset.samples import find_samples
+from engine.errors import ConfigError
 from engine.model.checkpoint import save_model
 from engine.model.network import CrowdNetwork
 from engine.training import __main__ as command
@@ -117,8 +118,24 @@ def test_a_whole_run_keeps_the_rule_and_the_settings_that_it_was_begun_with(data
     (out / "last.pt").unlink()
     (tmp_path / "away.pt").rename(start)
     begin(data, "--out", out, "--resume")
-    assert trained[2][0] == again
+    assert trained[2][0] == config
     assert trained[2][3]["start"] == str(start)
+
+
+def test_settings_that_are_refused_later_are_not_kept(data, tmp_path, trained, monkeypatch):
+    out, recipe = tmp_path / "run", tmp_path / "recipe.json"
+    begin(data, "--out", out)
+    write_recipe(TrainConfig(iterations=7, model=MODEL), recipe)
+
+    def refuse(*_, **__):
+        raise ConfigError("another network")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "train", refuse)
+        with pytest.raises(SystemExit, match="another network"):
+            begin(data, "--out", out, "--resume", "--recipe", recipe)
+    begin(data, "--out", out, "--resume")
+    assert trained[1][0] == trained[0][0]
 
 
 def test_runs_of_earlier_versions_go_on(data, tmp_path, trained, capsys):

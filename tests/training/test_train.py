@@ -105,6 +105,9 @@ def test_crops_larger_than_the_models_own(samples, tmp_path):
     tuned = train(config, samples, [], tmp_path / "tuned", start=old, progress=False)
     assert load_network(tuned).config == load_network(old).config == MODEL
     assert json.loads((tmp_path / "tuned" / "log.jsonl").read_text())["iteration"] == 1
+    # It goes on so without its start.
+    longer = dataclasses.replace(config, iterations=2)
+    assert load_network(train(longer, samples, [], tmp_path / "tuned", resume=True, progress=False)).config == MODEL
 
 
 def test_batches_depend_on_their_number_and_seed_alone(samples, batches):
