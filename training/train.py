@@ -81,7 +81,14 @@ def train(
     if compiled:
         run.network.encoder.compile()
         run.network.decoder.compile()
-    bar = tqdm(total=100, unit="%", disable=not progress, desc="train")
+    with tqdm(total=100, unit="%", disable=not progress, desc="train") as bar:
+        _steps(run, batches, held_out, bar)
+    return out / "best.pt"
+
+
+def _steps(run: TrainingRun, batches: Batches, held_out: list[Sample], bar: tqdm) -> None:
+    """Train to the end of the run, and keep its checkpoints."""
+    config = run.config
     next_validation = run.seconds + 60 * config.validate_every
     next_save = run.seconds + _SAVE_EVERY
     losses: list[dict[str, Tensor]] = []
@@ -110,8 +117,6 @@ def train(
             clock = time.perf_counter()
         if done:
             break
-    bar.close()
-    return out / "best.pt"
 
 
 def _network_settings(config: TrainConfig, start: str | Path | None, last: Path | None) -> ModelConfig:
