@@ -257,29 +257,6 @@ def _default_max_pixels() -> int:
     return int(text)
 
 
-# Environment variable that names the folder of compiled models, where no cache_dir does.
-CACHE_VARIABLE = "CROWD_CACHE_DIR"
-
-
-def compiled_folder(cache_dir: str | Path | None) -> Path | None:
-    """Folder for what is compiled for this machine.
-
-    ``cache_dir`` if it is given and not empty, else CROWD_CACHE_DIR of the environment, else the user's own cache
-    folder (XDG_CACHE_HOME is honoured); None where this user has no home.
-    """
-    if cache_dir is not None and os.fspath(cache_dir):
-        return Path(cache_dir)
-    if named := os.environ.get(CACHE_VARIABLE, "").strip():
-        return Path(named)
-    if base := os.environ.get("XDG_CACHE_HOME", "").strip():
-        return Path(base) / "crowd-engine"
-    try:
-        home = Path.home()
-    except RuntimeError:
-        return None
-    return (home / "AppData" / "Local" if os.name == "nt" else home / ".cache") / "crowd-engine"
-
-
 @dataclass(frozen=True)
 class ImageLimits:
     """Largest picture that is read; larger ones are refused before they are decoded.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import compiled_folder
+from engine.backends.compiled_cache import compiled_folder
 
 
 def test_folder_of_compiled_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from engine.errors import ConfigError
 
 # The files of a run, in its folder.
 _OF_A_RUN = (
-    "model.pt", "best.pt", "last.pt", "log.jsonl", "start.pt", "untuned.pt", "fine_tuning.json", "verdict.json",
+    "model.pt", "best.pt", "last.pt", "log.jsonl", "start.pt", "untuned.pt",
+    "run.json", "fine_tuning.json", "verdict.json",
 )  # fmt: skip
 # Options whose files are read.
 _READ = ("data", "annotations", "recipe", "start", "checkpoint")

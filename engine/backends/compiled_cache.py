@@ -35,6 +35,29 @@ _MOST_FILES = 128
 _PART_LIFETIME_S = 3600
 
 
+# Environment variable that names the folder of compiled models, where no cache_dir does.
+CACHE_VARIABLE = "CROWD_CACHE_DIR"
+
+
+def compiled_folder(cache_dir: str | Path | None) -> Path | None:
+    """Folder for what is compiled for this machine.
+
+    ``cache_dir`` if it is given and not empty, else CROWD_CACHE_DIR of the environment, else the user's own cache
+    folder (XDG_CACHE_HOME is honoured); None where this user has no home.
+    """
+    if cache_dir is not None and os.fspath(cache_dir):
+        return Path(cache_dir)
+    if named := os.environ.get(CACHE_VARIABLE, "").strip():
+        return Path(named)
+    if base := os.environ.get("XDG_CACHE_HOME", "").strip():
+        return Path(base) / "crowd-engine"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    return (home / "AppData" / "Local" if os.name == "nt" else home / ".cache") / "crowd-engine"
+
+
 def cache_key(facts: Mapping[str, object]) -> str:
     """Hexadecimal sha256 of facts that JSON can hold, whatever their order.
 

@@ -202,9 +202,9 @@ def _refuse_missing(source: Source, missing: Sequence[Entry], folder: Path) -> N
 def _refuse_nothing(root: Path, splits: Sequence[str], others: Sequence[Sample]) -> None:
     kind = f" of the split {' or '.join(splits)}" if splits else ""
     if others:
-        there = Counter(sample.split for sample in others)
+        there = sorted(Counter(sample.split for sample in others).items())
         raise ConfigError(
-            f"{root} has no annotated pictures{kind}, but of {', '.join(f'{x} ({n})' for x, n in sorted(there.items()))}; "
+            f"{root} has no annotated pictures{kind}, but of {', '.join(f'{x} ({n})' for x, n in there)}; "
             "folders and files called so make it (docs/annotations.md, Splits)"
         )
     raise ConfigError(

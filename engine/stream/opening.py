@@ -121,7 +121,9 @@ def _open_named(name: str, options: StreamOptions) -> Source:
         raise SourceError(f"{name} does not exist; expected a video file, a folder of pictures, a URL or a camera")
     # A .gif may be an animation.
     if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES - {".gif"}:
-        raise SourceError(f"{name} is a single picture, not a video; count it with count() or crowd count, or give its folder")
+        raise SourceError(
+            f"{name} is a single picture, not a video; count it with count() or crowd count, or give its folder"
+        )
     _refuse_live(name, options)
     return _open_video(file_target(name), options, is_live=False)
 

@@ -26,13 +26,13 @@ except ImportError as error:
 
 from engine import _core
 from engine.backends.base import Backend, Work
-from engine.backends.compiled_cache import CompiledCache
+from engine.backends.compiled_cache import CompiledCache, compiled_folder
 from engine.backends.openvino.models import Precision, SegmentModels
 from engine.backends.openvino.worker import Worker
 from engine.bundle.bundle import Bundle
 from engine.bundle.int8_weights import fits_16_bits
 from engine.bundle.stages import SegmentStage
-from engine.config import CounterConfig, compiled_folder
+from engine.config import CounterConfig
 from engine.diffusion.latent import TileMaps
 from engine.diffusion.sampler import Request, infer
 from engine.errors import CLOSED, BackendError, EngineError

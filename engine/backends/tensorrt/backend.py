@@ -14,7 +14,7 @@ import numpy as np
 
 from engine import _core
 from engine.backends.base import Backend, Work
-from engine.backends.compiled_cache import CompiledCache
+from engine.backends.compiled_cache import CompiledCache, compiled_folder
 from engine.backends.cuda.context import Context, close_all
 from engine.backends.cuda.device_arrays import DeviceImage, device_image
 from engine.backends.cuda.double_buffer import DoubleBuffer, Slot
@@ -31,7 +31,7 @@ from engine.backends.tensorrt.network import Runtime
 from engine.backends.tensorrt.requirements import check_requirements, resolve_type
 from engine.backends.tensorrt.uploads import Uploads
 from engine.bundle.bundle import Bundle
-from engine.config import CounterConfig, compiled_folder
+from engine.config import CounterConfig
 from engine.diffusion.latent import TileMaps
 from engine.diffusion.sampler import Request
 from engine.errors import CLOSED, ConfigError, EngineError

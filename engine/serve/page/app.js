@@ -9,6 +9,7 @@ import { Live } from "./live.js";
 import { exactPoints, leaveOut } from "./members.js";
 import { Panel } from "./panel.js";
 import { Stage } from "./stage.js";
+import { setUpTabs } from "./tabs.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -25,6 +26,13 @@ const editor = new Editor(byId("drawing"), layout, {
 });
 stage = new Stage(editor);
 const live = new Live(byId("streams"), byId("no-streams"), editFrame);
+const showTab = setUpTabs(document.querySelector("nav"), (which) => {
+  if (which === "live") live.start();
+  else {
+    live.stop();
+    stage.fit();
+  }
+});
 
 function fail(error) {
   byId("error").hidden = !error;
@@ -157,20 +165,6 @@ function bytes(text) {
   return new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], { type: "image/jpeg" });
 }
 
-function showTab(which) {
-  for (const name of ["count", "live"]) {
-    const chosen = name === which;
-    byId(`tab-${name}`).setAttribute("aria-selected", String(chosen));
-    byId(`tab-${name}`).tabIndex = chosen ? 0 : -1;
-    byId(`view-${name}`).hidden = !chosen;
-  }
-  if (which === "live") live.start();
-  else {
-    live.stop();
-    stage.fit();
-  }
-}
-
 function setUpInputs() {
   const pick = (input) => input.addEventListener("change", () => {
     if (input.files[0]) open(input.files[0], input.files[0].name);
@@ -230,13 +224,6 @@ function setUpTools() {
     });
   }
   document.addEventListener("keydown", shortcut);
-  for (const name of ["count", "live"]) byId(`tab-${name}`).addEventListener("click", () => showTab(name));
-  document.querySelector("nav").addEventListener("keydown", (event) => {
-    if (!["ArrowLeft", "ArrowRight"].includes(event.key)) return;
-    const other = byId("view-count").hidden ? "count" : "live";
-    showTab(other);
-    byId(`tab-${other}`).focus();
-  });
 }
 
 function shortcut(event) {
