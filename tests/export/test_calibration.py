@@ -1,4 +1,4 @@
-"""What int8 is fitted to: ranges, means, and counts."""
+"""What int8 is fitted to: ranges, means, and points."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from safetensors.numpy import load_file
 from engine.bundle.bundle import WEIGHTS_FILE, Bundle
 from engine.errors import ConfigError
 from engine.export import quantize
+from engine.export.agreement import disagreement
 from engine.export.calibration import GraphRunner, Magnitudes, session
 from engine.export.quantized_onnx import Grid, never_negative, quantize_weight
 from engine.image.tiles import to_input
 
 
-def test_sensitivity_is_measured_on_counts(bundle: Bundle, pictures: list[Path]) -> None:
+def test_sensitivity_is_measured_on_points(bundle: Bundle, pictures: list[Path]) -> None:
     """With a range of nothing, an int8 convolution gives what weights of zero give."""
     quantizer = quantize._Quantizer(bundle, pictures, progress=False)
     quantizer.measure()
@@ -32,8 +33,7 @@ def test_sensitivity_is_measured_on_counts(bundle: Bundle, pictures: list[Path])
             tensor.raw_data = bytes(len(tensor.raw_data))
     zeroed = GraphRunner(bundle, {name: session(graph) for name, graph in graphs.items()})
     images = [np.asarray(Image.open(x)) for x in pictures]
-    before, after = ([runner.count(x) for x in images] for runner in (exact, zeroed))
-    expected = sum(abs(x - y) for x, y in zip(before, after, strict=True)) / sum(before)
+    expected = disagreement(*([runner.points(x) for x in images] for runner in (exact, zeroed)))
     assert expected > 0
     assert quantizer.error({("decoder", "out.conv")}) == expected
 
@@ -65,7 +65,7 @@ def test_biases_keep_the_means(bundle: Bundle, pictures: list[Path]) -> None:
 
 
 def test_pictures_without_people(bundle: Bundle, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantize, "GraphRunner", lambda *_: SimpleNamespace(count=lambda _: 0))
+    monkeypatch.setattr(quantize, "GraphRunner", lambda *_: SimpleNamespace(points=lambda _: np.zeros((0, 2))))
     with pytest.raises(ConfigError, match="counts nobody in the pictures to calibrate on; give some with people"):
         quantize._Quantizer(bundle, pictures, progress=False).measure()
 
