@@ -16,6 +16,7 @@ from PIL import Image
 import engine
 from engine.bundle.bundle import Bundle, load_bundle
 from engine.config import COMPONENTS, CountingRule, ModelConfig
+from engine.export import quantize
 from engine.export.bundle_writer import export_bundle
 from engine.export.calibration import mean_outputs
 from engine.export.quantize import quantize_bundle
@@ -74,7 +75,9 @@ def test_padding_is_the_convolutions_own_and_relu6_a_clip(bundle: Bundle) -> Non
     assert pads == {3: {(0, 0, 1, 1)}, 5: {(1, 1, 2, 2)}}
 
 
-def test_int8_agrees_within_its_tolerance(bundle: Bundle, tmp_path: Path) -> None:
+def test_int8_agrees_within_its_tolerance(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What each convolution costs alone takes minutes to find, and decides nothing here.
+    monkeypatch.setattr(quantize._Quantizer, "error", lambda *_: 0.0)
     folder = copy_bundle(bundle, tmp_path / "int8")
     picture = Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pedestrians.jpg"
     report = quantize_bundle(folder, [picture], limit=GENEROUS, keep_float=["merge*", "rate*", "own_rate*"])
