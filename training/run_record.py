@@ -77,6 +77,8 @@ def recall(options: argparse.Namespace) -> bool:
                 f"{out} holds a {kind} already, which this one would overwrite: resume it, or name another folder"
             )
         return bool(options.start and not options.recipe)
+    if not (is_tuning or is_whole or record):
+        print(f"{out} has no run to go on with; this one begins")
     known = record.get("options", {})
     for name, then in known.items():
         _recall_option(options, name, then)

@@ -9,7 +9,7 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
-from engine.config import FEATURE_STRIDE, CountingRule, ModelConfig
+from engine.config import CountingRule, ModelConfig
 from engine.errors import ConfigError
 
 MANIFEST_FILE = "manifest.json"
@@ -74,14 +74,9 @@ def as_model(settings: dict[str, Any]) -> ModelConfig:
     usual = ModelConfig()
     values = {name: _setting(name, value, getattr(usual, name)) for name, value in settings.items()}
     try:
-        model = ModelConfig(**values)
+        return ModelConfig(**values)
     except ConfigError as error:
         raise ValueError(str(error)) from error
-    if model.stem_kernel % 2 == 0:
-        raise ValueError(f"stem_kernel {model.stem_kernel} is not odd")
-    if FEATURE_STRIDE % model.map_stride:
-        raise ValueError(f"map_stride {model.map_stride} does not divide {FEATURE_STRIDE}")
-    return model
 
 
 def as_rules(entries: Any) -> dict[int, CountingRule]:

@@ -65,6 +65,13 @@ def trained(monkeypatch):
     return calls
 
 
+def test_a_folder_without_a_run_is_said_to_have_none(data, tmp_path, trained, capsys):
+    begin(data, "--out", tmp_path / "run", "--resume", "--validate", 1)
+    assert f"{tmp_path / 'run'} has no run to go on with; this one begins" in capsys.readouterr().out
+    begin(data, "--out", tmp_path / "run", "--resume")
+    assert "no run to go on with" not in capsys.readouterr().out
+
+
 def begin(*words):
     command.main(["train", *map(str, words)])
 
