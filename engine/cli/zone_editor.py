@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
         say(f"saved {options.out}: {_number(len(layout.zones), 'zone')}, {_number(len(layout.lines), 'line')}")
 
     file = ZoneFile(Path(options.out), title, pixels, data, saved)
-    # Whoever can ask can also write the file, and other users of this machine can ask.
+    # Other users of this machine can reach the server, and everybody who reaches it can write the file.
     settings = ServeSettings(port=options.port, secret_path=secrets.token_urlsafe(18))
     with contextlib.closing(make_counter(options, factory, None)) as counter:
         server = AppServer(create_app(counter, settings, zone_file=file), settings)

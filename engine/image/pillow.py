@@ -22,7 +22,7 @@ from engine.image.tiff import channels_lie_apart
 # lower byte. N, the machine's own, is what decoders of compressed TIFF files give.
 _OPPOSITE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 _WHOLE = tuple(f"{mode};16{order}" for mode in ("RGB", "RGBA", "RGBX") for order in _OPPOSITE)
-# Of inks, and of colours that alpha has been multiplied with, Pillow does not give the lower byte.
+# Pillow does not give the lower byte of inks, and of colours that alpha has been multiplied with.
 _UPPER_ALONE = tuple(f"{mode};16{order}" for mode in ("CMYK", "RGBa") for order in _OPPOSITE)
 # Upper bytes from which on at least 15 bits are used, of which 8 are enough.
 _FULL = 64

@@ -21,7 +21,7 @@ from engine.jobs.row import Entry
 
 # Names that a column of addresses may have, if the user names none.
 COLUMNS = ("uri", "url", "file", "path", "image")
-# Of the command line's arguments it is standard input, which a manifest never means.
+# On the command line this name stands for standard input, which a manifest never means.
 _STDIN = "-"
 
 

@@ -28,7 +28,7 @@ NOBODY = np.zeros((0, 2), np.float32)
         ([FOUR], [FOUR[:3]], 1 / 4),
         # Two counts that are off by one in opposite ways do not make up for each other.
         ([FOUR, FOUR], [FOUR[:3], np.vstack([FOUR, [[90, 10]]])], 2 / 8),
-        # Of two points at one head, one is its own.
+        # Only one of two points can be the one head, and the other is too many.
         ([FOUR[:1]], [np.array([[9, 10], [12, 10]], np.float32)], 1),
         ([FOUR], [NOBODY], 1),
         ([FOUR, NOBODY], [FOUR, FOUR[:1]], 1 / 4),

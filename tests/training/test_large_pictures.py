@@ -71,7 +71,7 @@ def test_readings_are_those_of_the_tiles(network, sample, tiles):
 def test_scores_are_those_of_the_whole_picture(network, sample, tiles, monkeypatch):
     """Every cell and every head of it once, those at borders of tiles included."""
     monkeypatch.setattr(validate, "mixed_precision", lambda _: torch.autocast("cpu", enabled=False))
-    # Of an empty map only the heads are left.
+    # An empty map leaves only the heads.
     torch.nn.init.zeros_(network.decoder.out.weight)
     torch.nn.init.zeros_(network.decoder.out.bias)
     sizes = []

@@ -9,7 +9,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-# Of what this file makes of a segment: what was compiled of another form is compiled again.
+# The number of the form that this file gives a segment. Models that were compiled of another form are compiled again.
 FORM = 2
 # End of the name of an output that has its channels first, where the segment's has them last.
 CHANNELS_FIRST = "/channels_first"
