@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
+from engine.cli.machine import read_versions
 from engine.errors import EngineError
 
 DISTRIBUTION = "crowd-engine"
@@ -47,11 +48,15 @@ def check_extras(requirements: Sequence[str] | None = None) -> tuple[Extra, ...]
         requirements: of this package, as its metadata has them; None reads those.
     """
     if requirements is None:
-        if not _is_installed(DISTRIBUTION):
+        if read_versions([DISTRIBUTION])[DISTRIBUTION] is None:
             return ()
         requirements = metadata.requires(DISTRIBUTION) or []
     return tuple(
-        Extra(name, purpose, tuple(x for x in _packages(requirements, name) if not _is_installed(x)))
+        Extra(
+            name,
+            purpose,
+            tuple(x for x, version in read_versions(_packages(requirements, name)).items() if not version),
+        )
         for name, purpose in EXTRAS.items()
     )
 
@@ -69,14 +74,6 @@ def _packages(requirements: Sequence[str], extra: str) -> list[str]:
         else:
             found.append(match[1])
     return found
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 @contextlib.contextmanager
