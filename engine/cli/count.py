@@ -81,7 +81,8 @@ def _count(
     from engine.jobs.counting import count_entries
     from engine.jobs.fetch import Fetcher
 
-    failed, given = False, job_options.reading(options) | ({} if layout is None else {"zones": layout})
+    given = job_options.reading(options) | ({} if layout is None else {"zones": layout})
+    counted = people = failed = 0
     # One more than are counted at once: it reads and decodes meanwhile.
     workers = 1 if source.total == 1 else 1 + (counter.parallel if options.performance == "throughput" else 1)
     with Fetcher(fetch_limits(options)) as fetcher, contextlib.ExitStack() as stack:
@@ -93,10 +94,14 @@ def _count(
         for row in bar:
             output.add(row)
             problem = row.error or save.problems.pop(row.id, None)
-            failed = failed or problem is not None
+            failed += problem is not None
+            if row.found is not None:
+                counted, people = counted + 1, people + row.found["count"]
             _show(bar, row, problem, options, layout)
         output.finish()
-    return failed
+    if source.total != 1 and not options.quiet:
+        say(f"{counted} pictures counted, {people} people in them" + (f"; {failed} with an error" if failed else ""))
+    return bool(failed)
 
 
 class _Saving:

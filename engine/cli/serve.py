@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.serve.settings import ServeSettings
 
 EXTRA = "serve"
+SERVER_OPTIONS = ("host", "port", "token_file", "tls_cert", "tls_key", "name")
 # What it does, and examples.
 TEXTS = (
     "count over HTTP, with a page to draw zones on",
@@ -44,17 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def add_server_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of where and to whom it is served."""
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
-    parser.add_argument("--port", type=int, default=8000, help="0 is a free one (default: 8000)")
+    """Add the options of where and to whom it is served: :data:`SERVER_OPTIONS`, None where they are not given."""
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1, this machine)")
+    parser.add_argument("--port", type=int, help="0 is a free one (default: 8000)")
     parser.add_argument(
         "--token-file", metavar="FILE", help="holds what clients must know; else CROWD_TOKEN of the environment"
     )
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate (PEM): https, which cameras need")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its key (PEM)")
-    parser.add_argument(
-        "--name", action="append", default=[], help="that it is asked for by, such as a proxy's; may be repeated"
-    )
+    parser.add_argument("--name", action="append", help="that it is asked for by, such as a proxy's; may be repeated")
 
 
 def server_settings(options: argparse.Namespace, **limits: float) -> ServeSettings:
@@ -69,13 +68,13 @@ def server_settings(options: argparse.Namespace, **limits: float) -> ServeSettin
     token = os.environ.get(TOKEN_VARIABLE) or None
     if options.token_file is not None:
         token = read_token(Path(options.token_file))
+    address = {name: getattr(options, name) for name in ("host", "port") if getattr(options, name) is not None}
     return ServeSettings(
-        host=options.host,
-        port=options.port,
         token=token,
         tls_cert=options.tls_cert,
         tls_key=options.tls_key,
-        names=tuple(options.name),
+        names=tuple(options.name or ()),
+        **address,
         **limits,  # type: ignore[arg-type]
     )
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from engine.cli.counter_options import CounterFactory, make_counter
 from engine.cli.extras import needs_extra
-from engine.cli.serve import add_server_arguments
+from engine.cli.needed_options import refuse_alone
+from engine.cli.serve import SERVER_OPTIONS, add_server_arguments
 from engine.cli.terminal import Status, printable, say
 from engine.errors import ConfigError
 
@@ -42,6 +43,7 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     from engine.watch.config import load_config
     from engine.watch.watch import Watch
 
+    refuse_alone(options, dict.fromkeys(SERVER_OPTIONS, ("serve",)))
     config = load_config(options.cameras)
     _check(config)
     with contextlib.ExitStack() as stack:

@@ -83,9 +83,12 @@ class Manifest:
         """Read it through, so that what :meth:`entries` raises is known before hours of counting.
 
         Raises:
-            ConfigError: as of :meth:`entries`.
+            ConfigError: as of :meth:`entries`, or it lists no picture.
         """
-        deque(self._checked(0), maxlen=0)
+        rows = self._checked(0)
+        if next(rows, None) is None:
+            raise ConfigError(f"manifest {self.path} lists no picture; expected a path or an address for each")
+        deque(rows, maxlen=0)
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
         """The pictures from number ``start`` on.

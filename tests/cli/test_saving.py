@@ -48,7 +48,9 @@ def test_an_overlay_that_cannot_be_saved_costs_no_count(error, pictures, tmp_pat
     rows = list(csv.DictReader((tmp_path / "o.csv").read_text().splitlines()))
     assert [Path(row["file"]).name for row in rows][:2] == ["a.jpg", "b.PNG"]
     assert len(list((tmp_path / "overlays").rglob("*.jpg"))) == len(rows) - 1
-    assert capsys.readouterr().err == f"crowd: {pictures / 'a.jpg'}: {error}\n"
+    assert capsys.readouterr().err == (
+        f"crowd: {pictures / 'a.jpg'}: {error}\ncrowd: 3 pictures counted, 6 people in them; 1 with an error\n"
+    )
 
 
 def test_one_input_is_saved_under_the_name_given(pictures, tmp_path):

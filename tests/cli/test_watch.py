@@ -117,6 +117,9 @@ def test_mistakes_are_told_before_anything_starts(tmp_path: Path, capsys: pytest
     file = tmp_path / "cameras.toml"
     assert main(["watch", str(file)]) == 2
     assert "cannot read the cameras" in capsys.readouterr().err
+    for option in ("host", "port", "token-file", "tls-cert", "tls-key", "name"):
+        assert main(["watch", str(file), f"--{option}", "0"]) == 2
+        assert f"--{option} needs --serve, and changes nothing without it" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     file.write_text(f'folder = "file/counts"\n[cameras.a]\nsource = "rtsp://u:{SECRET}@c/"\n')
     assert main(["watch", str(file)]) == 2

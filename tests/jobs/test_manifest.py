@@ -66,6 +66,19 @@ def test_columns_that_are_not_there(tmp_path: Path, kind: str) -> None:
         next(Manifest(path, "uri", "note").entries())
 
 
+@pytest.mark.parametrize("kind", ["parquet", "folder", "csv", "txt"])
+def test_a_manifest_without_pictures_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"manifest.{kind}"
+    if kind in ("parquet", "folder"):
+        path.mkdir()
+        pq.write_table(pa.table({"uri": pa.array([], pa.string())}), path / "a.parquet")
+        path = path / "a.parquet" if kind == "parquet" else path
+    else:
+        path.write_text("uri\n" if kind == "csv" else "\n\n")
+    with pytest.raises(ConfigError, match=rf"manifest {re.escape(str(path))} lists no picture"):
+        Manifest(path).check()
+
+
 def test_columns_by_their_usual_names(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("size,path\n3,a.jpg\n")
     assert list(Manifest(tmp_path / "m.csv").entries()) == [Entry(0, "a.jpg")]
