@@ -107,7 +107,7 @@ def build_quantize_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--limit", type=float, default=0.01,
-        help="share of the people in whom counts and points may differ from float32 (default: %(default)s)",
+        help="share by which counts may differ from float32, and maps by five times it (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--float", action="append", default=[], metavar="PATTERN",

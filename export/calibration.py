@@ -15,6 +15,7 @@ from engine.counting.heads import HeadMaps, choose_rule, count_heads
 from engine.diffusion.latent import head_maps
 from engine.diffusion.sampler import Latents, denoise, initial_noise
 from engine.errors import BundleError
+from engine.export.agreement import Heads
 from engine.export.quantized_onnx import LEVELS, UNSIGNED_LEVELS, Grid, convolutions, never_negative
 from engine.image.tiles import to_input
 
@@ -82,8 +83,8 @@ class GraphRunner:
     ):
         self._bundle, self._sessions, self._observe = bundle, sessions, observe
 
-    def points(self, image: np.ndarray) -> np.ndarray:
-        """Heads in a picture, uint8 [H, W, 3], with the bundle's own number of steps: [N, 2] as (x, y) in pixels.
+    def heads(self, image: np.ndarray) -> Heads:
+        """Number of heads in a picture, uint8 [H, W, 3], with the bundle's own number of steps, and the heat map.
 
         Errors: BundleError if the network gives a value that is not finite.
         """
@@ -96,7 +97,7 @@ class GraphRunner:
         rate, cells = made["rate"][0, 0], FEATURE_STRIDE // model.map_stride
         maps = HeadMaps(heatmap, spread, rate, cells, float(rate.sum()), has_spread=False)
         counted = count_heads(maps, choose_rule(self._bundle.counting, steps), _core.find_peaks)
-        return counted.points * model.map_stride
+        return len(counted.points), heatmap
 
     def decode(self, features: np.ndarray, x_t: np.ndarray, t: float) -> np.ndarray:
         """One denoising step, as :func:`engine.diffusion.sampler.denoise` calls it."""
@@ -200,7 +201,7 @@ def _watch(
     sessions = {name: session(_showing(graph, _read(graph))) for name, graph in graphs.items()}
     runner = GraphRunner(bundle, sessions, observe)
     for image in pictures:
-        runner.points(image)
+        runner.heads(image)
 
 
 def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:

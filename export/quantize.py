@@ -1,9 +1,9 @@
 """Post-training quantisation: int8 convolutions for a bundle, calibrated on pictures, float where int8 costs too much.
 
 The grids are fitted to those that convolutions read while training pictures are counted, over all denoising steps
-(:mod:`engine.export.calibration`). Then each convolution is quantised alone, to see in how many people counts and
-points then differ (:mod:`engine.export.agreement`); if all together differ in too many, those that cost most stay
-float: mixed precision by sensitivity.
+(:mod:`engine.export.calibration`). Then each convolution is quantised alone, to see how far counts and maps then differ
+(:mod:`engine.export.agreement`); if all together differ too far, those that cost most stay float: mixed precision by
+sensitivity.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tqdm import tqdm
 from engine.bundle.bundle import WEIGHTS_FILE, Bundle, SegmentStage, add_files, load_bundle
 from engine.dataset.samples import Sample
 from engine.errors import ConfigError
-from engine.export.agreement import disagreement
+from engine.export.agreement import MAPS_OVER_COUNTS, Heads, disagreement
 from engine.export.calibration import GraphRunner, calibrate, channel_means, mean_outputs, session
 from engine.export.quantized_onnx import Grid, QuantizedWeight, convolutions, quantize_weight, quantized_graph
 from engine.export.typed_onnx import typed_name
@@ -52,7 +52,7 @@ class Sensitivity:
     """What one convolution in int8 costs.
 
     Attributes:
-        error: share of the people in whom counts or points differ from float32, with nothing else in int8.
+        error: how far it is from float32 with nothing else in int8, as :func:`engine.export.agreement.disagreement`.
         quantized: whether it is int8 in the bundle.
     """
 
@@ -87,7 +87,7 @@ class QuantizeReport:
         count = sum(x.quantized for x in self.rows)
         return "\n".join(
             [
-                f"{'program':<10}{'convolution':<36}{'people off':>10}  type",
+                f"{'program':<10}{'convolution':<36}{'error':>10}  type",
                 *lines,
                 f"{'all of type int8 together':<46}{self.together:>10.2%}",
                 f"{self.bundle.path}: {count} of {len(self.rows)} convolutions in int8, calibrated on {self.pictures} "
@@ -137,7 +137,8 @@ def quantize_bundle(
     Args:
         path: bundle folder or "default"; written to once everything is known.
         pictures: files to calibrate on, at least one; none that the model is judged by.
-        limit: share of the people in whom counts and points may differ with all int8 convolutions together.
+        limit: share of the people by whom counts may differ with all int8 convolutions together; maps may by five times
+            that.
         keep_float: patterns, such as ``rate*``, of convolutions that stay float whatever their error.
         progress: show a bar on stderr.
 
@@ -157,8 +158,8 @@ def quantize_bundle(
         chosen.remove(max((key for key in errors if key in chosen), key=errors.__getitem__))
     if not chosen:
         raise ConfigError(
-            f"no convolution can be int8: counts or points differ in more than {limit:.2%} of the people with any that "
-            "is not kept float; raise the limit, or keep fewer float"
+            f"no convolution can be int8: with any that is not kept float, counts differ by more than {limit:.2%}, or "
+            f"maps by more than {MAPS_OVER_COUNTS * limit:.2%}; raise the limit, or keep fewer float"
         )
     bundle = quantizer.write(chosen)
     rows = tuple(Sensitivity(*key, error, key in chosen) for key, error in errors.items())
@@ -182,7 +183,7 @@ class _Quantizer:
         self._grids: Grids = {}
         self._biases: dict[str, dict[str, np.ndarray]] = {}
         self._examples: list[np.ndarray] = []
-        self._exact: list[np.ndarray] = []
+        self._exact: list[Heads] = []
 
     def matching(self, patterns: Sequence[str]) -> set[Key]:
         """The convolutions whose names any of ``patterns`` fits."""
@@ -198,15 +199,15 @@ class _Quantizer:
         return {key for key in self._keys if self._convolutions[key[0]][key[1]][0] in joined}
 
     def measure(self) -> None:
-        """Grids from all pictures, and the points in parts of a few, to judge convolutions by."""
+        """Grids from all pictures, and the heads in parts of a few, to judge convolutions by."""
         bar = tqdm(self._pictures, desc="calibrate", unit="image", disable=not self._progress, leave=False)
         self._grids = calibrate(self._bundle, self._graphs, (_centre(load_image(x), _MOST_SIDE) for x in bar))
         runner = GraphRunner(self._bundle, self._float32)
         self.correct_biases()
         chosen = spread_over(self._pictures, _EXAMPLES)
         self._examples = [_centre(load_image(picture), _EXAMPLE_SIDE) for picture in chosen]
-        self._exact = [runner.points(image) for image in self._examples]
-        if not any(map(len, self._exact)):
+        self._exact = [runner.heads(image) for image in self._examples]
+        if not any(count for count, _ in self._exact):
             raise ConfigError(
                 f"{self._bundle.name} counts nobody in the pictures to calibrate on; give some with people"
             )
@@ -234,13 +235,13 @@ class _Quantizer:
         return {key: self.error({key}) for key in bar}
 
     def error(self, keys: Collection[Key]) -> float:
-        """Share of the people in the examples in whom the convolutions ``keys`` in int8 differ from float32."""
+        """How far the convolutions ``keys`` in int8 are from float32, on the examples."""
         sessions = dict(self._float32)
         for program in {program for program, _ in keys}:
             names = {name for x, name in keys if x == program}
             sessions[program] = session(self._int8(program, self._graphs[program], names))
         runner = GraphRunner(self._bundle, sessions)
-        return disagreement(self._exact, [runner.points(image) for image in self._examples])
+        return disagreement(self._exact, [runner.heads(image) for image in self._examples])
 
     def write(self, chosen: Collection[Key]) -> Bundle:
         """Add the int8 weights and the int8 graph of every segment to the bundle."""

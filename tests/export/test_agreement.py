@@ -1,4 +1,4 @@
-"""In how many people two runs differ, on points whose answer is known, and on the shipped model."""
+"""How far two runs differ, where the answer is known, and of the shipped model."""
 
 from __future__ import annotations
 
@@ -10,31 +10,34 @@ import pytest
 
 from engine.bundle.bundle import load_bundle
 from engine.export import quantize
-from engine.export.agreement import disagreement
+from engine.export.agreement import Heads, disagreement
 
 PICTURE = Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pedestrians.jpg"
-FOUR = np.array([[10, 10], [30, 10], [50, 10], [70, 10]], np.float32)
-NOBODY = np.zeros((0, 2), np.float32)
+PEAKS = np.array([[0, 1, 0, 0.5], [0, 0, 0.5, 0]], np.float32)
+FLAT = np.zeros((2, 4), np.float32)
 
 
 @pytest.mark.parametrize(
     ("exact", "rounded", "expected"),
     [
-        ([FOUR], [FOUR[::-1]], 0),
-        ([FOUR], [np.add(FOUR, [0, 4])], 0),
-        # One is 5 pixels off: three of four are found again.
-        ([FOUR], [np.add(FOUR, [[0, 0], [0, 5], [0, 0], [0, 0]])], 1 / 4),
-        # One is lost: a quarter of the count, and F1 is 6 / 7.
-        ([FOUR], [FOUR[:3]], 1 / 4),
+        ([(4, PEAKS)], [(4, PEAKS)], 0),
+        # One of four is lost.
+        ([(4, PEAKS)], [(3, PEAKS)], 1 / 4),
         # Two counts that are off by one in opposite ways do not make up for each other.
-        ([FOUR, FOUR], [FOUR[:3], np.vstack([FOUR, [[90, 10]]])], 2 / 8),
-        # Only one of two points can be the one head, and the other is too many.
-        ([FOUR[:1]], [np.array([[9, 10], [12, 10]], np.float32)], 1),
-        ([FOUR], [NOBODY], 1),
-        ([FOUR, NOBODY], [FOUR, FOUR[:1]], 1 / 4),
+        ([(4, PEAKS), (4, PEAKS)], [(3, PEAKS), (5, PEAKS)], 2 / 8),
+        ([(4, PEAKS), (0, FLAT)], [(4, PEAKS), (1, FLAT)], 1 / 4),
+        # Every peak has moved by a cell: nothing of the map is where it was.
+        ([(4, PEAKS)], [(4, np.roll(PEAKS, 1, axis=1))], 1 / 5),
+        # The peak of 1 is half as high: 0.5 of 2 + 1.5 is gone.
+        ([(4, PEAKS)], [(4, PEAKS.clip(max=0.5))], 1 / 7 / 5),
+        # Maps are summed over all pictures before the division.
+        ([(4, PEAKS), (1, PEAKS / 2)], [(4, PEAKS), (1, FLAT)], 1 / 5 / 5),
+        # The larger of both.
+        ([(2, PEAKS)], [(0, np.roll(PEAKS, 1, axis=1))], 1),
+        ([(4, FLAT)], [(4, FLAT)], 0),
     ],
 )
-def test_known_cases(exact: list[np.ndarray], rounded: list[np.ndarray], expected: float) -> None:
+def test_known_cases(exact: list[Heads], rounded: list[Heads], expected: float) -> None:
     assert disagreement(exact, rounded) == pytest.approx(expected)
 
 

@@ -1,4 +1,4 @@
-"""What int8 is fitted to: ranges, means, and points."""
+"""What int8 is fitted to: ranges, means, counts and maps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from engine.export.quantized_onnx import Grid, never_negative, quantize_weight
 from engine.image.tiles import to_input
 
 
-def test_sensitivity_is_measured_on_points(bundle: Bundle, pictures: list[Path]) -> None:
+def test_sensitivity_is_measured_on_counts_and_maps(bundle: Bundle, pictures: list[Path]) -> None:
     """With a range of nothing, an int8 convolution gives what weights of zero give."""
     quantizer = quantize._Quantizer(bundle, pictures, progress=False)
     quantizer.measure()
@@ -33,7 +33,7 @@ def test_sensitivity_is_measured_on_points(bundle: Bundle, pictures: list[Path])
             tensor.raw_data = bytes(len(tensor.raw_data))
     zeroed = GraphRunner(bundle, {name: session(graph) for name, graph in graphs.items()})
     images = [np.asarray(Image.open(x)) for x in pictures]
-    expected = disagreement(*([runner.points(x) for x in images] for runner in (exact, zeroed)))
+    expected = disagreement(*([runner.heads(x) for x in images] for runner in (exact, zeroed)))
     assert expected > 0
     assert quantizer.error({("decoder", "out.conv")}) == expected
 
@@ -65,7 +65,7 @@ def test_biases_keep_the_means(bundle: Bundle, pictures: list[Path]) -> None:
 
 
 def test_pictures_without_people(bundle: Bundle, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantize, "GraphRunner", lambda *_: SimpleNamespace(points=lambda _: np.zeros((0, 2))))
+    monkeypatch.setattr(quantize, "GraphRunner", lambda *_: SimpleNamespace(heads=lambda _: (0, np.zeros((2, 2)))))
     with pytest.raises(ConfigError, match="counts nobody in the pictures to calibrate on; give some with people"):
         quantize._Quantizer(bundle, pictures, progress=False).measure()
 
