@@ -19,6 +19,7 @@ from engine.config import CounterConfig
 from engine.diffusion.sampler import Request, infer
 from engine.image.load import load_image
 from engine.image.tiles import to_input
+from engine.system.recordings import RECORDING
 from engine.system.stopwatch import Stopwatch
 
 torch = pytest.importorskip("torch", reason="PyTorch comes with the train extra")
@@ -111,7 +112,7 @@ def test_a_recorded_inference_is_the_eager_one(monkeypatch) -> None:
 
     @contextmanager
     def record(graph, stream=None, capture_error_mode="global"):
-        recordings.append((stream, capture_error_mode))
+        recordings.append((stream, capture_error_mode, RECORDING.locked()))
         yield
 
     streams = [SimpleNamespace(wait_stream=lambda other: None) for _ in range(2)]
@@ -125,8 +126,9 @@ def test_a_recorded_inference_is_the_eager_one(monkeypatch) -> None:
     }.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
     recorded = RecordedInference(network, 64, 96, steps=2, samples=2)
-    # Not PyTorch's own stream, which is of one device; and other threads are free to allocate.
-    assert recordings == [(streams[1], "thread_local")]
+    # Not PyTorch's own stream, which is of one device; other threads are free to allocate, but not to record.
+    assert recordings == [(streams[1], "thread_local", True)]
+    assert not RECORDING.locked()
     for seed in range(2):
         image = load_image(PICTURE)[100 * seed :][:64, :96]
         request = Request(steps=2, samples=2, seed=seed, threshold=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable, Hashable, Iterator
@@ -13,8 +12,13 @@ from engine.backends.cuda.context import Context, Resource, close_all
 from engine.backends.cuda.driver import CudaError, CudaOutOfMemoryError
 from engine.backends.cuda.streams import Stream
 from engine.errors import BackendError
+from engine.system.recordings import RECORDING
 
 _log = logging.getLogger("engine")
+
+# CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
+_INVALIDATED = 901
+_ATTEMPTS = 3
 
 
 class Graph(Resource):
@@ -34,7 +38,8 @@ def record(stream: Stream, work: Callable[[], object]) -> Graph:
     Args:
         stream: not the default one, with no capture going on.
         work: queues copies, launches and TensorRT executions; neither allocates nor waits, so everything must be
-            loaded and allocated by a plain pass before. Other streams take part by events of this one.
+            loaded and allocated by a plain pass before. Other streams take part by events of this one. It is called
+            again where another library has spoiled the recording.
 
     Raises:
         CudaError: ``work`` did what a graph cannot hold.
@@ -43,17 +48,9 @@ def record(stream: Stream, work: Callable[[], object]) -> Graph:
     Whatever ``work`` raises goes through; the stream can be used afterwards in any case.
     """
     context = stream.context
-    # Other threads may allocate meanwhile, but forbidden calls of this one are reported and not left out silently.
-    mode = context.driver.functions.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
     with context.current():
-        with context.recording():
-            context.call("cuStreamBeginCapture", stream.handle, mode)
-            try:
-                work()
-            except BaseException:
-                _abandon(stream)
-                raise
-            template = _Template(context, int(context.call("cuStreamEndCapture", stream.handle)))
+        with context.recording(), RECORDING:
+            template = _capture(stream, work)
         try:
             return Graph(context, int(context.call("cuGraphInstantiate", template.handle, 0)))
         finally:
@@ -67,12 +64,44 @@ class _Template(Resource):
         super().__init__(context, handle, ("cuGraphDestroy", handle))
 
 
-def _abandon(stream: Stream) -> None:
-    """Leave capture mode; what went wrong before is the error to report, not what this says of it."""
-    with contextlib.suppress(CudaError):
+def _capture(stream: Stream, work: Callable[[], object]) -> _Template:
+    context = stream.context
+    # Other threads may allocate meanwhile, but forbidden calls of this one are reported and not left out silently.
+    mode = context.driver.functions.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+    # A thread that waits for the whole device, as torch.cuda.synchronize() does, ends every recording on it.
+    attempts = _ATTEMPTS
+    while True:
+        attempts -= 1
+        context.call("cuStreamBeginCapture", stream.handle, mode)
+        try:
+            work()
+        except BaseException as error:
+            if not (_abandon(stream) and attempts and _may_be_others(error)):
+                raise
+        else:
+            try:
+                return _Template(context, int(context.call("cuStreamEndCapture", stream.handle)))
+            except CudaError as error:
+                if not (attempts and _may_be_others(error)):
+                    raise
+        _log.info("another thread waited for the GPU while a graph was recorded; it is recorded again")
+
+
+def _may_be_others(error: BaseException) -> bool:
+    """Whether a call failed only because the capture was spoiled before it; TensorRT does not say why it failed."""
+    code = error.code if isinstance(error, CudaError) else _INVALIDATED
+    return isinstance(error, BackendError) and code == _INVALIDATED
+
+
+def _abandon(stream: Stream) -> bool:
+    """Leave capture mode, and say whether the capture was spoiled; what went wrong before is the error to report."""
+    try:
         template = int(stream.context.call("cuStreamEndCapture", stream.handle))
         if template:
             _Template(stream.context, template).close()
+    except CudaError as error:
+        return error.code == _INVALIDATED
+    return False
 
 
 class Closable(Protocol):

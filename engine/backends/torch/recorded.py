@@ -9,6 +9,7 @@ from torch import Tensor
 from engine.backends.torch.network import TorchNetwork
 from engine.diffusion.latent import TileMaps, head_maps, latent_shape
 from engine.diffusion.sampler import Latents, Request, denoise, initial_noise
+from engine.system.recordings import RECORDING
 
 # PyTorch's own advice: lazy initialisations are over after a few eager passes.
 _WARM_UPS = 3
@@ -38,7 +39,7 @@ class RecordedInference:
             torch.cuda.current_stream().wait_stream(side)
             self._graph = torch.cuda.CUDAGraph()
             # PyTorch's own stream is of the device that recorded first. Other threads may allocate meanwhile.
-            with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
+            with RECORDING, torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
                 self._outputs = self._compute()
 
     def __call__(self, pixels: np.ndarray, request: Request) -> TileMaps:

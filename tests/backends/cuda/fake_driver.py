@@ -219,7 +219,7 @@ class FakeDriver(MemoryFunctions):
         if work is None:
             raise DriverFailureError(1)
         if queue.spoiled or self._failing == len(self.calls) - 1:
-            raise DriverFailureError(901)
+            raise DriverFailureError(901 if queue.spoiled else self._code)
         graph = self._new("graph")
         self._graphs[graph] = work
         return graph

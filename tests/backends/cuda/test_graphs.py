@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from engine.backends.cuda.kernel import Module
 from engine.backends.cuda.memory import DeviceBuffer, PinnedBuffer
 from engine.backends.cuda.streams import Stream
 from engine.errors import BackendError
+from engine.system.recordings import RECORDING
 
 
 def _replay(context: Context) -> None:
@@ -56,6 +58,28 @@ def test_a_graph_replays_on_the_device() -> None:
     _replay(Context())
 
 
+@pytest.mark.gpu
+def test_pytorch_may_wait_for_the_device_while_a_graph_is_recorded() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch comes with the train extra")
+    attempts = []
+    torch.zeros(1, device="cuda")
+    with Context() as context, ThreadPoolExecutor(1) as pool:
+        stream = Stream(context)
+        buffer, result = DeviceBuffer(context, 8, stream), PinnedBuffer(context, 8).array(np.uint8, (8,))
+
+        def work() -> None:
+            attempts.append(1)
+            stream.fill(buffer, len(attempts))
+            if len(attempts) == 1:
+                # CUDA refuses it, and ends the recording.
+                pool.submit(torch.cuda.synchronize).exception()
+            stream.download(buffer, result)
+
+        record(stream, work).launch(stream)
+        stream.synchronize()
+        assert result.tolist() == [len(attempts)] * 8
+
+
 @pytest.mark.parametrize("action", ["allocate device memory", "allocate pinned memory", "load a module"])
 def test_recording_refuses_what_a_graph_cannot_hold(action) -> None:
     driver = FakeDriver()
@@ -93,6 +117,58 @@ def test_waiting_while_recording_is_the_driver_s_error_and_the_stream_survives()
 
 def _interrupt() -> None:
     raise KeyboardInterrupt
+
+
+def _spoil(driver: FakeDriver, stream: Stream) -> None:
+    """As CUDA does with every recording on a device that another thread waits for, such as PyTorch's synchronize()."""
+    driver.streams[stream.handle].spoiled = True
+
+
+@pytest.mark.parametrize("how", ["at its end", "in a call of the driver", "in TensorRT"])
+def test_a_recording_that_another_thread_spoiled_is_made_again(how) -> None:
+    driver, attempts = FakeDriver(), []
+    with Context() as context:
+        stream = Stream(context)
+        buffer, result = DeviceBuffer(context, 8, stream), PinnedBuffer(context, 8).array(np.uint8, (8,))
+
+        def work() -> None:
+            attempts.append(RECORDING.locked())
+            stream.fill(buffer, 9)
+            if len(attempts) < 3:
+                _spoil(driver, stream)
+                if how == "in TensorRT":
+                    raise BackendError("TensorRT cannot run the segment")
+                if how != "at its end":
+                    raise CudaError("cuMemcpyDtoHAsync", 901, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", "spoiled")
+            stream.download(buffer, result)
+
+        record(stream, work).launch(stream)
+        stream.synchronize()
+        assert result.tolist() == [9] * 8
+        # PyTorch's own recordings would wait for the device.
+        assert attempts == [True] * 3
+        assert not RECORDING.locked()
+    driver.assert_clean()
+
+
+def test_a_recording_that_is_always_spoiled_is_given_up() -> None:
+    driver = FakeDriver()
+    with Context() as context:
+        stream = Stream(context)
+        with pytest.raises(CudaError, match="cuStreamEndCapture failed with CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"):
+            record(stream, lambda: _spoil(driver, stream))
+        assert driver.names().count("cuStreamBeginCapture") == 3
+        # What is the work's own fault is not tried again.
+        with pytest.raises(CudaError, match="cuStreamSynchronize failed with CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"):
+            record(stream, stream.synchronize)
+        with pytest.raises(BackendError, match="no such shape"):
+            record(stream, _refuse)
+        assert driver.names().count("cuStreamBeginCapture") == 5
+    driver.assert_clean()
+
+
+def _refuse() -> None:
+    raise BackendError("no such shape")
 
 
 class _Entry:
