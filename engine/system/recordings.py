@@ -1,9 +1,9 @@
-"""Recordings of CUDA graphs take turns in a process, as each begins with a wait that would end another one."""
+"""What cannot go on in one process while a CUDA graph is recorded takes turns with that."""
 
 from __future__ import annotations
 
 import threading
 
-# PyTorch waits for the whole device before it records, which spoils what any other thread records there; and its
-# memory may be recorded for one graph at a time.
+# CUDA ends every recording on a device that any thread waits for as a whole. PyTorch does so before it records, and
+# TensorRT may where it builds; and PyTorch's memory can be recorded for one graph at a time.
 RECORDING = threading.Lock()

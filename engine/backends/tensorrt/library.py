@@ -21,6 +21,7 @@ from typing import Any
 from engine.config import FEATURE_STRIDE, PADDING
 from engine.errors import BackendError
 from engine.image.tiles import MAX_WHOLE_PIXELS
+from engine.system.recordings import RECORDING
 
 _log = logging.getLogger("engine")
 
@@ -152,8 +153,9 @@ class TensorRT:
 
     @contextmanager
     def _session(self, action: str) -> Iterator[None]:
-        # One at a time: messages then belong to one engine, and tactics are not timed while others run.
-        with self._lock:
+        # One at a time: messages then belong to one engine, and tactics are not timed while others run. And not while a
+        # graph is recorded: TensorRT may wait for the whole device, which then fails, and ends the recording.
+        with self._lock, RECORDING:
             self._logger.errors.clear()
             try:
                 yield

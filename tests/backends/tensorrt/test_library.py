@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from backends.tensorrt.stand_in import StandIn
@@ -13,6 +14,7 @@ from engine.backends.tensorrt.library import EngineRefusedError, ShapeRange, Ten
 from engine.config import PADDING, ModelConfig
 from engine.errors import BackendError
 from engine.image.tiles import MAX_WHOLE_PIXELS
+from engine.system.recordings import RECORDING
 
 RANGE = ShapeRange((1, 32, 64), (2, 768, 1024), (4, 2048, 2048))
 
@@ -36,6 +38,22 @@ def test_build(rtx: bool) -> None:
     ]
     # No auxiliary streams, and no choice of capabilities.
     assert api.named("build") == [(0, None)]
+
+
+@pytest.mark.parametrize("what", ["build", "load"])
+def test_no_graph_is_recorded_while_tensorrt_may_wait_for_the_device(monkeypatch, what: str) -> None:
+    api, seen = StandIn(), set()
+    real = api.does
+
+    def does(*call: Any) -> bool:
+        seen.add(RECORDING.locked())
+        return real(*call)
+
+    monkeypatch.setattr(api, "does", does)
+    library = _library(api)
+    library.build("x.onnx", RANGE) if what == "build" else library.load(b"plan 1")
+    assert seen == {True}
+    assert not RECORDING.locked()
 
 
 def test_versions_without_the_flag_of_strong_types() -> None:
