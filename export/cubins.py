@@ -46,7 +46,7 @@ def add_cubins(path: str | Path, architectures: Sequence[int] = ARCHITECTURES) -
         The bundle, loaded anew.
 
     Raises:
-        ConfigError: Triton is missing, or set to interpret kernels.
+        ConfigError: Triton is missing, too old, or set to interpret kernels.
         BundleError: the bundle is missing or damaged.
 
     The same bundle and versions give the same bytes; no GPU and no driver is needed. About half a second a cubin.
@@ -133,8 +133,17 @@ def ptx_parameters(ptx: str, entry: str) -> list[str]:
 
 
 def _check(build: KernelBuild, entry: str, ptx: str, cubin: bytes) -> None:
-    """What was compiled takes what its entry says, and the two scratch buffers."""
+    """What was compiled takes what its entry says, and the two scratch buffers.
+
+    Raises:
+        ConfigError: it takes something else, as with Triton 3.4, which knows one scratch buffer alone.
+    """
     expected = ["u64" if kind.startswith("*") else _WIDTHS[kind] for kind in build.types.values()] + 2 * ["u64"]
-    assert ptx_parameters(ptx, entry) == expected, f"{build.kernel}: {ptx_parameters(ptx, entry)}"
+    found = ptx_parameters(ptx, entry)
+    if found != expected:
+        raise ConfigError(
+            f"this Triton compiles {build.kernel} with parameters {', '.join(found)}; expected "
+            f"{', '.join(expected)}: pip install -U 'triton>=3.5'"
+        )
     assert (cubin[:4], int.from_bytes(cubin[18:20], "little")) == (b"\x7fELF", _MACHINE), build.kernel
     assert os.fsencode(f".text.{entry}\0") in cubin, build.kernel

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from reliability.small_bundle import sound_graphs, write_small_bundle
 from engine.bundle.bundle import WEIGHTS_FILE, Bundle, add_files, load_bundle
 from engine.bundle.cubins import CUBINS_FILE, Cubins, load_cubins, pack_cubins
 from engine.config import ModelConfig
-from engine.errors import BundleError
-from engine.export.cubins import ptx_parameters
+from engine.errors import BundleError, ConfigError
+from engine.export.cubins import _check, ptx_parameters
+from engine.export.gpu_kernels import KernelBuild
 
 ROOT = Path(__file__).parent.parent.parent
 # What Triton's two assemblers make; CI compiles for all architectures.
@@ -190,6 +192,17 @@ def test_other_versions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         BundleError, match=f"format 1, this version reads 2; compile its kernels with: crowd export cubins {tmp_path}"
     ):
         load_cubins(tmp_path)
+
+
+@pytest.mark.parametrize(("scratch", "is_known"), [(1, False), (2, True), (3, False)])
+def test_kernels_with_another_number_of_scratch_buffers_are_refused(scratch: int, is_known: bool) -> None:
+    """Triton 3.4 has one: every launch would hand over an argument too many."""
+    build = KernelBuild("k", {}, None, {"x": "*fp16", "n": "i32"}, {}, (), {})
+    types = ["u64", "u32", *["u64"] * scratch]
+    ptx = f".visible .entry k({', '.join(f'.param .{x} k_{number}' for number, x in enumerate(types))})"
+    cubin = b"\x7fELF" + bytes(14) + (190).to_bytes(2, "little") + b".text.k\0"
+    with nullcontext() if is_known else pytest.raises(ConfigError, match=r"expected u64, u32, u64, u64: pip install"):
+        _check(build, "k", ptx, cubin)
 
 
 def test_ptx_parameters() -> None:
