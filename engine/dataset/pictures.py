@@ -5,15 +5,30 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
-from engine.config import PICTURE_SUFFIXES
 from engine.dataset.entry import Entry
 from engine.dataset.splits import split_of_folders
 from engine.errors import ConfigError
-from engine.image.folders import walk
+from engine.image.folders import is_picture, walk
+
+
+def walk_data(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """``root`` and every folder below it, each with the names of its files but the hidden ones.
+
+    macOS keeps files of its own beside others, and editors hide theirs.
+
+    Raises:
+        ConfigError: a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise ConfigError(f"data folder {error.filename} cannot be read: {error.strerror}") from error
+
+    for folder, names in walk(root, refuse):
+        yield folder, [name for name in names if not name.startswith(".")]
 
 
 @dataclass(frozen=True)
@@ -51,7 +66,7 @@ class Pictures:
     another Unicode form. Only files below ``root`` are ever found.
     """
 
-    def __init__(self, root: Path, on_error: Callable[[OSError], None]) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = root
         self._by_name: dict[str, list[_Picture]] = defaultdict(list)
         self._by_stem: dict[str, list[_Picture]] = defaultdict(list)
@@ -59,9 +74,8 @@ class Pictures:
         self._below: dict[Path, tuple[str, ...]] = {}
         outside = _plain_parts(Path(os.path.abspath(root)))
         empty, outer = set[Path](), set[Path]()
-        for folder, names in walk(root, on_error):
-            shown = [name for name in names if not name.startswith(".")]
-            pictures = [name for name in shown if Path(name).suffix.lower() in PICTURE_SUFFIXES]
+        for folder, names in walk_data(root):
+            pictures = list(filter(is_picture, names))
             below = _plain_parts(folder.relative_to(root))
             for name in pictures:
                 picture = _Picture(folder / name, below, outside + below)
@@ -70,7 +84,7 @@ class Pictures:
             outer.add(folder.parent)
             if pictures:
                 self._below[folder] = below
-            elif not shown:
+            elif not names:
                 empty.add(folder)
         # What a picture may be missing from, by the ends of its path: a folder that has others, or that is empty now.
         self._ends: dict[tuple[str, ...], Path] = {}

@@ -16,12 +16,12 @@ from engine.config import PICTURE_SUFFIXES
 from engine.dataset.entry import Entry, in_pixels, refuse_fractions
 from engine.dataset.formats import EMPTY, FORMATS, LEAVE_OUT, SPLITS
 from engine.dataset.labels import choose_labels
-from engine.dataset.pictures import Found, Pictures, refuse_strangers
+from engine.dataset.pictures import Found, Pictures, refuse_strangers, walk_data
 from engine.dataset.sources import Source, find_sources, read_source
 from engine.dataset.splits import split_of_file, split_of_folder, split_of_folders
 from engine.errors import ConfigError
 from engine.image.decode import upright_size
-from engine.image.folders import walk
+from engine.image.folders import is_picture
 
 _log = logging.getLogger("engine")
 # Published data sets have a few points outside their pictures, and .mat files are not mended by hand.
@@ -79,7 +79,7 @@ def find_samples(
         raise ConfigError(f"data folder {root} does not exist; give a folder that has pictures and annotations in it")
     chosen = set(SPLITS) if split is None else {split} if isinstance(split, str) else set(split)
     skip = _Skip(root, chosen)
-    sources = find_sources(root, form, skip, _refuse_folder) if annotations is None else []
+    sources = find_sources(root, form, skip) if annotations is None else []
     sources = choose_labels(sources or _named(annotations, form, root), labels, str(data))
     samples = _samples(sources, root)
     kept = sorted((s for s in samples if s.split in chosen), key=lambda s: s.image)
@@ -112,8 +112,8 @@ def _samples(sources: Sequence[Source], root: Path) -> list[Sample]:
     anywhere: Pictures | None = None
     for source in sources:
         if source.pictures is None and anywhere is None:
-            anywhere = Pictures(root, _refuse_folder)
-        index = anywhere if source.pictures is None else Pictures(source.pictures, _refuse_folder)
+            anywhere = Pictures(root)
+        index = anywhere if source.pictures is None else Pictures(source.pictures)
         assert index is not None
         for sample, where in _of_source(source, index, root):
             if sample.image in found:
@@ -215,17 +215,13 @@ def _refuse_nothing(root: Path, splits: Sequence[str], others: Sequence[Sample])
 
 def _refuse_unannotated(root: Path, annotated: set[Path], skip: Callable[[Path], bool]) -> None:
     """A folder ``images`` without any points was more likely forgotten than meant to be left out."""
-    for folder, names in walk(root, _refuse_folder):
-        pictures = any(Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith(".") for name in names)
-        if folder.name == "images" and pictures and folder not in annotated and not skip(folder):
+    for folder, names in walk_data(root):
+        has_pictures = any(map(is_picture, names))
+        if folder.name == "images" and has_pictures and folder not in annotated and not skip(folder):
             raise ConfigError(
                 f"{folder.parent} has images but no points: expected ground-truth/, points.json, points.csv or another "
                 "format of docs/annotations.md"
             )
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise ConfigError(f"data folder {error.filename} cannot be read: {error.strerror}") from error
 
 
 def _part(picture: Path, root: Path) -> str:

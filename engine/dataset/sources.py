@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.config import PICTURE_SUFFIXES
 from engine.dataset import coco, cvat, label_studio, labelme, mat, nwpu, points_csv, points_json, yolo
 from engine.dataset.entry import Entry
 from engine.dataset.formats import FORMATS
+from engine.dataset.pictures import walk_data
 from engine.dataset.text import read_bytes, read_json, read_text
 from engine.dataset.yolo_classes import find_classes
 from engine.errors import ConfigError
-from engine.image.folders import walk
+from engine.image.folders import is_picture
 
 _MAT_FOLDERS = ("ground-truth", "ground_truth")
 _JSON: dict[str, Callable[[Any, str], list[Entry]]] = {
@@ -48,23 +48,20 @@ class Source:
     pictures: Path | None = None
 
 
-def find_sources(root: Path, wanted: str | None, skip: Callable[[Path], bool], on_error: Any) -> list[Source]:
+def find_sources(root: Path, wanted: str | None, skip: Callable[[Path], bool]) -> list[Source]:
     """All annotations below ``root``.
 
     Args:
         wanted: look for this format only.
         skip: whether the annotations in a folder are left unread.
-        on_error: as for :func:`walk`.
 
     Raises:
-        ConfigError: a file that was recognised cannot be read.
+        ConfigError: a folder, or a file that was recognised, cannot be read.
     """
     sources: list[Source] = []
-    for folder, names in walk(root, on_error):
-        # macOS keeps files of its own beside others, and editors hide theirs.
-        shown = [name for name in names if not name.startswith(".")]
+    for folder, names in walk_data(root):
         if not skip(folder):
-            sources += [s for s in _in_folder(folder, shown, root, wanted) if wanted in (None, s.format)]
+            sources += [s for s in _in_folder(folder, names, root, wanted) if wanted in (None, s.format)]
     together = [
         Source(kind, root, [entry for source in sources if source.format == kind for entry in source.entries])
         for kind in (*_ONE_EACH, "yolo")
@@ -82,7 +79,7 @@ def read_source(path: Path, wanted: str | None, root: Path) -> list[Source]:
         ConfigError: it is of none of the formats, or not of the ``wanted`` one, or cannot be read.
     """
     whole = path.is_dir()
-    sources = find_sources(path, wanted, lambda _: False, _refuse_folder) if whole else _in_file(path, wanted)
+    sources = find_sources(path, wanted, lambda _: False) if whole else _in_file(path, wanted)
     if not sources:
         unpack = "; unpack it first" if path.suffix.lower() in _PACKED else ""
         raise ConfigError(
@@ -104,10 +101,6 @@ def read_source(path: Path, wanted: str | None, root: Path) -> list[Source]:
     ]
 
 
-def _refuse_folder(error: OSError) -> None:
-    raise ConfigError(f"data folder {error.filename} cannot be read: {error.strerror}") from error
-
-
 def _in_folder(folder: Path, names: Sequence[str], root: Path, wanted: str | None) -> list[Source]:
     found = [s for name in names if _may_be_read(name, wanted) for s in _in_file(folder / name, None)]
     if any(name.endswith("_ann.mat") for name in names):
@@ -118,7 +111,7 @@ def _in_folder(folder: Path, names: Sequence[str], root: Path, wanted: str | Non
             found.append(Source("beijing-brt", folder, mat.read_beijing_brt(folder), _images(folder.parent, "frame")))
         else:
             found.append(Source("shanghaitech", folder, mat.read_shanghaitech(folder), _images(folder.parent)))
-    if any(map(_is_picture, names)):
+    if any(map(is_picture, names)):
         found = [replace(s, entries=_exactly(s.entries)) if s.format == "labelme" else s for s in found]
     found = [replace(s, entries=_below(s.entries, folder, root)) if s.format in _BESIDE else s for s in found]
     if wanted in (None, "yolo"):
@@ -169,7 +162,7 @@ def _kind(data: Any, name: str) -> str | None:
         return "labelme"
     if "points" in data and ("human_num" in data or "img_id" in data):
         return "nwpu"
-    named = bool(data) and all(Path(key).suffix.lower() in PICTURE_SUFFIXES for key in data)
+    named = bool(data) and all(map(is_picture, data))
     return "points-json" if name == "points.json" or named else None
 
 
@@ -181,7 +174,7 @@ def _yolo(folder: Path, names: Sequence[str], root: Path, certain: bool) -> list
     if not files:
         return []
     classes = find_classes([folder, *(p for p in folder.parents if p == root or root in p.parents)])
-    pictures, exact = _yolo_pictures(folder, root, {Path(n).stem for n in names if _is_picture(n)})
+    pictures, exact = _yolo_pictures(folder, root, {Path(n).stem for n in names if is_picture(n)})
     if in_labels:
         files = [f for f in files if not yolo.is_other(f.name) or f.stem in pictures or _has_labels(f)]
     elif not certain:
@@ -203,17 +196,13 @@ def _yolo_pictures(folder: Path, root: Path, beside: set[str]) -> tuple[set[str]
         return beside, bool(beside)
     images = yolo.pictures_of(parts)
     place = root.joinpath(*images)
-    stems = {path.stem for path in place.iterdir() if _is_picture(path.name)} if place.is_dir() else set()
+    stems = {path.stem for path in place.iterdir() if is_picture(path.name)} if place.is_dir() else set()
     last = len(parts) - parts[::-1].index("labels")
     return stems | beside, root.joinpath(*images[:last]).is_dir()
 
 
 def _has_labels(file: Path) -> bool:
     return yolo.looks_like_labels(read_text(file))
-
-
-def _is_picture(name: str) -> bool:
-    return Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith(".")
 
 
 def _images(folder: Path, name: str = "images") -> Path:
