@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.dataset.entry import Entry, as_points, get
+from engine.dataset.formats import SPLITS
 from engine.dataset.text import read_text
 from engine.errors import ConfigError
-
-_SPLITS = ("train", "val", "test")
 
 
 def read(data: Any, where: str) -> list[Entry]:
@@ -33,7 +32,7 @@ def read_splits(folder: Path) -> dict[str, str]:
     A line is a picture's number, and what light and crowd there is.
     """
     splits: dict[str, str] = {}
-    for split in _SPLITS:
+    for split in SPLITS:
         if (folder / f"{split}.txt").is_file():
             lines = read_text(folder / f"{split}.txt").split("\n")
             splits |= {words[0]: split for words in map(str.split, lines) if words}
