@@ -8,9 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from engine.dataset.entry import Entry, as_numbers, as_size, get, identifier
+from engine.dataset.entry import Entry, Head, as_numbers, as_size, get, identifier
 from engine.dataset.shapes import box_around, head_of, middle
 from engine.errors import ConfigError
 
@@ -42,7 +40,7 @@ def read(data: Any, where: str) -> list[Entry]:
         if number in images:
             raise ConfigError(f"{key}: the id {number} is there twice")
         images[number] = (get(image, "file_name", str, key), _size(image, key), f"{where}, images[{i}]")
-    heads: dict[Any, list[tuple[int, str, float, float]]] = defaultdict(list)
+    heads: dict[Any, list[Head]] = defaultdict(list)
     crowds = 0
     for i, annotation in enumerate(get(data, "annotations", list, where)):
         key = f"{where}, annotations[{i}]"
@@ -77,13 +75,10 @@ def write(pictures: list[tuple[str, tuple[int, int], list[list[float]]]], side: 
     return {"images": images, "annotations": annotations, "categories": [head]}
 
 
-def _entry(
-    where: str, image: tuple[str, Any, str], heads: list[tuple[int, str, float, float]], declared: tuple[str, ...]
-) -> Entry:
+def _entry(where: str, image: tuple[str, Any, str], heads: list[Head], declared: tuple[str, ...]) -> Entry:
     name, size, key = image
-    points = np.array([head[2:] for head in heads], np.float64).reshape(-1, 2)
-    numbers, labels = [head[0] for head in heads], [head[1] for head in heads]
-    return Entry((name,), points, key if not heads else where, "annotations[{}]", numbers, labels, declared, size)
+    place = where if heads else key
+    return Entry.of_heads((name,), heads, place, "annotations[{}]", declared=declared, size=size)
 
 
 def _categories(data: Any, where: str) -> dict[int | str, _Category]:

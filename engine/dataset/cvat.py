@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
-import numpy as np
-
-from engine.dataset.entry import Entry
+from engine.dataset.entry import Entry, Head
 from engine.dataset.shapes import head_of, middle
 from engine.dataset.text import read_bytes, utf16_of
 from engine.errors import ConfigError
@@ -70,18 +68,16 @@ def write(pictures: list[tuple[str, tuple[int, int], list[list[float]]]]) -> str
 
 @dataclass
 class _Image:
-    """An image element, and the heads found in it so far: line, label, x, y."""
+    """An image element, and the heads found in it so far, by their lines."""
 
     name: str
     size: tuple[int, int]
     line: int
-    heads: list[tuple[int, str, float, float]] = field(default_factory=list)
+    heads: list[Head] = field(default_factory=list)
 
     def entry(self, file: str, declared: tuple[str, ...]) -> Entry:
-        points = np.array([head[2:] for head in self.heads], np.float64).reshape(-1, 2)
         where = file if self.heads else f"{file}, line {self.line}"
-        rows, labels = [head[0] for head in self.heads], [head[1] for head in self.heads]
-        return Entry((self.name,), points, where, "line {}", rows, labels, declared, self.size)
+        return Entry.of_heads((self.name,), self.heads, where, "line {}", declared=declared, size=self.size)
 
 
 class _Reader:

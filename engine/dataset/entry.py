@@ -18,6 +18,8 @@ _log = logging.getLogger("engine")
 # How far a point may lie outside its picture: people whose head is cut by the edge are marked there.
 _MARGIN_SHARE, _MARGIN_PIXELS = 0.02, 2
 _LARGEST = sys.float_info.max
+# Number of a point in its file, its label, x and y.
+Head = tuple[int, str, float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,12 @@ class Entry:
     split: str | None = None
     folder: Path | None = None
     exact: bool = False
+
+    @classmethod
+    def of_heads(cls, names: tuple[str, ...], heads: Sequence[Head], where: str, row: str, **more: Any) -> Entry:
+        """The entry of a picture with these heads; ``more`` are further attributes."""
+        points = np.array([head[2:] for head in heads], np.float64).reshape(-1, 2)
+        return cls(names, points, where, row, [head[0] for head in heads], [head[1] for head in heads], **more)
 
     def place(self, number: int) -> str:
         """Where point ``number`` stands."""

@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import numpy as np
-
-from engine.dataset.entry import Entry, as_number, as_numbers, as_size, get
+from engine.dataset.entry import Entry, Head, as_number, as_numbers, as_size, get
 from engine.dataset.shapes import middle, rotated_middle
 from engine.errors import ConfigError
 
@@ -74,7 +72,7 @@ def _annotation(task: Any, key: str) -> tuple[int, dict[str, Any]] | None:
 
 
 def _entry(task: dict[str, Any], annotation: dict[str, Any], key: str, left_out: set[str]) -> Entry:
-    heads: list[tuple[int, str, float, float]] = []
+    heads: list[Head] = []
     results = get(annotation, "result", list, key)
     # Where shape and label are drawn with two tools, they are two results of one id.
     labels = {str(r.get("id")): _label(r) for r in results if isinstance(r, dict) and r.get("type") == "labels"}
@@ -92,14 +90,11 @@ def _entry(task: dict[str, Any], annotation: dict[str, Any], key: str, left_out:
         size = _size(result, where)
         if size is not None:
             sizes.add(size)
-        place = _place(kind.removesuffix("labels"), get(result, "value", dict, where), size, f"{where}.value")
-        heads.append((i, _label(result) or labels.get(str(result.get("id")), ""), *place))
+        x, y = _place(kind.removesuffix("labels"), get(result, "value", dict, where), size, f"{where}.value")
+        heads.append((i, _label(result) or labels.get(str(result.get("id")), ""), x / 100, y / 100))
     if len(sizes) > 1:
         raise ConfigError(f"{key} has results of pictures of several sizes: {sorted(sizes)}")
-    points = np.array([head[2:] for head in heads], np.float64).reshape(-1, 2) / 100
-    rows, names = [head[0] for head in heads], [head[1] for head in heads]
-    size = next(iter(sizes), None)
-    return Entry(_names(task, key), points, key, "result[{}]", rows, names, size=size, shares=True)
+    return Entry.of_heads(_names(task, key), heads, key, "result[{}]", size=next(iter(sizes), None), shares=True)
 
 
 def _label(result: dict[str, Any]) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import numpy as np
-
-from engine.dataset.entry import Entry, as_numbers, as_size, get
+from engine.dataset.entry import Entry, Head, as_numbers, as_size, get
 from engine.dataset.shapes import middle
 from engine.errors import ConfigError
 
@@ -24,7 +22,7 @@ def read(data: Any, where: str) -> list[Entry]:
     Raises:
         ConfigError: a shape lacks something; the message has its key.
     """
-    heads: list[tuple[int, str, float, float]] = []
+    heads: list[Head] = []
     left_out: set[str] = set()
     for i, shape in enumerate(get(data, "shapes", list, where)):
         key = f"{where}, shapes[{i}]"
@@ -43,10 +41,8 @@ def read(data: Any, where: str) -> list[Entry]:
             left_out.add(str(kind))
     if left_out:
         _log.warning("%s: left out shapes that are no heads: %s", where, ", ".join(sorted(left_out)))
-    points = np.array([head[2:] for head in heads], np.float64).reshape(-1, 2)
     name = get(data, "imagePath", str, where)
-    numbers, labels = [head[0] for head in heads], [head[1] for head in heads]
-    return [Entry((name,), points, where, "shapes[{}]", numbers, labels, size=_size(data, where))]
+    return [Entry.of_heads((name,), heads, where, "shapes[{}]", size=_size(data, where))]
 
 
 def write(name: str, size: tuple[int, int], points: list[list[float]]) -> dict[str, Any]:

@@ -7,9 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from engine.dataset.entry import Entry
+from engine.dataset.entry import Entry, Head
 from engine.dataset.shapes import box_around, middle
 from engine.dataset.text import read_text
 from engine.dataset.yolo_classes import Classes, is_classes
@@ -59,15 +57,13 @@ def read(path: Path, classes: Classes, root: Path) -> list[Entry]:
     lines = [(number, line.split()) for number, line in enumerate(read_text(path).split("\n"), 1) if line.strip()]
     if classes.keypoints is None:
         _refuse_poses(lines, str(path))
-    heads: list[tuple[int, str, float, float]] = []
+    heads: list[Head] = []
     for number, words in lines:
         label, x, y = _head(words, classes.keypoints or 0, f"{path}, line {number}")
         heads.append((number, classes.names.get(label, str(label)), x, y))
-    points = np.array([head[2:] for head in heads], np.float64).reshape(-1, 2)
-    rows, labels = [head[0] for head in heads], [head[1] for head in heads]
     name = "/".join([*pictures_of(path.relative_to(root).parent.parts), path.stem])
     declared = tuple(classes.names.values())
-    return [Entry((name,), points, str(path), "line {}", rows, labels, declared, shares=True)]
+    return [Entry.of_heads((name,), heads, str(path), "line {}", declared=declared, shares=True)]
 
 
 def pictures_of(folders: Sequence[str]) -> list[str]:
