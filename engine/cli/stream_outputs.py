@@ -12,8 +12,8 @@ from engine.cli.outputs import STDOUT, open_text
 from engine.cli.serve import EXTRA
 from engine.cli.terminal import Terminal, printable, say
 from engine.outputs.appending import cut_last_line, has_header
-from engine.outputs.frames import RateMeter
 from engine.outputs.painter import FramePainter
+from engine.outputs.rate_meter import RateMeter
 from engine.outputs.records import FrameCsv, JsonLines, MapFolder, TextStream
 from engine.outputs.video import VideoWriter
 from engine.stream.frame import FrameResult

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from engine.cli.extras import needs_extra
 from engine.cli.serve import EXTRA, server_settings
 from engine.cli.terminal import say
-from engine.outputs.frames import RateMeter
 from engine.outputs.painter import FramePainter
+from engine.outputs.rate_meter import RateMeter
 from engine.stream.frame import FrameResult
 from engine.watch.config import Camera
 

@@ -9,7 +9,7 @@ import numpy as np
 from engine.drawing.overlay import count_texts, crowding, draw_overlay, heat_of_heads
 from engine.drawing.zones import line_marks, zone_marks
 from engine.errors import ConfigError
-from engine.outputs.frames import CountedFrame
+from engine.stream.frame import FrameResult
 
 # The heat of a frame is drawn against the most crowded place of late, which fades by this factor a frame: against its
 # own, the colours would flicker.
@@ -29,7 +29,7 @@ class FramePainter:
         self._heatmap, self._points, self._zones = heatmap, points, zones
         self._hottest = 0.0
 
-    def draw(self, frame: CountedFrame, fps: float | None = None, alerts: Collection[str] = ()) -> np.ndarray:
+    def draw(self, frame: FrameResult, fps: float | None = None, alerts: Collection[str] = ()) -> np.ndarray:
         """The picture of a frame with what was counted, the time and the rate.
 
         Args:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.errors import ConfigError
-from engine.outputs.frames import CountedFrame
 from engine.result import CountResult
+from engine.stream.frame import FrameResult
 from engine.system.text import BOM, csv_row, json_text
 from engine.zones.columns import zone_columns
 from engine.zones.layout import ZoneLayout
@@ -39,7 +39,7 @@ class JsonLines:
     def __init__(self, stream: TextStream, points: bool = True):
         self._stream, self._points = stream, points
 
-    def write(self, frame: CountedFrame, alerts: Collection[str] = ()) -> None:
+    def write(self, frame: FrameResult, alerts: Collection[str] = ()) -> None:
         """Add a frame."""
         data = {**frame.to_dict(), "alerts": list(alerts)}
         if not self._points:
@@ -88,7 +88,7 @@ class FrameCsv:
             *(f"alert.{name}" for name in layout.alerts),
         ]
 
-    def write(self, frame: CountedFrame, alerts: Collection[str] = ()) -> None:
+    def write(self, frame: FrameResult, alerts: Collection[str] = ()) -> None:
         """Add a frame."""
         result, layout = frame.result, self._layout
         cells = [
@@ -120,6 +120,6 @@ class MapFolder:
         except FileExistsError:
             raise ConfigError(f"maps of a stream go into a folder, but {self._folder} is a file") from None
 
-    def write(self, frame: CountedFrame) -> None:
+    def write(self, frame: FrameResult) -> None:
         """Add the map of a frame."""
         frame.result.save(self._folder / f"frame-{frame.index:06}.npy")

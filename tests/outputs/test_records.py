@@ -12,7 +12,7 @@ import pytest
 from stream_frames import counted_frame
 
 from engine.errors import ConfigError
-from engine.outputs.frames import RateMeter
+from engine.outputs.rate_meter import RateMeter
 from engine.outputs.records import FrameCsv, JsonLines, MapFolder
 from engine.zones.layout import ZoneLayout
 

@@ -1,35 +1,10 @@
-"""What the outputs need of a frame, and how often frames come."""
+"""How often frames come."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
-
-import numpy as np
-
-from engine.result import CountResult
-
-
-class CountedFrame(Protocol):
-    """A frame of a stream with its result, as :class:`engine.stream.frame.FrameResult` is one."""
-
-    @property
-    def index(self) -> int: ...
-    @property
-    def timestamp(self) -> float: ...
-    @property
-    def dropped(self) -> int: ...
-    @property
-    def file(self) -> str | None: ...
-    @property
-    def time(self) -> str | None: ...
-    @property
-    def result(self) -> CountResult: ...
-    @property
-    def image(self) -> np.ndarray | None: ...
-    def to_dict(self) -> dict[str, Any]: ...
 
 
 class RateMeter:
