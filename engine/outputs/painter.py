@@ -17,16 +17,9 @@ _FADE = 0.95
 
 
 class FramePainter:
-    """Draws frame after frame of one stream.
+    """Draws frame after frame of one stream."""
 
-    Args:
-        heatmap: colour the places where people are.
-        points: a dot on each head.
-        zones: outline the zones and lines, with the people in each.
-    """
-
-    def __init__(self, *, heatmap: bool = True, points: bool = True, zones: bool = True):
-        self._heatmap, self._points, self._zones = heatmap, points, zones
+    def __init__(self) -> None:
         self._hottest = 0.0
 
     def draw(self, frame: FrameResult, fps: float | None = None, alerts: Collection[str] = ()) -> np.ndarray:
@@ -46,14 +39,13 @@ class FramePainter:
             raise ConfigError(f"frame {frame.index} was counted without its picture, so nothing can be drawn on it")
         result = frame.result
         size = (frame.image.shape[1], frame.image.shape[0])
-        heat = self._heat(result.heatmap) if self._heatmap else None
         drawn = draw_overlay(
             frame.image,
-            heat=heat,
-            points=result.points if self._points else None,
+            heat=self._heat(result.heatmap),
+            points=result.points,
             banner=count_texts(result.count, result.interval),
-            zones=zone_marks(result._layout, size, result.zones, alerts) if self._zones else (),
-            lines=line_marks(result._layout, size, result.lines) if self._zones else (),
+            zones=zone_marks(result._layout, size, result.zones, alerts),
+            lines=line_marks(result._layout, size, result.lines),
             note=note_texts(frame.timestamp, fps, frame.dropped),
         )
         return np.asarray(drawn)

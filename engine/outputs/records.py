@@ -33,18 +33,14 @@ class JsonLines:
 
     Args:
         stream: text to write to; it stays open.
-        points: with the points and scores of every head.
     """
 
-    def __init__(self, stream: TextStream, points: bool = True):
-        self._stream, self._points = stream, points
+    def __init__(self, stream: TextStream):
+        self._stream = stream
 
     def write(self, frame: FrameResult, alerts: Collection[str] = ()) -> None:
         """Add a frame."""
-        data = {**frame.to_dict(), "alerts": list(alerts)}
-        if not self._points:
-            del data["points"], data["scores"]
-        self._stream.write(json_text(data) + "\n")
+        self._stream.write(json_text({**frame.to_dict(), "alerts": list(alerts)}) + "\n")
         self._stream.flush()
 
 

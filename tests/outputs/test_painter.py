@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from stream_frames import counted_frame
@@ -16,23 +18,26 @@ SIZE = (320, 240)
 
 
 def test_every_layer_is_drawn() -> None:
-    frame = counted_frame(2, 75.2, [(150.5, 150.5), (30, 160)], size=SIZE, layout=LAYOUT, dropped=3)
+    heads = [(150.5, 150.5), (30, 160)]
+    frame = counted_frame(2, 75.2, heads, size=SIZE, layout=LAYOUT, dropped=3)
     full = FramePainter().draw(frame, 8.3, ["box"])
     assert full.shape == (240, 320, 3)
     assert full.dtype == np.uint8
-    bare = FramePainter(heatmap=False, points=False, zones=False).draw(frame)
+    bare = FramePainter().draw(counted_frame(2, 75.2, [], size=SIZE))
+    no_heat = replace(frame, result=replace(frame.result, heatmap=0 * frame.result.heatmap))
     pictures = [
         full,
         bare,
-        FramePainter(heatmap=False).draw(frame, 8.3, ["box"]),
-        FramePainter(points=False).draw(frame, 8.3, ["box"]),
-        FramePainter(zones=False).draw(frame, 8.3, ["box"]),
+        FramePainter().draw(no_heat, 8.3, ["box"]),
+        FramePainter().draw(counted_frame(2, 75.2, heads, size=SIZE, dropped=3), 8.3, ["box"]),
         FramePainter().draw(frame, 8.3),
         FramePainter().draw(frame, None, ["box"]),
     ]
     for number, picture in enumerate(pictures):
         assert all((picture != other).any() for other in pictures[:number]), number
-    # Only the banner above and the note below are on the bare one.
+    # A head has its dot, which is white, whatever the heat around it.
+    assert (full[160, 30] == 255).all()
+    # Only the banner above and the note below are on one without heads and zones.
     assert (bare[60:200] == 50).all()
     assert (bare[:40] != 50).any()
     assert (bare[215:] != 50).any()
@@ -46,8 +51,8 @@ def test_the_heat_does_not_flicker() -> None:
     def heat(painter: FramePainter) -> int:
         return int(np.ptp(painter.draw(lonely).astype(int), axis=-1).max())
 
-    alone = heat(FramePainter(points=False))
-    painter = FramePainter(points=False)
+    alone = heat(FramePainter())
+    painter = FramePainter()
     painter.draw(crowded)
     after = heat(painter)
     assert after < 0.9 * alone

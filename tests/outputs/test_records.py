@@ -26,21 +26,16 @@ LAYOUT = ZoneLayout.from_dict(
 )
 
 
-@pytest.mark.parametrize("points", [True, False])
-def test_json_lines(points: bool) -> None:
+def test_json_lines() -> None:
     text = io.StringIO()
-    writer = JsonLines(text, points=points)
+    writer = JsonLines(text)
     frames = [counted_frame(i, layout=LAYOUT, dropped=i) for i in range(3)]
     for number, frame in enumerate(frames):
         writer.write(frame, ["left"] if number else [])
         assert text.getvalue().count("\n") == number + 1
     read = [json.loads(line) for line in text.getvalue().splitlines()]
     assert [row.pop("alerts") for row in read] == [[], ["left"], ["left"]]
-    expected = [frame.to_dict() for frame in frames]
-    if not points:
-        for row in expected:
-            del row["points"], row["scores"]
-    assert read == expected
+    assert read == [frame.to_dict() for frame in frames]
     assert read[2]["zones"] == {"left": 1, "count": 1}
     assert read[2]["index"] == read[2]["dropped"] == 2
 
