@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from engine.errors import ConfigError, EngineError
+from engine.stream.video import load_av
 from engine.system.files import WholeFile
 
 # Not AVI: it has one duration for all frames.
@@ -39,13 +40,13 @@ class VideoWriter:
     Leaving the context with an exception discards the video; :meth:`close` completes it.
 
     Raises:
-        EngineError: PyAV is not installed.
+        SourceError: PyAV is not installed.
         ConfigError: another suffix, no such folder, or ``fps`` is not from 0.01 to 1000.
         OSError: the file cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str], fps: float = 25.0):
-        self._av = _load_av()
+        self._av = load_av()
         self._path = Path(path)
         suffix = self._path.suffix.lower()
         if suffix not in FORMATS:
@@ -186,14 +187,6 @@ class VideoWriter:
             if isinstance(error, OSError):
                 raise OSError(error.errno, error.strerror, str(self._path)) from error
             raise EngineError(f"cannot encode {self._path}: {error}") from error
-
-
-def _load_av() -> Any:
-    try:
-        import av
-    except ImportError as error:
-        raise EngineError("videos need PyAV; install it: pip install 'crowd-engine[video]'") from error
-    return av
 
 
 def _find_encoder(av: Any) -> tuple[str, dict[str, str]]:

@@ -222,9 +222,7 @@ def load_av() -> ModuleType:
     try:
         import av
     except ImportError as error:
-        raise SourceError(
-            "videos and cameras are read with PyAV; install it: pip install 'crowd-engine[video]'"
-        ) from error
+        raise SourceError("videos and cameras need PyAV; install it: pip install 'crowd-engine[video]'") from error
     module: ModuleType = av
     return module
 
