@@ -28,9 +28,9 @@ def text_line(record: Mapping[str, Any]) -> str:
     return f"{printable(record['file'])}: {people} {'person' if people == 1 else 'people'} ({low}-{high})"
 
 
-def open_text(path: str | Path, append: bool = False) -> IO[str]:
+def open_text(path: str | Path) -> IO[str]:
     """A new file of UTF-8 with lines as they are written; bytes of file names that are no text are escaped."""
-    return open(path, "a" if append else "w", encoding="utf-8", errors="backslashreplace", newline="")
+    return open(path, "w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from engine.cli.extras import needs_extra
 from engine.cli.outputs import STDOUT, open_text
 from engine.cli.serve import EXTRA
 from engine.cli.terminal import Terminal, printable, say
-from engine.outputs.appending import cut_last_line, has_header
+from engine.outputs.appending import has_header, open_to_add
 from engine.outputs.painter import FramePainter
 from engine.outputs.rate_meter import RateMeter
 from engine.outputs.records import FrameCsv, JsonLines, MapFolder, TextStream
@@ -125,9 +125,7 @@ def _live_page(options: argparse.Namespace) -> Iterator[LiveStream]:
 def _open_growing(path: str, append: bool) -> contextlib.AbstractContextManager[TextStream]:
     if path == STDOUT:
         return contextlib.nullcontext(Terminal())
-    if append:
-        cut_last_line(path)
-    return open_text(path, append)
+    return open_to_add(path) if append else open_text(path)
 
 
 def _at(frame: FrameResult, text: object) -> str:

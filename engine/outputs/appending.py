@@ -5,10 +5,17 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Sequence
+from typing import IO
 
 from engine.errors import ConfigError
 
 _CHUNK = 1 << 16
+
+
+def open_to_add(path: str | os.PathLike[str]) -> IO[str]:
+    """A file of text, new or with the whole lines that it has; bytes of file names that are no text are escaped."""
+    cut_last_line(path)
+    return open(path, "a", encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def cut_last_line(path: str | os.PathLike[str]) -> None:

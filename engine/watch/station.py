@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from engine.errors import EngineError
-from engine.outputs.appending import cut_last_line, has_header
+from engine.outputs.appending import has_header, open_to_add
 from engine.outputs.records import FrameCsv
 from engine.stream.frame import FrameResult
 from engine.system.addresses import hide_passwords
@@ -139,7 +139,7 @@ class Station:
         paths = folder / f"{name}.csv", folder / f"{name}-minutes.csv"
         columns = FrameCsv.columns(layout), Minute.columns(layout)
         known = [has_header(path, names) for path, names in zip(paths, columns, strict=True)]
-        rows, self._table = (stack.enter_context(_open_growing(path)) for path in paths)
+        rows, self._table = (stack.enter_context(open_to_add(path)) for path in paths)
         self._rows = FrameCsv(rows, layout, known[0])
         if not known[1]:
             self._table.write(csv_row(columns[1]))
@@ -169,9 +169,3 @@ class Station:
             if trouble not in self._troubles and len(self._troubles) < _MOST_TROUBLES:
                 self._troubles.add(trouble)
                 _log.error("%s", trouble)
-
-
-def _open_growing(path: Path) -> IO[str]:
-    if path.exists():
-        cut_last_line(path)
-    return open(path, "a", encoding="utf-8", newline="")
