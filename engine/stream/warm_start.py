@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,33 +21,24 @@ from engine.stream.scene import SAME_SCENE, similarity, thumbnail
 # commit 8d69701: it saves about a quarter of the time and steadies the count, but points in thin crowds are less exact
 # than after the model's own steps.
 WARM_START = False
+# How one is made was measured there, too. Noise level from which one step is taken; 1 would be a cold start.
+NOISE_LEVEL = 0.8
+# Number of steps whose counting rule fits the map so made.
+_RULE_STEPS = 3
+# Share of the difference by which the expected count follows the encoder's, from frame to frame.
+_GAIN = 0.5
+# Standard deviations, as of a Poisson count, that make a difference a new scene.
+_JUMP = 4.0
 # Noises that take turns: one alone would leave its marks in the map, frame after frame.
 _NOISES = 4
-
-
-@dataclass(frozen=True)
-class WarmSettings:
-    """How a warm start is made; chosen by measurement (bench/warm_start.py of commit 8d69701).
-
-    Attributes:
-        t: noise level from which one step is taken; 1 would be a cold start.
-        rule_steps: number of steps whose counting rule fits the map so made.
-        gain: share of the difference by which the expected count follows the encoder's, from frame to frame.
-        jump: standard deviations, as of a Poisson count, that make a difference a new scene.
-    """
-
-    t: float = 0.8
-    rule_steps: int = 3
-    gain: float = 0.5
-    jump: float = 4.0
 
 
 class WarmStart:
     """Plans the count of each frame of one stream.
 
-    The heads found in the frame before are drawn as the map that the network learned, noised to ``t`` and denoised in
-    one step, which leaves no uncertainty unless there are several samples. The frame's own map would not do: whatever
-    it has between a head and nothing grows from frame to frame.
+    The heads found in the frame before are drawn as the map that the network learned, noised and denoised in one step,
+    which leaves no uncertainty unless there are several samples. The frame's own map would not do: whatever it has
+    between a head and nothing grows from frame to frame.
 
     Args:
         plan: of a cold start.
@@ -57,17 +48,10 @@ class WarmStart:
         BackendError: the backend starts from noise alone.
     """
 
-    def __init__(
-        self,
-        plan: CountPlan,
-        backend: Backend,
-        rule_of: Callable[[int], CountingRule],
-        settings: WarmSettings | None = None,
-    ):
+    def __init__(self, plan: CountPlan, backend: Backend, rule_of: Callable[[int], CountingRule]):
         if not backend.starts_warm:
             raise BackendError(f"backend {backend.name!r} on {backend.device} starts cold; use warm_start=False")
-        self._settings = settings or WarmSettings()
-        self._rule = rule_of(self._settings.rule_steps)
+        self._rule = rule_of(_RULE_STEPS)
         self._cold = replace(plan, expect=self._expect)
         self._before: CountResult | None = None
         self._view: np.ndarray | None = None
@@ -87,7 +71,7 @@ class WarmStart:
             self._cold,
             steps=1,
             seed=self._cold.seed + self._turn % _NOISES,
-            start=Start(heads, self._settings.t),
+            start=Start(heads, NOISE_LEVEL),
             rule=self._rule,
         )
 
@@ -97,13 +81,13 @@ class WarmStart:
 
     def _expect(self, expected: float) -> float:
         """The expected count, smoothed over the frames of a scene; where the encoder's jumps, that is the count."""
-        last, settings = self._expected, self._settings
+        last = self._expected
         # The heads of a frame that was started from another scene's are no guide to those of the next.
-        self._has_jumped = last is not None and _differ(last, expected, settings.jump)
+        self._has_jumped = last is not None and _differ(last, expected)
         if last is None or self._has_jumped:
             self._expected = expected
         else:
-            self._expected = last + settings.gain * (expected - last)
+            self._expected = last + _GAIN * (expected - last)
         return self._expected
 
 
@@ -123,8 +107,8 @@ def plan_warm_start(
     return WarmStart(plan, backend, rule_of) if wanted else None
 
 
-def _differ(one: float, other: float, deviations: float) -> bool:
-    return abs(one - other) > deviations * math.sqrt(max(one, other, 1.0))
+def _differ(one: float, other: float) -> bool:
+    return abs(one - other) > _JUMP * math.sqrt(max(one, other, 1.0))
 
 
 def _same_scene(before: CountResult, image: np.ndarray, last_view: np.ndarray, view: np.ndarray) -> bool:

@@ -25,7 +25,7 @@ from engine.diffusion.latent import TileMaps
 from engine.diffusion.sampler import Start, alpha_sigma, initial_noise
 from engine.errors import BackendError
 from engine.image.tiles import HostPicture, plan_tiles
-from engine.stream.warm_start import WarmSettings, WarmStart, plan_warm_start
+from engine.stream.warm_start import NOISE_LEVEL, WarmStart, plan_warm_start
 from engine.system.stopwatch import Stopwatch
 
 PICTURE = Path(__file__).parents[2] / "examples" / "pictures" / "images" / "pedestrians.jpg"
@@ -42,9 +42,9 @@ def street() -> np.ndarray:
     return np.asarray(Image.open(PICTURE).convert("RGB"))[80:208, 40:232]
 
 
-def warm_start(counter: engine.CrowdCounter, settings: WarmSettings | None = None) -> WarmStart:
+def warm_start(counter: engine.CrowdCounter) -> WarmStart:
     rule_of = partial(choose_rule, counter._bundle.counting)
-    return WarmStart(counter._plan(None, None), counter._open_backend(), rule_of, settings)
+    return WarmStart(counter._plan(None, None), counter._open_backend(), rule_of)
 
 
 def test_the_first_frame_is_counted_as_ever_and_the_others_warm_in_one_step(counter, street) -> None:
@@ -81,8 +81,8 @@ def test_the_denoising_starts_from_the_heads_before_noised_to_t(counter, street,
     calls.clear()
     assert next(stream).warm
     ((x_t, t),) = calls
-    settings, model = WarmSettings(), counter._bundle.model
-    assert t == settings.t
+    model = counter._bundle.model
+    assert t == NOISE_LEVEL
     heads = head_map(before.points, 64, 96, 2)
     # Depth first, then rows and columns: cell (y, x) is channel 4 * (y % 4) + x % 4 of block (y // 4, x // 4).
     x_0 = np.zeros((1, 16, 16, 24))
@@ -119,8 +119,8 @@ def plan_and_expect(warm: WarmStart, image: np.ndarray, expected: float) -> tupl
 
 
 def test_the_expected_count_follows_smoothly_and_jumps_with_the_encoder(counter, street) -> None:
-    warm = warm_start(counter, WarmSettings(gain=0.5, jump=4.0))
-    # 4 standard deviations of a Poisson count of about 100 are about 40.
+    warm = warm_start(counter)
+    # Half of the difference is followed. 4 standard deviations of a Poisson count of about 100 are about 40.
     steps = [(100, False, 100), (110, True, 105), (107, True, 106), (100, True, 103), (160, True, 160)]
     for expected, is_warm, told in steps:
         assert plan_and_expect(warm, street, expected) == (is_warm, told)
