@@ -182,5 +182,5 @@ def _open_video(target: Target, options: StreamOptions, is_live: bool | None) ->
     if is_live is None:
         is_live = video.duration is None
     if not is_live:
-        return VideoSource(target.name, video, options.fps, timeout=None)
+        return VideoSource(target.name, video, options.fps)
     return LiveVideo(target.name, connect, video, options.fps, patience, lost=options.lost)

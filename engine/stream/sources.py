@@ -75,9 +75,10 @@ class VideoSource:
     """
 
     is_live = False
+    timeout = None
 
-    def __init__(self, name: str, video: VideoInput, fps: float | None, timeout: float | None):
-        self.name, self.timeout = name, timeout
+    def __init__(self, name: str, video: VideoInput, fps: float | None):
+        self.name = name
         self._video, self._pacer = video, Pacer(fps)
         self._is_closed = False
 
