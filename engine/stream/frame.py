@@ -35,6 +35,20 @@ class Frame:
     time: str | None = None
     lost_at: float | None = None
 
+    def counted(self, result: CountResult, warm: bool = False) -> FrameResult:
+        """The frame with what was counted in it."""
+        return FrameResult(
+            self.index,
+            self.timestamp,
+            self.dropped,
+            result,
+            warm=warm,
+            warnings=self.warnings,
+            file=self.file,
+            time=self.time,
+            lost_at=self.lost_at,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:

@@ -118,17 +118,7 @@ def _count_batch(
         frame = taken.popleft()
         if warm:
             warm.learn(result)
-        yield FrameResult(
-            frame.index,
-            frame.timestamp,
-            frame.dropped,
-            result,
-            warm=is_warm,
-            warnings=frame.warnings,
-            file=frame.file,
-            time=frame.time,
-            lost_at=frame.lost_at,
-        )
+        yield frame.counted(result, is_warm)
 
 
 class CountStream:

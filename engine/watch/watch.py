@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from engine.errors import BackendError, EngineError
 from engine.result import CountResult
-from engine.stream.frame import Frame, FrameResult
+from engine.stream.frame import Frame
 from engine.stream.sources import Source
 from engine.system.addresses import hide_passwords
 from engine.watch.config import Camera
@@ -124,9 +125,4 @@ class Watch:
             station.report(hide_passwords(str(error)))
             return
         # By the camera's name: no address reaches what is written.
-        name, time_of_day, warnings = feed.camera.name, frame.time, frame.warnings
-        station.write(
-            FrameResult(
-                frame.index, frame.timestamp, frame.dropped, result, warnings=warnings, file=name, time=time_of_day
-            )
-        )
+        station.write(replace(frame, file=feed.camera.name).counted(result))
