@@ -3,71 +3,56 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterable
-from typing import Generic, Protocol, TypeVar
 
 from engine.stream.frame import Frame
+from engine.watch.feed import Feed
 
 
-class Waiting(Hashable, Protocol):
-    """Something that may have a frame: a :class:`engine.watch.feed.Feed`."""
-
-    def take(self) -> Frame | None:
-        """The next frame, if one is there."""
-
-    @property
-    def is_empty(self) -> bool:
-        """None will come any more."""
-
-
-T = TypeVar("T", bound=Waiting)
-
-
-class Turns(Generic[T]):
-    """Gives the next turn to the one that waited longest since its last: each of N that always have a frame gets one
+class Turns:
+    """Gives the next turn to the feed that waited longest since its last: each of N that always have a frame gets one
     turn in N, whatever the others do.
 
     No two turns of one are at the same time, so that its frames are counted in their order.
     """
 
-    def __init__(self, waiting: Iterable[T] = ()):
-        self._order, self._busy = list(waiting), set[T]()
+    def __init__(self) -> None:
+        self._order, self._busy = list[Feed](), set[Feed]()
         self._changed, self._closed = threading.Condition(), False
 
-    def add(self, waiting: T) -> None:
-        """One more, who comes last."""
+    def add(self, feed: Feed) -> None:
+        """One more, which comes last."""
         with self._changed:
-            self._order.append(waiting)
+            self._order.append(feed)
 
     def wake(self) -> None:
-        """One of them has a frame, or has ended."""
+        """A feed has a frame, or has ended."""
         with self._changed:
             self._changed.notify_all()
 
-    def take(self) -> tuple[T, Frame] | None:
+    def take(self) -> tuple[Feed, Frame] | None:
         """Wait for a turn; None once everything has ended, or it is closed. :meth:`done` ends the turn."""
         with self._changed:
             while not self._closed:
-                for one in self._order:
-                    if one not in self._busy and (frame := one.take()) is not None:
-                        self._order.remove(one)
-                        self._order.append(one)
-                        self._busy.add(one)
-                        return one, frame
-                if all(one.is_empty for one in self._order):
+                for feed in self._order:
+                    if feed not in self._busy and (frame := feed.take()) is not None:
+                        self._order.remove(feed)
+                        self._order.append(feed)
+                        self._busy.add(feed)
+                        return feed, frame
+                if all(feed.is_empty for feed in self._order):
                     return None
                 self._changed.wait()
         return None
 
-    def is_busy(self, one: T) -> bool:
+    def is_busy(self, feed: Feed) -> bool:
         """Whether a turn of this one runs."""
         with self._changed:
-            return one in self._busy
+            return feed in self._busy
 
-    def done(self, one: T) -> None:
+    def done(self, feed: Feed) -> None:
         """The turn of this one is over."""
         with self._changed:
-            self._busy.discard(one)
+            self._busy.discard(feed)
             self._changed.notify_all()
 
     def close(self) -> None:

@@ -6,10 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from engine.errors import BackendError, EngineError
-from engine.result import CountResult
 from engine.stream.frame import Frame
 from engine.stream.sources import Source
 from engine.system.addresses import hide_passwords
@@ -17,19 +16,12 @@ from engine.watch.config import Camera
 from engine.watch.feed import Feed
 from engine.watch.station import Station
 from engine.watch.turns import Turns
-from engine.zones.layout import ZoneLayout
+
+if TYPE_CHECKING:
+    from engine.counter import CrowdCounter
 
 # Seconds between looks at clocks and at cameras that say nothing.
 _TICK = 0.5
-
-
-class Counter(Protocol):
-    """What is used of :class:`engine.CrowdCounter`."""
-
-    @property
-    def parallel(self) -> int: ...
-
-    def count(self, img: Any, *, zones: ZoneLayout) -> CountResult: ...
 
 
 class Watch:
@@ -44,13 +36,13 @@ class Watch:
 
     def __init__(
         self,
-        counter: Counter,
+        counter: CrowdCounter,
         stations: Sequence[Station],
         opener: Callable[[Camera], Source] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._counter = counter
-        self._turns = Turns[Feed]()
+        self._turns = Turns()
         self._stations = {Feed(s.camera, self._turns.wake, opener, clock): s for s in stations}
         for feed in self._stations:
             self._turns.add(feed)
