@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from engine.zones.layout import ZoneLayout
@@ -42,19 +40,10 @@ def read_layout(options: argparse.Namespace) -> ZoneLayout:
         ConfigError: something in it is not valid, or there twice.
     """
     # Here, so that --help loads no array library.
-    from engine.zones.inputs import as_layout, parse_alert, parse_shape
-    from engine.zones.layout import ZoneLayout
+    from engine.zones.inputs import as_layout, extend_layout
 
-    read = as_layout(options.zones)
-    zones = _by_name(map(parse_shape, options.zone), read.zones)
-    lines = _by_name(map(parse_shape, options.line), read.lines)
-    alerts = _by_name(
-        map(parse_alert, getattr(options, "alert", [])), read.alerts, "there are two alerts for {}; give one"
-    )
-    ignore = _by_name(map(parse_shape, options.ignore), read.ignore)
-    return ZoneLayout(
-        {**read.zones, **zones}, {**read.lines, **lines}, {**read.alerts, **alerts}, {**read.ignore, **ignore}
-    )
+    alerts = getattr(options, "alert", [])
+    return extend_layout(as_layout(options.zones), options.zone, options.line, options.ignore, alerts)
 
 
 def zones_text(record: Mapping[str, Any]) -> str:
@@ -66,14 +55,3 @@ def zones_text(record: Mapping[str, Any]) -> str:
         f", {name}: {record['zones'][name]} ({low}-{high})" for name, (low, high) in record["zone_intervals"].items()
     )
     return zones + "".join(f", {name}: {left} left, {right} right" for name, (left, right) in record["lines"].items())
-
-
-def _by_name(
-    pairs: Iterable[tuple[str, Any]], read: Any, twice: str = "{} is given twice; give one of them another name"
-) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found or name in read:
-            raise ConfigError(twice.format(repr(name)))
-        found[name] = value
-    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import IO, Any
@@ -17,8 +16,8 @@ from starlette.types import Message
 from engine.errors import ConfigError, ImageError
 from engine.serve.problems import BodyError, ClientGoneError
 from engine.serve.settings import ServeSettings
-from engine.zones.inputs import parse_layout, parse_shape
-from engine.zones.layout import Shape, ZoneLayout
+from engine.zones.inputs import extend_layout, parse_layout
+from engine.zones.layout import NO_ZONES, ZoneLayout
 
 # A body of up to so many bytes stays in memory, as Starlette does with the files of a form; larger ones wait on disk.
 _IN_MEMORY = 1 << 20
@@ -55,21 +54,8 @@ class CountWish:
         Raises:
             ConfigError: they are not valid, or one is there twice.
         """
-        read = ZoneLayout() if self.zones is None else parse_layout(self.zones.encode(), "the zones")
-        zones, lines, ignore = (
-            _with_shapes(known, texts)
-            for known, texts in ((read.zones, self.zone), (read.lines, self.line), (read.ignore, self.ignore))
-        )
-        return ZoneLayout(zones, lines, read.alerts, ignore)
-
-
-def _with_shapes(known: Mapping[str, Shape], texts: Iterable[str]) -> dict[str, Shape]:
-    shapes = dict(known)
-    for name, shape in map(parse_shape, texts):
-        if name in shapes:
-            raise ConfigError(f"{name!r} is given twice; give one of them another name")
-        shapes[name] = shape
-    return shapes
+        read = NO_ZONES if self.zones is None else parse_layout(self.zones.encode(), "the zones")
+        return extend_layout(read, self.zone, self.line, self.ignore)
 
 
 async def read_body(request: Request, wish: CountWish, settings: ServeSettings) -> tuple[IO[bytes], CountWish]:

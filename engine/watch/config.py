@@ -14,7 +14,7 @@ from engine.errors import ConfigError
 from engine.stream.live import Patience
 from engine.stream.opening import StreamOptions
 from engine.system.addresses import hide_passwords
-from engine.zones.inputs import as_layout, parse_alert
+from engine.zones.inputs import as_layout, extend_layout
 from engine.zones.layout import NO_ZONES, ZoneLayout
 
 EXAMPLE = '[cameras.gate]\nsource = "rtsp://user:password@10.0.0.7/live"'
@@ -173,7 +173,7 @@ def _camera(name: str, values: Any, base: Path) -> Camera:
         raise ConfigError(f"{where}: title must be at most {_MOST_TITLE} characters, got {len(title)}")
     zones = _path(f"{where}: zones", values["zones"], base) if "zones" in values else None
     try:
-        layout = _with_alerts(as_layout(zones), values.get("alerts", []))
+        layout = extend_layout(as_layout(zones), alert=_check_alerts(values.get("alerts", [])))
         patience = Patience(timeout=values.get("timeout", Patience.timeout), give_up=float("inf"))
         options = StreamOptions(values.get("fps"), every=values.get("every"), patience=patience)
     except ConfigError as error:
@@ -181,15 +181,10 @@ def _camera(name: str, values: Any, base: Path) -> Camera:
     return Camera(name, source, title or name, layout, options)
 
 
-def _with_alerts(layout: ZoneLayout, texts: Any) -> ZoneLayout:
+def _check_alerts(texts: Any) -> list[str]:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ConfigError('alerts must be a list such as ["gate=50:40", "total=500"]')
-    alerts = dict(layout.alerts)
-    for name, alert in map(parse_alert, texts):
-        if name in alerts:
-            raise ConfigError(f"there are two alerts for {name!r}; give one")
-        alerts[name] = alert
-    return replace(layout, alerts=alerts)
+    return texts
 
 
 def _mqtt(values: Any, base: Path) -> MqttSettings:

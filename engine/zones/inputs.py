@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias, TypeVar
 
 from engine.errors import ConfigError
 from engine.zones.layout import EXAMPLE, FRACTIONS, PIXELS, Alert, Shape, ZoneLayout
@@ -21,6 +21,7 @@ _POLYGONS = (
     'from_polygons({...}, unit="fractions"), and for lines from_dict({...})'
 )
 
+T = TypeVar("T")
 Zones: TypeAlias = ZoneLayout | Mapping[str, Polygon] | str | os.PathLike[str] | None
 
 
@@ -81,6 +82,37 @@ def parse_layout(data: bytes, name: str) -> ZoneLayout:
         raise ConfigError(f"{name}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{name} is not JSON ({error}); expected, for example, {EXAMPLE}") from error
+
+
+def extend_layout(
+    layout: ZoneLayout,
+    zone: Iterable[str] = (),
+    line: Iterable[str] = (),
+    ignore: Iterable[str] = (),
+    alert: Iterable[str] = (),
+) -> ZoneLayout:
+    """A layout with shapes and alerts of a command line (:func:`parse_shape`, :func:`parse_alert`) added.
+
+    Raises:
+        ConfigError: one of them is not valid, or there twice.
+    """
+    one_name = "{!r} is given twice; give one of them another name"
+    one_alert = "there are two alerts for {!r}; give one"
+    return ZoneLayout(
+        _added(layout.zones, map(parse_shape, zone), one_name),
+        _added(layout.lines, map(parse_shape, line), one_name),
+        _added(layout.alerts, map(parse_alert, alert), one_alert),
+        _added(layout.ignore, map(parse_shape, ignore), one_name),
+    )
+
+
+def _added(known: Mapping[str, T], pairs: Iterable[tuple[str, T]], twice: str) -> dict[str, T]:
+    found = dict(known)
+    for name, value in pairs:
+        if name in found:
+            raise ConfigError(twice.format(name))
+        found[name] = value
+    return found
 
 
 def parse_shape(text: str) -> tuple[str, Shape]:
