@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from starlette.requests import Request
+from starlette.types import Receive
 
 from engine.errors import EngineError
 from engine.serve.problems import BusyError, ClientGoneError
@@ -126,7 +127,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, ResultT]) -> R
     Raises:
         ClientGoneError: it went.
     """
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_until_gone(request))
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(until_gone(request.receive))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -137,8 +138,9 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, ResultT]) -> R
         gone.cancel()
 
 
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def until_gone(receive: Receive) -> None:
+    """Wait until the client of a request has gone away."""
+    while (await receive())["type"] != "http.disconnect":
         continue
 
 

@@ -7,6 +7,7 @@ import asyncio
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
+from engine.serve.desk import until_gone
 from engine.serve.streams import LiveStream
 
 # Seconds after which a viewer who does not read is dropped, and between looks at whether it is still there.
@@ -23,7 +24,7 @@ class MotionJpeg:
         self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        gone = asyncio.ensure_future(_until_gone(receive))
+        gone = asyncio.ensure_future(until_gone(receive))
         try:
             await self._send_frames(send, gone)
         except TimeoutError:
@@ -49,8 +50,3 @@ class MotionJpeg:
             part = {"type": "http.response.body", "body": jpeg + next_head, "more_body": True}
             await asyncio.wait_for(send(part), _STALLED)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        continue
