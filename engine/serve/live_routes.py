@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
 
 from engine.serve.answers import StreamAnswer
 from engine.serve.motion import MotionJpeg
@@ -76,22 +75,7 @@ def _add_pictures(app: FastAPI, streams: StreamRegistry) -> None:
         stream = _find(streams, name)
         if len(viewers) >= _MOST_VIEWERS:
             raise BusyError(f"there are {_MOST_VIEWERS} viewers already; close another page")
-        return _Counted(stream, viewers)
-
-
-class _Counted(Response):
-    """Motion JPEG whose viewer is counted."""
-
-    def __init__(self, stream: LiveStream, viewers: set[object]):
-        super().__init__()
-        self._motion, self._viewers = MotionJpeg(stream), viewers
-        self._viewers.add(self)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._motion(scope, receive, send)
-        finally:
-            self._viewers.discard(self)
+        return MotionJpeg(stream, viewers)
 
 
 def _answer(stream: LiveStream) -> StreamAnswer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from engine.serve.desk import until_gone
@@ -17,11 +18,17 @@ BOUNDARY = "crowd-frame"
 ABORT = "crowd.abort"
 
 
-class MotionJpeg:
-    """An answer that has each newest frame, to the end of the stream or of the viewer's patience."""
+class MotionJpeg(Response):
+    """An answer that has each newest frame, to the end of the stream or of the viewer's patience.
 
-    def __init__(self, stream: LiveStream):
-        self._stream = stream
+    Args:
+        viewers: has this answer until it has ended.
+    """
+
+    def __init__(self, stream: LiveStream, viewers: set[object]):
+        super().__init__()
+        self._stream, self._viewers = stream, viewers
+        viewers.add(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.ensure_future(until_gone(receive))
@@ -32,6 +39,7 @@ class MotionJpeg:
             scope.get(ABORT, lambda: None)()
         finally:
             gone.cancel()
+            self._viewers.discard(self)
 
     async def _send_frames(self, send: Send, gone: asyncio.Future[None]) -> None:
         kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}".encode()
