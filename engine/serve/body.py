@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import IO, Any
@@ -66,15 +68,27 @@ async def read_body(request: Request, wish: CountWish, settings: ServeSettings) 
         ConfigError: a field is not valid.
         ClientGoneError: the client went away.
     """
-    _limit(request, settings.max_bytes)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    async with _within(request, settings.max_bytes, settings.timeout):
+        if kind == "multipart/form-data":
+            return await _read_form(request, wish)
+        return await _read_raw(request), wish
+
+
+@contextlib.asynccontextmanager
+async def _within(request: Request, most: int, seconds: float) -> AsyncIterator[None]:
+    """Around the reading of a body of at most ``most`` bytes.
+
+    Raises:
+        BodyError: it is larger, or does not come within ``seconds``.
+        ClientGoneError: the client went away.
+    """
+    _limit(request, most)
     try:
-        async with asyncio.timeout(settings.timeout):
-            if kind == "multipart/form-data":
-                return await _read_form(request, wish)
-            return await _read_raw(request), wish
+        async with asyncio.timeout(seconds):
+            yield
     except TimeoutError:
-        raise BodyError(f"the body did not come in {settings.timeout:g} s", HTTPStatus.REQUEST_TIMEOUT) from None
+        raise BodyError(f"the body did not come in {seconds:g} s", HTTPStatus.REQUEST_TIMEOUT) from None
     except ClientDisconnect as error:
         raise ClientGoneError from error
 
@@ -190,11 +204,5 @@ async def read_small(request: Request) -> bytes:
         BodyError: it is larger, or comes too slowly.
         ClientGoneError: the client went away.
     """
-    _limit(request, _MOST_FIELD)
-    try:
-        async with asyncio.timeout(_SMALL_SECONDS):
-            return await request.body()
-    except TimeoutError:
-        raise BodyError(f"the body did not come in {_SMALL_SECONDS:g} s", HTTPStatus.REQUEST_TIMEOUT) from None
-    except ClientDisconnect as error:
-        raise ClientGoneError from error
+    async with _within(request, _MOST_FIELD, _SMALL_SECONDS):
+        return await request.body()
