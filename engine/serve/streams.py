@@ -30,6 +30,7 @@ class LiveStream:
         name: in addresses and metrics.
         title: for people; without passwords.
         frames, dropped: counted, and left out, so far.
+        closed: no more frames will come.
     """
 
     def __init__(self, name: str, title: str):
@@ -42,18 +43,8 @@ class LiveStream:
         self._plain_status: Mapping[str, Any] = {}
         self._encoded: tuple[int, bytes] = (0, b"")
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
-        self._closed = False
+        self.closed = False
         self._problem: Exception | None = None
-
-    @property
-    def closed(self) -> bool:
-        """No more frames will come."""
-        return self._closed
-
-    @property
-    def version(self) -> int:
-        """Number of the newest frame; 0 is none yet."""
-        return self._version
 
     @property
     def status(self) -> Mapping[str, Any]:
@@ -95,7 +86,7 @@ class LiveStream:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         with self._lock:
-            if self._closed or self._version > version:
+            if self.closed or self._version > version:
                 return self._version
             self._waiting.append((loop, future))
         await asyncio.wait([future], timeout=timeout)
@@ -129,7 +120,7 @@ class LiveStream:
     def close(self) -> None:
         """No more frames; closing twice is harmless."""
         with self._lock:
-            self._closed = True
+            self.closed = True
         self._wake()
 
     def _wake(self) -> None:
