@@ -43,13 +43,18 @@ class CountService:
     Args:
         counter: stays the caller's.
         settings: its limits.
+
+    Attributes:
+        model: what counts, for people and metrics.
     """
 
     def __init__(self, counter: CrowdCounter, settings: ServeSettings):
         self._counter, self._settings = counter, settings
         self._limits = ImageLimits(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes)
         self.desk = Desk(counter.parallel, settings.waiting, settings.timeout)
-        self.model = describe(counter)
+        shown = ("backend", "device", "compute_type", "steps", "samples")
+        self.model: dict[str, Any] = {"model": counter.name, "version": version("crowd-engine")}
+        self.model |= {name: value for name, value in counter.settings.items() if name in shown}
 
     async def answer(self, request: Request, wish: CountWish, metrics: Metrics) -> Answered:
         """Read the body, wait, count and write the answer.
@@ -107,10 +112,3 @@ class CountService:
         stages = {name: seconds / 1e3 for name, seconds in result.timings.items() if name not in _NO_STAGES}
         stages |= {"decode": decoded - start, "answer": time.perf_counter() - counted}
         return Answered(body, kind, result.count, stages)
-
-
-def describe(counter: CrowdCounter) -> dict[str, Any]:
-    """What counts, for people and metrics."""
-    settings = counter.settings
-    shown = {name: settings[name] for name in ("backend", "device", "compute_type", "steps", "samples")}
-    return {"model": counter.name, "version": version("crowd-engine")} | shown
