@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.cli.extras import needs_extra
+from engine.cli.live_page import PageFollower, open_page
 from engine.cli.outputs import STDOUT, open_text
 from engine.cli.serve import EXTRA
 from engine.cli.terminal import Terminal, printable, say
@@ -20,9 +20,6 @@ from engine.stream.frame import FrameResult
 from engine.system.addresses import hide_password
 from engine.zones.layout import TOTAL, ZoneLayout
 from engine.zones.occupancy import OccupancyLog
-
-if TYPE_CHECKING:
-    from engine.serve.streams import LiveStream
 
 # Frames a second of a saved video, where the source has no rate.
 _RATE = 25.0
@@ -43,7 +40,7 @@ class StreamOutputs:
         self._records: list[JsonLines | FrameCsv] = []
         self._maps = MapFolder(options.save_maps) if options.save_maps is not None else None
         self._video = self._page = None
-        self._saved, self._shown = FramePainter(), FramePainter()
+        self._painter = FramePainter()
         append = options.append
         with contextlib.ExitStack() as stack:
             # The video first: it refuses a wrong suffix before a file is made.
@@ -58,7 +55,7 @@ class StreamOutputs:
                 text = stack.enter_context(_open_growing(options.csv, append))
                 self._records.append(FrameCsv(text, layout, header, options.csv_bom))
             if options.show is not None:
-                self._page = stack.enter_context(_live_page(options))
+                self._page = stack.enter_context(_live_page(options))["stream"]
             self._stack = stack.pop_all()
 
     def write(self, frame: FrameResult) -> None:
@@ -76,10 +73,9 @@ class StreamOutputs:
         if self._maps:
             self._maps.write(frame)
         if self._video:
-            self._video.write(self._saved.draw(frame, rate, alerts), frame.timestamp)
+            self._video.write(self._painter.draw(frame, rate, alerts), frame.timestamp)
         if self._page:
-            status = {**frame.to_dict(), "alerts": list(alerts)}
-            self._page.publish(lambda: self._shown.draw(frame, rate, alerts), status, frame.image)
+            self._page.write(frame, alerts)
         if self._writes_text:
             print(printable(_at(frame, _text(frame))), flush=True)
         warnings = frame.to_dict()["warnings"]
@@ -107,19 +103,12 @@ class StreamOutputs:
         self._stack.__exit__(*exception)
 
 
-@contextlib.contextmanager
-def _live_page(options: argparse.Namespace) -> Iterator[LiveStream]:
+def _live_page(options: argparse.Namespace) -> contextlib.AbstractContextManager[dict[str, PageFollower]]:
     """A page of this machine that shows the stream."""
     with needs_extra(EXTRA):
-        from engine.serve.app import create_app
-        from engine.serve.server import AppServer
         from engine.serve.settings import ServeSettings
-        from engine.serve.streams import StreamRegistry
-    settings, streams = ServeSettings(port=options.show), StreamRegistry()
-    stream = streams.add("stream", hide_password(options.source))
-    with AppServer(create_app(None, settings, streams), settings) as server:
-        say(f"showing it at {server.url}")
-        yield stream
+
+    return open_page(ServeSettings(port=options.show), {"stream": hide_password(options.source)}, "it")
 
 
 def _open_growing(path: str, append: bool) -> contextlib.AbstractContextManager[TextStream]:

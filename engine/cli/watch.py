@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from engine.cli.counter_options import CounterFactory, make_counter
 from engine.cli.extras import needs_extra
 from engine.cli.needed_options import refuse_alone
-from engine.cli.serve import SERVER_OPTIONS, add_server_arguments
+from engine.cli.serve import SERVER_OPTIONS, add_server_arguments, server_settings
 from engine.cli.terminal import Status, printable, say
 from engine.errors import ConfigError
 
@@ -78,9 +78,11 @@ def _followers(options: argparse.Namespace, config: WatchConfig, stack: contextl
     """What makes the followers of a camera: of the page, and of the broker, as far as they are wanted."""
     made: list[_Follow] = []
     if options.serve:
-        from engine.cli.watch_page import open_page
+        from engine.cli.live_page import open_page
 
-        made.append(stack.enter_context(open_page(options)))
+        titles = {camera.name: camera.title for camera in config.cameras}
+        pages = stack.enter_context(open_page(server_settings(options), titles, "the cameras"))
+        made.append(lambda camera: pages[camera.name])
     if config.mqtt is not None:
         with needs_extra(MQTT_EXTRA):
             from engine.watch.mqtt import MqttClient, MqttFollower
