@@ -64,6 +64,11 @@ def _names_many(argument: str) -> bool:
     return glob.has_magic(argument) or argument.endswith(("/", os.sep))
 
 
+def stream_source(text: str) -> str | int:
+    """The number of a camera, unless there is a file or folder of that name, such as 2024."""
+    return int(text) if text.isascii() and text.isdecimal() and not os.path.exists(text) else text
+
+
 def read_picture(picture: str | bytes) -> str | bytes:
     """What to hand to the counter: the bytes of standard input, or the path or bytes as they are."""
     return sys.stdin.buffer.read() if picture == STDIN else picture

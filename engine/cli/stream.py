@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from engine.cli import zones
 from engine.cli.counter_options import CounterFactory, make_counter
+from engine.cli.inputs import stream_source
 from engine.cli.needed_options import refuse_alone
 from engine.cli.outputs import STDOUT, check_output_file, files_of_settings, refuse_shared_files
 from engine.cli.terminal import Status, say
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     layout = zones.read_layout(options)
     with contextlib.ExitStack() as stack:
         counter = stack.enter_context(contextlib.closing(make_counter(options, factory, options.steps)))
-        stream = stack.enter_context(counter.stream(_source(options.source), zones=layout, **_settings(options)))
+        stream = stack.enter_context(counter.stream(stream_source(options.source), zones=layout, **_settings(options)))
         # Not before: a source that cannot be opened leaves the files of an earlier run alone.
         outputs = stack.enter_context(StreamOutputs(options, layout))
         status = _count(stream, outputs, options)
@@ -105,11 +105,6 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     """Arguments of ``CrowdCounter.stream``, as far as they were given."""
     names = ("fps", "every", "live", "warm_start", "timeout", "give_up")
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-
-
-def _source(text: str) -> str | int:
-    """The number of a camera, unless there is a file or folder of that name, such as 2024."""
-    return int(text) if text.isascii() and text.isdecimal() and not os.path.exists(text) else text
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from engine.cli.counter_options import CounterFactory, make_counter
 from engine.cli.extras import needs_extra
+from engine.cli.inputs import stream_source
 from engine.cli.outputs import check_output_file, files_of_settings, refuse_shared_files
 from engine.cli.serve import EXTRA
 from engine.cli.terminal import Status, say
@@ -75,8 +76,7 @@ def _view(source: str) -> tuple[str, np.ndarray, bytes | None]:
 
     if os.path.isfile(source) and os.path.splitext(source)[1].lower() in PICTURE_SUFFIXES:
         return os.path.basename(source), load_image(source), Path(source).read_bytes()
-    number = source.isascii() and source.isdecimal() and not os.path.exists(source)
-    opened = open_source(int(source) if number else source, StreamOptions())
+    opened = open_source(stream_source(source), StreamOptions())
     try:
         with contextlib.closing(opened.frames()) as frames:
             frame = next(frames, None)
