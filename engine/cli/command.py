@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from types import ModuleType
 from typing import Any, NoReturn
 
 from engine.cli import bench, count, counter_options, evaluate, logs, serve, stream, watch, zone_editor
@@ -15,6 +16,18 @@ from engine.cli.extras import needs_extra
 from engine.cli.terminal import Status, say
 from engine.errors import ConfigError, EngineError, is_interrupt
 from engine.system.addresses import hide_passwords
+
+# The commands that count: the module of each, and the default of its --performance.
+_COUNTING: dict[str, tuple[ModuleType, str]] = {
+    "count": (count, "balanced"),
+    # The frames of a stream are of one size.
+    "stream": (stream, "latency"),
+    # Cameras are of several sizes, and no model is compiled for each.
+    "watch": (watch, "throughput"),
+    "eval": (evaluate, "balanced"),
+    "zones": (zone_editor, "balanced"),
+    "serve": (serve, "throughput"),
+}
 
 
 def main(argv: Sequence[str] | None = None, counter_factory: CounterFactory | None = None) -> int:
@@ -66,14 +79,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"crowd {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    counter_options.add_arguments(count.add_arguments(_add_command(commands, "count", *count.TEXTS)))
-    # The frames of a stream are of one size.
-    counter_options.add_arguments(stream.add_arguments(_add_command(commands, "stream", *stream.TEXTS)), "latency")
-    # Cameras are of several sizes, and no model is compiled for each.
-    counter_options.add_arguments(watch.add_arguments(_add_command(commands, "watch", *watch.TEXTS)), "throughput")
-    counter_options.add_arguments(evaluate.add_arguments(_add_command(commands, "eval", *evaluate.TEXTS)))
-    counter_options.add_arguments(zone_editor.add_arguments(_add_command(commands, "zones", *zone_editor.TEXTS)))
-    counter_options.add_arguments(serve.add_arguments(_add_command(commands, "serve", *serve.TEXTS)), "throughput")
+    for name, (module, performance) in _COUNTING.items():
+        added = _add_command(commands, name, *module.TEXTS)
+        module.add_arguments(added)
+        counter_options.add_arguments(added, performance)
     _add_command(
         commands, "export", "turn a training checkpoint into a bundle", "crowd export runs/default/model.pt my-bundle"
     )
@@ -99,25 +108,15 @@ def _add_command(commands: Any, name: str, text: str, example: str) -> argparse.
 def _run(arguments: list[str], counter_factory: CounterFactory | None) -> int:
     options = build_parser().parse_args(arguments)
     with logs.shown_logs(options):
-        return _run_command(options, counter_factory)
+        if options.command == "doctor":
+            from engine.cli import doctor
 
-
-def _run_command(options: argparse.Namespace, counter_factory: CounterFactory | None) -> int:
-    if options.command == "doctor":
-        from engine.cli import doctor
-
-        return doctor.run(as_json=options.json)
-    if options.command == "bench":
-        return bench.run(options)
-    runs = {
-        "count": count.run,
-        "stream": stream.run,
-        "watch": watch.run,
-        "eval": evaluate.run,
-        "zones": zone_editor.run,
-        "serve": serve.run,
-    }
-    return runs[options.command](options, counter_factory or _crowd_counter)
+            return doctor.run(as_json=options.json)
+        if options.command == "bench":
+            return bench.run(options)
+        module, _ = _COUNTING[options.command]
+        status: int = module.run(options, counter_factory or _crowd_counter)
+        return status
 
 
 def _crowd_counter(**options: Any) -> Any:

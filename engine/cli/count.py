@@ -29,7 +29,7 @@ TEXTS = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that are this command's own."""
     job_options.add_source_arguments(parser)
     job_options.add_output_arguments(parser)
@@ -39,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "--quiet", action="store_true", help="no bar, no warnings, no text; only errors and what was asked for"
     )
-    return parser
 
 
 def run(options: argparse.Namespace, factory: CounterFactory) -> int:

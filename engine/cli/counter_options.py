@@ -10,7 +10,7 @@ from typing import Any
 CounterFactory = Callable[..., Any]
 
 
-def add_arguments(parser: argparse.ArgumentParser, performance: str = "balanced") -> None:
+def add_arguments(parser: argparse.ArgumentParser, performance: str) -> None:
     """Add the options; ``performance`` is the default of that one."""
     parser.add_argument("--model", default="default", help='"default" or the path of a bundle')
     parser.add_argument("--samples", type=int, default=1, help="noise samples to average (default: 1)")

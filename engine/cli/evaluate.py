@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TEXTS = ("measure the error on annotated pictures", "crowd eval ShanghaiTech --split test --steps 1 2 3")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that are this command's own."""
     dataset.add_arguments(parser)
     parser.add_argument("--split", choices=SPLITS, help="pictures in folders called so; train is all others too")
@@ -46,7 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     )
     parser.add_argument("--resume", action="store_true", help="go on with a job that was stopped; without one, begin")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    return parser
 
 
 def run(options: argparse.Namespace, factory: CounterFactory) -> int:

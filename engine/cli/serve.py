@@ -26,7 +26,7 @@ TEXTS = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that are this command's own."""
     add_server_arguments(parser)
     parser.add_argument("--steps", type=int, help="denoising steps, where a request names none")
@@ -41,7 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-work", type=int, default=64, metavar="N", help="most steps x samples of a request (default: 64)"
     )
-    return parser
 
 
 def add_server_arguments(parser: argparse.ArgumentParser) -> None:

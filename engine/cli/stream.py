@@ -28,7 +28,7 @@ TEXTS = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that are this command's own."""
     parser.add_argument("source", metavar="SOURCE", help="video file, folder, URL, or number of a camera")
     parser.add_argument("--fps", type=float, help="frames a second to count (default: all); of a folder, its rate")
@@ -60,7 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("--save-maps", metavar="FOLDER", help="density map of each frame as .npy")
     parser.add_argument("--show", nargs="?", type=int, const=0, metavar="PORT", help="a live page for this machine")
     parser.add_argument("--quiet", action="store_true", help="no text; only errors, alerts and what was asked for")
-    return parser
 
 
 def run(options: argparse.Namespace, factory: CounterFactory) -> int:

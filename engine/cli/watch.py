@@ -27,14 +27,13 @@ TEXTS = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that are this command's own."""
     parser.add_argument("cameras", metavar="FILE", help="TOML file of cameras, folder and MQTT broker (docs/watch.md)")
     parser.add_argument("--steps", type=int, help="denoising steps (default: the model's own)")
     parser.add_argument("--quiet", action="store_true", help="only errors and alerts")
     parser.add_argument("--serve", action="store_true", help="show them on a page, with metrics, at --host and --port")
     add_server_arguments(parser)
-    return parser
 
 
 def run(options: argparse.Namespace, factory: CounterFactory) -> int:

@@ -31,7 +31,7 @@ TEXTS = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that are this command's own."""
     parser.add_argument("source", metavar="PICTURE", help="picture, or video, folder, URL or number of a camera")
     parser.add_argument(
@@ -39,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     )
     parser.add_argument("--port", type=int, default=0, help="of the page (default: a free one)")
     parser.add_argument("--browser", action="store_true", help="open the page in the browser of this machine")
-    return parser
 
 
 def run(options: argparse.Namespace, factory: CounterFactory) -> int:
