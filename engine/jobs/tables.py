@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.jobs.journal import write_at
 from engine.system.text import BOM, csv_row, json_text
-from engine.zones.columns import zone_columns
+from engine.zones.columns import zone_columns, zone_numbers
 
 if TYPE_CHECKING:
     from engine.outputs.records import TextStream
@@ -48,26 +48,18 @@ class CsvTable(Table):
     """:data:`CSV_COLUMNS`, what is in the zones and lines of ``layout``, and the error of a picture that has one."""
 
     def __init__(self, layout: ZoneLayout | None = None, bom: bool = False):
-        self._layout = layout
-        columns = [] if layout is None else zone_columns(layout)
-        self.start = self.empty = BOM * bom + csv_row([*CSV_COLUMNS, *columns, "error"])
+        # Here, so that --help loads no array library.
+        from engine.zones.layout import NO_ZONES
+
+        self._layout = NO_ZONES if layout is None else layout
+        self._columns = [*CSV_COLUMNS, *zone_columns(self._layout), "error"]
+        self.start = self.empty = BOM * bom + csv_row(self._columns)
 
     def text(self, row: dict[str, Any]) -> str:
-        numbers = self._numbers(row)
         if row["count"] is None:
-            numbers = [""] * len(numbers)
-        return csv_row([row["file"], *numbers, row.get("error")])
-
-    def _numbers(self, row: dict[str, Any]) -> list[Any]:
-        zones, lines = ([], []) if self._layout is None else (self._layout.zones, self._layout.lines)
-        intervals = row.get("zone_intervals", {})
-        return [
-            row["count"],
-            *row.get("interval", ("", "")),
-            *row.get("image_size", ("", "")),
-            *(number for name in zones for number in (row.get("zones", {}).get(name), *intervals.get(name, ("", "")))),
-            *(number for name in lines for number in row.get("lines", {}).get(name, ("", ""))),
-        ]
+            return csv_row([row["file"], *[None] * (len(self._columns) - 2), row["error"]])
+        zones = zone_numbers(self._layout, row["zones"], row["zone_intervals"], row["lines"])
+        return csv_row([row["file"], row["count"], *row["interval"], *row["image_size"], *zones, None])
 
 
 class TableFile:

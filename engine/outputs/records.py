@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.errors import ConfigError
-from engine.result import CountResult
 from engine.stream.frame import FrameResult
 from engine.system.text import BOM, csv_row, json_text
-from engine.zones.columns import zone_columns
+from engine.zones.columns import zone_columns, zone_numbers
 from engine.zones.layout import ZoneLayout
 
 
@@ -42,15 +41,6 @@ class JsonLines:
         """Add a frame."""
         self._stream.write(json_text({**frame.to_dict(), "alerts": list(alerts)}) + "\n")
         self._stream.flush()
-
-
-def zone_values(layout: ZoneLayout, result: CountResult) -> list[int]:
-    """What :func:`zone_columns` names, of one result."""
-    intervals = result.zone_intervals
-    return [
-        *(number for name in layout.zones for number in (result.zones[name], *intervals[name])),
-        *(number for name in layout.lines for number in result.lines[name]),
-    ]
 
 
 class FrameCsv:
@@ -90,7 +80,7 @@ class FrameCsv:
         cells = [
             *(frame.file, frame.index, round(frame.timestamp, 6), frame.time, frame.dropped),
             *(result.count, *result.interval),
-            *zone_values(layout, result),
+            *zone_numbers(layout, result.zones, result.zone_intervals, result.lines),
             *(int(name in alerts) for name in layout.alerts),
         ]
         self._stream.write(csv_row(cells))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.zones.layout import ZoneLayout
+
+_ENDS = (".low", ".high")
 
 
 def zone_columns(layout: ZoneLayout) -> list[str]:
@@ -27,4 +30,14 @@ def zone_columns(layout: ZoneLayout) -> list[str]:
     return columns + [f"line.{name}.{side}" for name in layout.lines for side in ("left", "right")]
 
 
-_ENDS = (".low", ".high")
+def zone_numbers(
+    layout: ZoneLayout,
+    zones: Mapping[str, int],
+    intervals: Mapping[str, Sequence[int]],
+    lines: Mapping[str, Sequence[int]],
+) -> list[int]:
+    """What :func:`zone_columns` names, of a result's zones, their intervals, and its lines."""
+    return [
+        *(number for name in layout.zones for number in (zones[name], *intervals[name])),
+        *(number for name in layout.lines for number in lines[name]),
+    ]
