@@ -148,10 +148,6 @@ class Evaluation:
             for line in lines
         )
 
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """The rows for JSON; ``matched`` is keyed by radius in pixels, and a ranking of NaN is None."""
-        return [row.to_dict() for row in self.rows]
-
 
 def by_part(rows: Sequence[Row]) -> dict[tuple[str, str | None], list[Row]]:
     """The rows of each part and split, in their order; where all are of one split, it is None."""

@@ -12,6 +12,9 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial import cKDTree
 from scipy.stats import spearmanr
 
+# Pixels per side of the blocks in which uncertainty and error are compared.
+_BLOCK = 64
+
 
 @dataclass(frozen=True)
 class CountScores:
@@ -87,26 +90,27 @@ def localization_scores(matched: int, true: int, predicted: int) -> Localization
 
 
 def uncertainty_rank_correlation(
-    uncertainty: np.ndarray, true: np.ndarray, predicted: np.ndarray, size: tuple[int, int], block: int = 64
+    uncertainty: np.ndarray, true: np.ndarray, predicted: np.ndarray, size: tuple[int, int]
 ) -> float:
     """Spearman's rank correlation of uncertainty and error over the blocks of one picture.
+
+    They have sides of 64 pixels; those at the right and bottom edge may be smaller.
 
     Args:
         uncertainty: [h, w], of any resolution.
         true, predicted: [N, 2] and [M, 2], (x, y) of heads in pixels.
         size: (width, height) of the picture in pixels.
-        block: pixels per side of a block; blocks at the right and bottom edge may be smaller.
 
     Returns:
         Of the sums of ``uncertainty`` in the blocks and |predicted - true| heads there: 1 if the map ranks the
         blocks as their errors do, 0 if it knows nothing of them; NaN where either is the same in all blocks.
     """
     width, height = size
-    columns, rows = -(-width // block), -(-height // block)
+    columns, rows = -(-width // _BLOCK), -(-height // _BLOCK)
 
     def sums(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-        column = np.clip((x // block).astype(np.int64), 0, columns - 1)
-        row = np.clip((y // block).astype(np.int64), 0, rows - 1)
+        column = np.clip((x // _BLOCK).astype(np.int64), 0, columns - 1)
+        row = np.clip((y // _BLOCK).astype(np.int64), 0, rows - 1)
         return np.bincount(row * columns + column, weights, columns * rows)
 
     h, w = uncertainty.shape
@@ -118,11 +122,11 @@ def uncertainty_rank_correlation(
     return float(spearmanr(doubt, error).statistic)
 
 
-def bootstrap_error(values: ArrayLike, draws: int = 1000, seed: int = 0) -> float:
-    """Standard error of the mean of ``values`` [N], from ``draws`` resamplings with replacement."""
+def bootstrap_error(values: ArrayLike) -> float:
+    """Standard error of the mean of ``values`` [N], from 1000 resamplings with replacement."""
     sample = np.asarray(values, np.float64)
-    rng = np.random.default_rng(seed)
-    return float(np.std([rng.choice(sample, sample.size).mean() for _ in range(draws)]))
+    rng = np.random.default_rng(0)
+    return float(np.std([rng.choice(sample, sample.size).mean() for _ in range(1000)]))
 
 
 def _share(part: int, whole: int) -> float:

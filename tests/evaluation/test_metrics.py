@@ -180,10 +180,7 @@ def test_table_lines_up_and_shows_undefined_scores(evaluation_case):
 
 
 def test_rows_for_json():
-    row = Row("x.jpg", "p", 2, 5, 6, 4, 7, (3, 5), 0.25)
-    from engine.evaluation.evaluate import Evaluation
-
-    (written,) = Evaluation((row,)).to_dicts()
+    written = Row("x.jpg", "p", 2, 5, 6, 4, 7, (3, 5), 0.25).to_dict()
     assert written["matched"] == {"4": 3, "8": 5}
     assert written["ranking"] is None
     assert {k: written[k] for k in ("file", "part", "true", "predicted", "low", "high")} == {
