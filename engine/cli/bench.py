@@ -15,6 +15,7 @@ from engine.cli.outputs import check_output_file, files_of_settings, open_whole,
 from engine.cli.terminal import Status, printable
 from engine.config import ImageLimits, check_range
 from engine.errors import ConfigError, NotFiniteError
+from engine.system.text import aligned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -179,16 +180,12 @@ def _bar(quiet: bool, text: str) -> Any:
 def _report(bench: _Bench, times: Mapping[str, Timing], image: np.ndarray) -> str:
     cpu, (height, width) = read_cpu(), image.shape[:2]
     lines = [f"{cpu.name}, {cpu.cores} cores; {width} x {height} pixels, decoded", ""]
-    header = ["", *(f"p{share} ms" for share in _PERCENTILES), "pictures/s", "people", "noise"]
-    rows = [header]
+    rows = [["", *(f"p{share} ms" for share in _PERCENTILES), "pictures/s", "people", "noise"]]
     for name, timing in times.items():
         figures = [f"{timing.percentile(share):.1f}" for share in _PERCENTILES]
         rate = f"{1e3 / timing.percentile(50):.1f}"
         rows.append([name, *figures, rate, str(bench.entries[name].count), f"{timing.noise:.0%}"])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
-        lines.append("  ".join(cells).rstrip())
+    lines += aligned(rows)
     if bench.reference:
         lines += ["", f"Each agreed with {bench.reference} before it was timed, in turns with the others."]
     lines += [f"NOT TIMED, AS IT IS WRONG: {name}: {reason}" for name, reason in bench.refused.items()]

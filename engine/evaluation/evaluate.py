@@ -22,6 +22,7 @@ from engine.evaluation.metrics import (
     match_points,
     uncertainty_rank_correlation,
 )
+from engine.system.text import aligned
 
 if TYPE_CHECKING:
     from engine.result import CountResult
@@ -140,13 +141,7 @@ class Evaluation:
 
     def table(self) -> str:
         """The scores as text, one line per group."""
-        lines = [_HEADER, *(_cells(group) for group in self.scores())]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADER))]
-        # The name reads from the left, numbers line up on the right.
-        return "\n".join(
-            "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-            for line in lines
-        )
+        return "\n".join(aligned([_HEADER, *map(_cells, self.scores())]))
 
 
 def by_part(rows: Sequence[Row]) -> dict[tuple[str, str | None], list[Row]]:

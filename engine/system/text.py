@@ -1,10 +1,10 @@
-"""Values -> JSON and rows of CSV, as every output writes them."""
+"""Values -> JSON, rows of CSV and tables for people, as every output writes them."""
 
 from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,19 @@ def csv_row(cells: Iterable[object]) -> str:
     './=1+1.jpg,12,,"a;=1"\\n'
     """
     return ",".join(_cell(cell) for cell in cells) + "\n"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table for people: the first column reads from the left, numbers line up on the right.
+
+    >>> aligned([["part", "MAE"], ["A", "64.9"]])
+    ['part   MAE', 'A     64.9']
+    """
+    first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return [
+        "  ".join([row[0].ljust(first), *(cell.rjust(width) for cell, width in zip(row[1:], widths, strict=True))])
+        for row in rows
+    ]
 
 
 def _cell(cell: object) -> str:
