@@ -79,8 +79,8 @@ def find_samples(
         raise ConfigError(f"data folder {root} does not exist; give a folder that has pictures and annotations in it")
     chosen = set(SPLITS) if split is None else {split} if isinstance(split, str) else set(split)
     skip = _Skip(root, chosen)
-    sources = find_sources(root, form, skip) if annotations is None else []
-    sources = choose_labels(sources or _named(annotations, form, root), labels, str(data))
+    sources = find_sources(root, form, skip) if annotations is None else read_source(Path(annotations), form, root)
+    sources = choose_labels(sources, labels, str(data))
     samples = _samples(sources, root)
     kept = sorted((s for s in samples if s.split in chosen), key=lambda s: s.image)
     if annotations is None and form is None:
@@ -101,10 +101,6 @@ class _Skip:
         other = split_of_folder(folder, self._root) not in (None, *self._chosen)
         self.any |= other
         return other
-
-
-def _named(annotations: str | Path | None, form: str | None, root: Path) -> list[Source]:
-    return [] if annotations is None else read_source(Path(annotations), form, root)
 
 
 def _samples(sources: Sequence[Source], root: Path) -> list[Sample]:

@@ -26,8 +26,8 @@ _JSON: dict[str, Callable[[Any, str], list[Entry]]] = {
 }
 # Formats with a file a picture that is called as the picture is, or lies beside it.
 _BESIDE = ("labelme", "nwpu", "shanghaitech", "ucf-qnrf", "beijing-brt")
-# Formats with one JSON file a picture: the files of a data set are one source.
-_ONE_EACH = ("labelme", "nwpu")
+# Formats with one file a picture that is read by itself: the files of a data set are one source.
+_ONE_EACH = ("labelme", "nwpu", "yolo")
 _PACKED = (".zip", ".gz", ".tar", ".7z", ".rar")
 # Enough to see the root element of an XML file.
 _START = 4096
@@ -64,9 +64,9 @@ def find_sources(root: Path, wanted: str | None, skip: Callable[[Path], bool]) -
             sources += [s for s in _in_folder(folder, names, root, wanted) if wanted in (None, s.format)]
     together = [
         Source(kind, root, [entry for source in sources if source.format == kind for entry in source.entries])
-        for kind in (*_ONE_EACH, "yolo")
+        for kind in _ONE_EACH
     ]
-    return [s for s in sources if s.format not in (*_ONE_EACH, "yolo")] + [s for s in together if s.entries]
+    return [s for s in sources if s.format not in _ONE_EACH] + [s for s in together if s.entries]
 
 
 def read_source(path: Path, wanted: str | None, root: Path) -> list[Source]:
