@@ -8,7 +8,6 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 import uvicorn
@@ -113,7 +112,9 @@ class AppServer:
             self._socket.close()
             raise EngineError(f"the certificate or its key cannot be used: {error}") from error
         self._server = _Server(config, app.state.streams.close)
-        self._thread = threading.Thread(target=self._run, name="crowd-serve", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), name="crowd-serve", daemon=True
+        )
 
     @property
     def url(self) -> str:
@@ -130,9 +131,6 @@ class AppServer:
         with contextlib.suppress(KeyboardInterrupt):
             self._server.run([self._socket])
 
-    def _run(self) -> None:
-        self._server.run([self._socket])
-
     def close(self) -> None:
         """End the server that runs in a thread; closing twice is harmless."""
         self._server.should_exit = True
@@ -144,7 +142,7 @@ class AppServer:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
