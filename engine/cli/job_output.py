@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from engine.cli.job_source import JobSource
 from engine.cli.outputs import STDOUT, check_output_file, files_of_settings, open_text, refuse_shared_files
 from engine.cli.terminal import Terminal, say
 from engine.errors import ConfigError
-from engine.jobs.book import Book, Done, journal_path
+from engine.jobs.book import Book, journal_path
 from engine.jobs.parts import PART_ROWS, Parts
 from engine.jobs.row import Entry, Row
 from engine.jobs.tables import CsvTable, JsonLinesTable, JsonTable, Table, TableStream
@@ -103,8 +104,16 @@ class JobOutput:
             return iter(()) if self._parts.is_complete else self._source.entries(self._parts.done)
         if self._book is None or not self.done:
             return self._source.entries(0)
-        done = Done(row["file"] for row in self._book.kept())
-        return itertools.filterfalse(lambda entry: done.take(entry.file), self._source.entries(0))
+        done = Counter(row["file"] for row in self._book.kept())
+
+        def is_done(entry: Entry) -> bool:
+            # A file that is named twice is done twice.
+            if not done[entry.file]:
+                return False
+            done[entry.file] -= 1
+            return True
+
+        return itertools.filterfalse(is_done, self._source.entries(0))
 
     def add(self, row: Row) -> None:
         """Put a row into every output."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -114,22 +113,3 @@ def journal_path(tables: Iterable[str]) -> Path:
     paths = [Path(name).resolve() for name in tables]
     journals = [path.with_name(f"{path.name}.journal") for path in paths]
     return next((path for path in journals if path.exists()), journals[0])
-
-
-class Done:
-    """Files that a job has rows of; a file that is named twice is done twice.
-
-    >>> done = Done(["a.jpg", "b.jpg", "a.jpg"])
-    >>> [name for name in ["a.jpg", "a.jpg", "a.jpg", "b.jpg"] if not done.take(name)]
-    ['a.jpg']
-    """
-
-    def __init__(self, files: Iterable[str]):
-        self._left = Counter(files)
-
-    def take(self, file: str) -> bool:
-        """Whether there is a row of this file that nobody has taken."""
-        if self._left[file] < 1:
-            return False
-        self._left[file] -= 1
-        return True

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine.errors import ConfigError
-from engine.jobs.book import Book, Done
+from engine.jobs.book import Book
 from engine.jobs.tables import CsvTable, JsonLinesTable, JsonTable, Table, TableFile, TableStream
 from engine.zones.layout import ZoneLayout
 
@@ -196,8 +196,3 @@ def test_another_model_is_refused_and_nothing_is_touched(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match=r"model=abc.*model=other"):
         book(tmp_path, resume=True, head={"model": "other"})
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == files
-
-
-def test_files_named_twice_are_done_twice() -> None:
-    done = Done(["a", "b", "a"])
-    assert [name for name in "aabbca" if not done.take(name)] == ["b", "c", "a"]
