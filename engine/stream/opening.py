@@ -7,9 +7,8 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from engine.config import PICTURE_SUFFIXES, ImageLimits
 from engine.errors import ConfigError, SourceError
@@ -149,19 +148,14 @@ def _open_url(url: str, options: StreamOptions) -> Source:
 def _open_snapshots(url: str, options: StreamOptions) -> Source:
     """An address that answers with one picture, asked for it once to see whether it does."""
     patience, every, name = options.patience, 1 / (options.fps or SNAPSHOT_RATE), hide_password(url)
-
-    def ask() -> np.ndarray:
-        return take_snapshot(url, patience.timeout, ImageLimits())
-
+    ask = partial(take_snapshot, url, patience.timeout, ImageLimits())
     first = ask()
     if options.live is False:
         return PictureSource(name, [first], "rgb", None, skips_damaged=False)
-
-    def connect() -> Snapshots:
-        return Snapshots(ask, every)
-
     patience = replace(patience, timeout=patience.timeout + every, give_up=patience.give_up + every)
-    return LiveVideo(name, connect, Snapshots(ask, every, first), None, patience, lost=options.lost)
+    return LiveVideo(
+        name, partial(Snapshots, ask, every), Snapshots(ask, every, first), None, patience, lost=options.lost
+    )
 
 
 def _refuse_live(name: str, options: StreamOptions) -> None:
@@ -171,10 +165,7 @@ def _refuse_live(name: str, options: StreamOptions) -> None:
 
 def _open_video(target: Target, options: StreamOptions, is_live: bool | None) -> Source:
     patience = options.patience
-
-    def connect() -> VideoInput:
-        return VideoInput(target, patience.timeout, ImageLimits())
-
+    connect = partial(VideoInput, target, patience.timeout, ImageLimits())
     video = connect()
     if "://" in target.address and video.is_picture:
         video.close()
