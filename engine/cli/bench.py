@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from engine.cli.machine import read_cpu, read_versions
@@ -123,10 +124,10 @@ class _Bench:
         """What to time of each."""
         from engine.cli.timing import wall
 
-        def stint(entry: _Entry) -> Any:
-            return wall(lambda: entry.counter.count(self._image, steps=entry.steps))
-
-        return {name: stint(entry) for name, entry in self.entries.items()}
+        return {
+            name: wall(partial(entry.counter.count, self._image, steps=entry.steps))
+            for name, entry in self.entries.items()
+        }
 
     def close(self) -> None:
         self._counters.close()
