@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from engine.cli.counter_options import CounterFactory, make_counter
 from engine.cli.extras import needs_extra
 from engine.cli.outputs import check_output_file, files_of_settings, refuse_shared_files
-from engine.cli.terminal import Status, say
+from engine.cli.terminal import Status
 from engine.dataset import options as dataset
 from engine.dataset.formats import SPLITS
 from engine.errors import ConfigError
@@ -96,7 +96,9 @@ def _check_json(options: argparse.Namespace) -> None:
     if options.json is not None and os.path.isfile(options.json) and not _has_rows(options.json):
         places = [Path(place) for place in (options.data, options.annotations) if place is not None]
         folders = {place if place.is_dir() else place.parent for place in places}
-        inputs += [str(top / name) for folder in folders for top, names in walk(folder, _leave_out) for name in names]
+        # Reading the data will say that a folder cannot be read.
+        found = (place for folder in folders for place in walk(folder, lambda _: None))
+        inputs += [str(folder / name) for folder, names in found for name in names]
     journal = None if options.json is None else str(journal_path([options.json]))
     refuse_shared_files({"--json": options.json, "the journal": journal}, [*inputs, *files_of_settings(options)])
 
@@ -111,17 +113,9 @@ def _has_rows(path: str) -> bool:
     return True
 
 
-def _leave_out(_: OSError) -> None:
-    """Reading the data will say that a folder cannot be read."""
-
-
 def _open_book(options: argparse.Namespace, counter: Any) -> Book:
     """The JSON file, which has every finished row whatever ends the command."""
-    from engine.cli.job_output import job_head
-    from engine.jobs.book import Book
+    from engine.cli.job_output import job_head, open_book
     from engine.jobs.tables import JsonTable
 
-    book = Book({options.json: JsonTable()}, job_head(counter.settings, None), options.resume)
-    if book.notice is not None:
-        say(book.notice)
-    return book
+    return open_book({options.json: JsonTable()}, job_head(counter.settings, None), options.resume)

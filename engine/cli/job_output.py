@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,10 +81,8 @@ class JobOutput:
                     stream = Terminal() if path == STDOUT else stack.enter_context(open_text(path))
                     self._streams.append(stack.enter_context(TableStream(stream, table)))
             if tables:
-                self._book = stack.enter_context(Book(tables, _head(options, counter, layout), options.resume))
+                self._book = stack.enter_context(open_book(tables, _head(options, counter, layout), options.resume))
                 self.done = self._book.rows
-                if self._book.notice is not None:
-                    say(self._book.notice)
             if options.annotations is not None and source.pictures is not None:
                 self._annotate = stack.enter_context(annotation_output.writer(options, source.pictures.paths))
                 for row in self._book.kept() if self._book is not None else ():
@@ -139,6 +137,14 @@ class JobOutput:
 
     def __exit__(self, *exception: Any) -> None:
         self._stack.__exit__(*exception)
+
+
+def open_book(tables: Mapping[str, Table], head: dict[str, Any], resume: bool) -> Book:
+    """The book of a job, having said where the rows of an earlier one are."""
+    book = Book(tables, head, resume)
+    if book.notice is not None:
+        say(book.notice)
+    return book
 
 
 def _head(options: argparse.Namespace, counter: Any, layout: ZoneLayout | None) -> dict[str, Any]:
