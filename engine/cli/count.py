@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.cli.job_output import JobOutput
     from engine.cli.job_source import JobSource
     from engine.jobs.row import Entry, Row
+    from engine.result import CountResult
     from engine.zones.layout import ZoneLayout
 
 # What it does, and examples.
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
         from engine.cli import ray_job
 
         return ray_job.run(options, layout, source)
-    save = _Saving(options, source)
+    save = plan_saving(source.pictures, options.save, options.save_map)
     problems = source.pictures.problems if source.pictures is not None else ()
     for argument, reason in problems:
         say(hide_passwords(f"{argument}: {reason}"))
@@ -72,7 +73,7 @@ def _count(
     counter: Any,
     source: JobSource,
     output: JobOutput,
-    save: _Saving,
+    save: Callable[[int, CountResult], None],
     layout: ZoneLayout | None,
 ) -> bool:
     """Count what has no row yet; whether anything failed."""
@@ -80,19 +81,28 @@ def _count(
     from engine.jobs.counting import count_entries
     from engine.jobs.fetch import Fetcher
 
+    unsaved: dict[int, str] = {}
+
+    def keep(entry: Entry, result: CountResult) -> None:
+        try:
+            save(entry.id, result)
+        except (ConfigError, OSError) as error:
+            # The count is good, whatever becomes of its overlay.
+            unsaved[entry.id] = str(error)
+
     given = job_options.reading(options) | ({} if layout is None else {"zones": layout})
     counted = people = failed = 0
     # One more than are counted at once: it reads and decodes meanwhile.
     workers = 1 if source.total == 1 else 1 + (counter.parallel if options.performance == "throughput" else 1)
     with Fetcher(fetch_limits(options)) as fetcher, contextlib.ExitStack() as stack:
         rows = count_entries(
-            output.left(), lambda picture: counter.count(source.read(picture), **given), fetcher, workers, save.keep
+            output.left(), lambda picture: counter.count(source.read(picture), **given), fetcher, workers, keep
         )
         stack.enter_context(contextlib.closing(rows))
         bar = stack.enter_context(_progress_bar(rows, source, output, options))
         for row in bar:
             output.add(row)
-            problem = row.error or save.problems.pop(row.id, None)
+            problem = row.error or unsaved.pop(row.id, None)
             failed += problem is not None
             if row.found is not None:
                 counted, people = counted + 1, people + row.found["count"]
@@ -101,24 +111,6 @@ def _count(
     if source.total != 1 and not options.quiet:
         say(f"{counted} pictures counted, {people} people in them" + (f"; {failed} with an error" if failed else ""))
     return bool(failed)
-
-
-class _Saving:
-    """Writes overlays and maps, each when its picture was counted; ``problems`` has, by entry, why one was not."""
-
-    def __init__(self, options: argparse.Namespace, source: JobSource):
-        self.problems: dict[int, str] = {}
-        save = None if source.pictures is None else plan_saving(source.pictures, options.save, options.save_map)
-        self.keep: Callable[[Entry, Any], None] | None = None
-        if save is not None and (options.save or options.save_map):
-            self.keep = lambda entry, result: self._keep(save, entry, result)
-
-    def _keep(self, save: Callable[[int, Any], None], entry: Entry, result: Any) -> None:
-        try:
-            save(entry.id, result)
-        except (ConfigError, OSError) as error:
-            # The count is good, whatever becomes of its overlay.
-            self.problems[entry.id] = str(error)
 
 
 def _show(bar: Any, row: Row, problem: str | None, options: argparse.Namespace, layout: ZoneLayout | None) -> None:

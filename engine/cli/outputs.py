@@ -47,9 +47,12 @@ def open_whole(path: str) -> Iterator[TextStream]:
 
 
 def plan_saving(
-    pictures: Pictures, overlay_path: str | None, map_path: str | None
+    pictures: Pictures | None, overlay_path: str | None, map_path: str | None
 ) -> Callable[[int, CountResult], None]:
     """What writes the overlay and the density map of picture number ``i``, each if there is a path for it.
+
+    Args:
+        pictures: None for a manifest, of which nothing is saved.
 
     Raises:
         ConfigError: as :func:`plan_targets`, or the maps would not be .npy files, or the overlay of no kind that is
@@ -66,8 +69,8 @@ def plan_saving(
     return save
 
 
-def _targets(path: str | None, pictures: Pictures, suffix: str) -> list[Path]:
-    if path is None or not pictures.paths:
+def _targets(path: str | None, pictures: Pictures | None, suffix: str) -> list[Path]:
+    if path is None or pictures is None or not pictures.paths:
         return []
     targets = plan_targets(pictures.paths, path, suffix, pictures.many)
     if suffix == ".npy" and targets[0].suffix != suffix:
