@@ -12,18 +12,11 @@ from engine.result import CountResult
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture on its way from a source to the counter.
+    """One picture on its way from a source to the counter, with what :class:`FrameResult` will have of it.
 
     Attributes:
-        index: of the picture in its source, from 0; dropped and skipped ones have numbers too.
-        timestamp: seconds since the first picture of the source.
         image: a picture of its own, RGB, as :meth:`engine.backends.base.Backend.load` takes it.
         dropped: pictures of a live source that a newer one replaced since the frame before.
-        warnings: what went wrong in the source since the frame before.
-        file: the picture's own file in a folder, else the video's file or the source's name; None of an iterable.
-        time: of a live source, when the picture came: ISO 8601, in UTC.
-        lost_at: where a live source was lost since the frame before, the time of its last picture until then, as
-            ``timestamp``.
     """
 
     index: int
