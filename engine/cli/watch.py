@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from engine.cli.counter_options import CounterFactory, make_counter
@@ -15,10 +14,9 @@ from engine.cli.terminal import Status, printable, say
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from engine.watch.config import Camera, WatchConfig
-    from engine.watch.station import Follower, Station
+    from engine.watch.config import WatchConfig
+    from engine.watch.station import Follower
 
-MQTT_EXTRA = "mqtt"
 # What it does, and examples.
 TEXTS = (
     "count in several cameras at once",
@@ -40,7 +38,12 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     """Count until SIGINT or SIGTERM (130, 143), or until all of it were recordings that have ended (0, or 1)."""
     # Here, so that --help loads no array library.
     from engine.watch.config import load_config
+    from engine.watch.station import Station
     from engine.watch.watch import Watch
+
+    def show(text: str) -> None:
+        if not options.quiet:
+            print(printable(text), flush=True)
 
     refuse_alone(options, dict.fromkeys(SERVER_OPTIONS, ("serve",)))
     config = load_config(options.cameras)
@@ -49,7 +52,8 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
         counter = stack.enter_context(contextlib.closing(make_counter(options, factory, options.steps)))
         followers = _followers(options, config, stack)
         stations = [
-            stack.enter_context(_station(camera, config, followers, options.quiet)) for camera in config.cameras
+            stack.enter_context(Station(camera, config.folder, followers[camera.name], say, show))
+            for camera in config.cameras
         ]
         if not options.quiet:
             say(f"watching {', '.join(camera.name for camera in config.cameras)}")
@@ -70,31 +74,21 @@ def _check(config: WatchConfig) -> None:
             raise ConfigError(f"cannot make the folder {config.folder}: {error.strerror}; name another") from error
 
 
-_Follow = Callable[["Camera"], "Follower"]
-
-
-def _followers(options: argparse.Namespace, config: WatchConfig, stack: contextlib.ExitStack) -> list[_Follow]:
-    """What makes the followers of a camera: of the page, and of the broker, as far as they are wanted."""
-    made: list[_Follow] = []
+def _followers(
+    options: argparse.Namespace, config: WatchConfig, stack: contextlib.ExitStack
+) -> dict[str, list[Follower]]:
+    """What follows each camera, by its name: the page, and the broker, as far as they are wanted."""
+    followers: dict[str, list[Follower]] = {camera.name: [] for camera in config.cameras}
     if options.serve:
         from engine.cli.live_page import open_page
 
         titles = {camera.name: camera.title for camera in config.cameras}
-        pages = stack.enter_context(open_page(server_settings(options), titles, "the cameras"))
-        made.append(lambda camera: pages[camera.name])
+        for name, page in stack.enter_context(open_page(server_settings(options), titles, "the cameras")).items():
+            followers[name].append(page)
     if config.mqtt is not None:
-        with needs_extra(MQTT_EXTRA):
+        with needs_extra("mqtt"):
             from engine.watch.mqtt import MqttClient, MqttFollower
         client = stack.enter_context(MqttClient(config.mqtt, config.cameras))
-        made.append(lambda camera: MqttFollower(client, camera))
-    return made
-
-
-def _station(camera: Camera, config: WatchConfig, followers: list[_Follow], quiet: bool) -> Station:
-    from engine.watch.station import Station
-
-    def show(text: str) -> None:
-        if not quiet:
-            print(printable(text), flush=True)
-
-    return Station(camera, config.folder, [follow(camera) for follow in followers], tell=say, tell_minute=show)
+        for camera in config.cameras:
+            followers[camera.name].append(MqttFollower(client, camera))
+    return followers
