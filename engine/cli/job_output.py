@@ -21,6 +21,7 @@ from engine.jobs.book import Book, journal_path
 from engine.jobs.parts import PART_ROWS, Parts
 from engine.jobs.row import Entry, Row
 from engine.jobs.tables import CsvTable, JsonLinesTable, JsonTable, Table, TableStream
+from engine.system.files import is_replaceable
 
 if TYPE_CHECKING:
     from engine.zones.layout import ZoneLayout
@@ -160,5 +161,5 @@ def job_head(settings: dict[str, Any], layout: ZoneLayout | None) -> dict[str, A
 
 
 def _is_file(path: str | None) -> bool:
-    """Whether rows can be kept there; a device such as /dev/null is written to, never replaced."""
-    return path is not None and path != STDOUT and (Path(path).is_file() or not Path(path).exists())
+    """Whether rows can be kept there."""
+    return path is not None and path != STDOUT and is_replaceable(Path(path))

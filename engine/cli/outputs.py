@@ -13,7 +13,7 @@ from engine.cli.inputs import STDIN, Pictures
 from engine.cli.terminal import Terminal, printable
 from engine.config import PICTURE_SUFFIXES
 from engine.errors import ConfigError
-from engine.system.files import whole_file
+from engine.system.files import is_replaceable, whole_file
 
 if TYPE_CHECKING:
     from engine.outputs.records import TextStream
@@ -39,9 +39,9 @@ def open_whole(path: str) -> Iterator[TextStream]:
     if path == STDOUT:
         yield Terminal()
         return
-    # A link is followed; a device such as /dev/null is written to, never replaced.
+    # A link is followed.
     target = Path(path).resolve()
-    appears = whole_file(target) if target.is_file() or not target.exists() else contextlib.nullcontext(target)
+    appears = whole_file(target) if is_replaceable(target) else contextlib.nullcontext(target)
     with appears as part, open_text(part) as stream:
         yield stream
 
@@ -162,10 +162,8 @@ def refuse_shared_files(outputs: Mapping[str, str | None], inputs: Iterable[str]
     """
     taken = {Path(name).resolve(): "" for name in inputs if Path(name).is_file()}
     for option, path in outputs.items():
-        # A device such as /dev/null takes any number of outputs.
-        if path is None or path == STDOUT or path.endswith(("/", os.sep)):
-            continue
-        if Path(path).exists() and not Path(path).is_file():
+        # A device takes any number of outputs.
+        if path is None or path == STDOUT or path.endswith(("/", os.sep)) or not is_replaceable(Path(path)):
             continue
         other = taken.setdefault(Path(path).resolve(), option)
         if not other:

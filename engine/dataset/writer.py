@@ -16,7 +16,7 @@ from engine.dataset.formats import FORMATS
 from engine.dataset.pictures import relative_names
 from engine.dataset.shapes import box_around
 from engine.errors import ConfigError
-from engine.system.files import whole_file
+from engine.system.files import is_replaceable, whole_file
 
 # Name, (width, height) and heads of a picture.
 Picture = tuple[str, tuple[int, int], list[list[float]]]
@@ -174,12 +174,9 @@ def _path_from(folder: Path, picture: str) -> str:
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A link is followed; a device such as /dev/null is written to, never replaced.
+    # A link is followed.
     path = path.resolve()
-    if path.exists() and not path.is_file():
-        path.write_bytes(content)
-        return
-    with whole_file(path, sync=False) as part:
+    with whole_file(path, sync=False) if is_replaceable(path) else contextlib.nullcontext(path) as part:
         part.write_bytes(content)
 
 

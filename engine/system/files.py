@@ -12,6 +12,11 @@ from pathlib import Path
 PART = ".part"
 
 
+def is_replaceable(path: Path) -> bool:
+    """Whether a new file may take this name; a device such as /dev/null is written to, never replaced."""
+    return path.is_file() or not path.exists()
+
+
 class WholeFile:
     """A file that gets its name when it is complete; until then an older file of that name stays as it is.
 
