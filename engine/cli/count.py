@@ -82,14 +82,7 @@ def _count(
     from engine.jobs.fetch import Fetcher
 
     unsaved: dict[int, str] = {}
-
-    def keep(entry: Entry, result: CountResult) -> None:
-        try:
-            save(entry.id, result)
-        except (ConfigError, OSError) as error:
-            # The count is good, whatever becomes of its overlay.
-            unsaved[entry.id] = str(error)
-
+    keep = _keeper(save, unsaved)
     given = job_options.reading(options) | ({} if layout is None else {"zones": layout})
     counted = people = failed = 0
     # One more than are counted at once: it reads and decodes meanwhile.
@@ -111,6 +104,19 @@ def _count(
     if source.total != 1 and not options.quiet:
         say(f"{counted} pictures counted, {people} people in them" + (f"; {failed} with an error" if failed else ""))
     return bool(failed)
+
+
+def _keeper(save: Callable[[int, CountResult], None], unsaved: dict[int, str]) -> Callable[[Entry, CountResult], None]:
+    """Saves a result, or notes in ``unsaved`` why it cannot be."""
+
+    def keep(entry: Entry, result: CountResult) -> None:
+        try:
+            save(entry.id, result)
+        except (ConfigError, OSError) as error:
+            # The count is good, whatever becomes of its overlay.
+            unsaved[entry.id] = str(error)
+
+    return keep
 
 
 def _show(bar: Any, row: Row, problem: str | None, options: argparse.Namespace, layout: ZoneLayout | None) -> None:
