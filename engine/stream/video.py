@@ -122,6 +122,8 @@ class VideoInput:
 
     def _open(self, timeout: float) -> Any:
         target = self._target
+        # Metadata may have bytes that are no text. PyAV 19 and later always take them, and have no such argument.
+        of_metadata = {"metadata_errors": "replace"} if int(self._av.__version__.partition(".")[0]) < 19 else {}
         try:
             return self._av.open(
                 target.address,
@@ -130,7 +132,7 @@ class VideoInput:
                 options={"max_pixels": str(self._most_pixels)},
                 container_options=target.options,
                 timeout=timeout,
-                metadata_errors="replace",
+                **of_metadata,
             )
         except (self._av.error.FFmpegError, OSError, ValueError) as error:
             problem = _reason(error, target)
