@@ -31,7 +31,8 @@ struct Portable {
   static constexpr int kTileRows = 6;
   static constexpr int kLowTileRows = 4;
 
-  static CROWD_SIMD Vector set(float x) { return Vector{} + x; }
+  // Zero is taken away: to add it would take an instruction, as it makes 0 of -0.
+  static CROWD_SIMD Vector set(float x) { return x - Vector{}; }
   static CROWD_SIMD Vector add(Vector a, Vector b) { return a + b; }
   static CROWD_SIMD Vector sub(Vector a, Vector b) { return a - b; }
   static CROWD_SIMD Vector mul(Vector a, Vector b) { return a * b; }
@@ -106,15 +107,26 @@ struct Portable {
   // The first `left` elements, at most a vector of them; the other lanes are zero, or not written.
   template <typename Element>
   static CROWD_SIMD Vector load_some(const Element* p, Index left) {
-    float lanes[kLanes] = {};
-    for (Index i = 0; i < kLanes && i < left; ++i) lanes[i] = widen(p[i]);
+    Element some[kLanes] = {};
+    if (left < kLanes) {
+      std::memcpy(some, p, static_cast<std::size_t>(left) * sizeof(Element));
+      p = some;
+    }
+    float lanes[kLanes];
+    for (int i = 0; i < kLanes; ++i) lanes[i] = widen(p[i]);
     return load(lanes);
   }
   template <typename Element>
   static CROWD_SIMD void store_some(Element* p, Vector x, Index left) {
     float lanes[kLanes];
     store(lanes, x);
-    for (Index i = 0; i < kLanes && i < left; ++i) narrow(lanes[i], p[i]);
+    Element narrowed[kLanes];
+    for (int i = 0; i < kLanes; ++i) narrow(lanes[i], narrowed[i]);
+    if (left >= kLanes) {
+      std::memcpy(p, narrowed, sizeof(narrowed));
+    } else {
+      std::memcpy(p, narrowed, static_cast<std::size_t>(left) * sizeof(Element));
+    }
   }
 
   static CROWD_SIMD Words zero() { return Words{}; }
