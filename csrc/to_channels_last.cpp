@@ -8,21 +8,18 @@
 namespace crowd {
 namespace {
 
-// Pixels per task; a group of channels whose rows a core's first-level cache holds, even where they are a
-// multiple of its size apart; pixels of a cache line.
-constexpr Index kTask = 512, kGroup = 8, kLine = 32;
+// Pixels per task, whose channels a core's second-level cache holds; and channels at once, whose rows the
+// first-level cache holds even where they are a multiple of its size apart.
+constexpr Index kTask = 256, kGroup = 8;
 
 template <typename Element>
 void move_pixels(const Element* in, Index channels, Index pixels, Index begin, Index end, Element* out) {
-  for (Index line = begin; line < end; line += kLine) {
-    const Index stop = std::min(line + kLine, end);
-    for (Index group = 0; group < channels; group += kGroup) {
-      const Index size = std::min(kGroup, channels - group);
-      const Element* const from = in + group * pixels;
-      Element* const to = out + group;
-      for (Index pixel = line; pixel < stop; ++pixel) {
-        for (Index c = 0; c < size; ++c) to[pixel * channels + c] = from[c * pixels + pixel];
-      }
+  for (Index group = 0; group < channels; group += kGroup) {
+    const Index size = std::min(kGroup, channels - group);
+    const Element* const from = in + group * pixels;
+    Element* const to = out + group;
+    for (Index pixel = begin; pixel < end; ++pixel) {
+      for (Index c = 0; c < size; ++c) to[pixel * channels + c] = from[c * pixels + pixel];
     }
   }
 }
