@@ -194,7 +194,7 @@ void attend_to_cross(const BasicTensorView<Element>& q, const BasicTensorView<El
                      const BasicTensorView<Element>& v, Element* out, int threads, const char* version) {
   const LineFunction<Element> attend = find_version<Element>(version);
   Attention<Element> attention(q, k, v, out, threads);
-  if (attention.pixels == 0) return;
+  if (attention.pixels == 0 || v.channels == 0) return;
   // Fresh memory costs as much as the arithmetic: the system clears every page of it.
   thread_local AlignedMemory kept;
   AlignedMemory large;

@@ -52,6 +52,7 @@ void convert_row(const PictureView& picture, Index y, const Element* table, cons
 
 template <typename Element>
 void convert(const PictureView& picture, const Element* table, const InputMap<Element>& out, int threads) {
+  if (out.width == 0) return;
   parallel_for((out.height + kRowsPerTask - 1) / kRowsPerTask, threads, [&](Index task, int) {
     const Index end = std::min(out.height, (task + 1) * kRowsPerTask);
     for (Index y = task * kRowsPerTask; y < end; ++y) convert_row(picture, y, table, out);

@@ -29,6 +29,7 @@ void move_pixels(const Element* in, Index channels, Index pixels, Index begin, I
 template <typename Element>
 void to_channels_last(const Element* in, Index batch, Index channels, Index pixels, Element* out,
                       int threads) {
+  if (channels == 0) return;
   const Index tasks = (pixels + kTask - 1) / kTask;
   parallel_for(batch * tasks, threads, [&](Index task, int) {
     const Index image = task / tasks * channels * pixels, begin = task % tasks * kTask;

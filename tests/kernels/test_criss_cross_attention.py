@@ -230,6 +230,12 @@ def test_no_pixels(shape: tuple[int, ...]) -> None:
     assert _attend(*_inputs(shape)).shape == (*shape[:3], 5)
 
 
+def test_values_without_channels_take_no_memory() -> None:
+    q = np.broadcast_to(np.zeros((1, 1, 1, 2), np.float32), (1, 1 << 28, 1 << 28, 2))
+    v = np.empty((*q.shape[:3], 0), np.float32)
+    assert _attend(q, q, v).shape == v.shape
+
+
 def _bad_calls() -> dict[str, tuple[dict[str, object], str]]:
     q = np.zeros((1, 3, 4, 2), np.float32)
     v = np.zeros((1, 3, 4, 5), np.float32)

@@ -63,6 +63,11 @@ def test_every_value_of_a_pixel() -> None:
     assert np.array_equal(_run(picture)[0, 0, 0], TABLE)
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 2**58, 0), (1, 2**58, 0, 3)], ids=str)
+def test_rows_of_no_pixels_take_no_time(shape: tuple[int, ...]) -> None:
+    _core.preprocess(np.empty((2**58, 0, 3), np.uint8), TABLE, np.empty(shape, np.float32), shape[3] == 3)
+
+
 @given(
     height=st.integers(1, 40), width=st.integers(1, 40), rows=st.sampled_from([1, 2, -1]),
     columns=st.sampled_from([1, 3, -1]), channels=st.sampled_from([1, -1]), planar=st.booleans(), last=st.booleans(),

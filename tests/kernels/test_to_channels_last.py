@@ -7,8 +7,10 @@ import pytest
 
 from engine import _core
 
-# Nothing, one element, whole and broken groups of channels and lines of pixels, more pixels than one task takes.
-SHAPES = [(1, 0, 3, 3), (0, 4, 2, 2), (1, 1, 1, 1), (1, 8, 4, 8), (2, 13, 7, 11), (1, 7, 3, 500), (1, 192, 48, 64)]
+# Nothing (of more pixels than could be looped over), one element, whole and broken groups of channels, more pixels than
+# one task takes.
+NOTHING = [(1, 0, 3, 3), (0, 4, 2, 2), (1, 0, 2**30, 2**30)]
+SHAPES = [*NOTHING, (1, 1, 1, 1), (1, 8, 4, 8), (2, 13, 7, 11), (1, 7, 3, 500), (1, 192, 48, 64)]
 
 
 def _map(shape: tuple[int, ...], dtype: type) -> np.ndarray:
