@@ -19,6 +19,4 @@ set_target_properties(crowd_counter PROPERTIES
   WINDOWS_EXPORT_ALL_SYMBOLS ON
   # Libpython may lie in a folder of its own.
   INSTALL_RPATH_USE_LINK_PATH ON)
-if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
-  target_compile_options(crowd_counter PRIVATE -Wall -Wextra -Wpedantic)
-endif()
+target_compile_options(crowd_counter PRIVATE ${crowd_warnings})

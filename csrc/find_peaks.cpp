@@ -64,7 +64,8 @@ Peak refine(const Map& map, Index y, Index x) {
   const float centre = map.at(y, x);
   const double dx = parabola_offset(map.at(y, x - 1), centre, map.at(y, x + 1));
   const double dy = parabola_offset(map.at(y - 1, x), centre, map.at(y + 1, x));
-  return {static_cast<float>(x + 0.5 + dx), static_cast<float>(y + 0.5 + dy), centre};
+  return {static_cast<float>(static_cast<double>(x) + 0.5 + dx),
+          static_cast<float>(static_cast<double>(y) + 0.5 + dy), centre};
 }
 
 void scan_row(const Map& map, Index y, float threshold, std::vector<Peak>& peaks) {

@@ -33,7 +33,8 @@ float RandomInput::value(Values values) {
   constexpr float kFew[] = {-1.0f, 0.0f, 0.25f, 0.5f, 1.0f};
   if (values == Values::few) return kFew[integer(0, 4)];
   if (values == Values::strange && chance(0.02)) {
-    const float strange[] = {nan_of(bits_()), kInfinity, -kInfinity, 0.0f, -0.0f, 1e-42f, -1e-45f};
+    const float strange[] = {
+        nan_of(static_cast<std::uint32_t>(bits_())), kInfinity, -kInfinity, 0.0f, -0.0f, 1e-42f, -1e-45f};
     return strange[integer(0, 6)];
   }
   return std::normal_distribution<float>()(bits_);
