@@ -31,12 +31,16 @@ std::vector<Point> to_points(const Floats& array) {
   return points;
 }
 
+// What a function of Python has made; null where it has raised.
+py::object made(PyObject* object) {
+  if (object == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(object);
+}
+
 // Text of Python for bytes that name a file: as Python's own functions have it, whether they are UTF-8 or
 // not.
 py::object to_file_name(const std::string& name) {
-  PyObject* text = PyUnicode_DecodeFSDefaultAndSize(name.data(), static_cast<py::ssize_t>(name.size()));
-  if (text == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(text);
+  return made(PyUnicode_DecodeFSDefaultAndSize(name.data(), static_cast<py::ssize_t>(name.size())));
 }
 
 py::dict to_zones(const std::map<std::string, std::vector<Point>>& zones) {
@@ -83,15 +87,19 @@ py::object to_path(const std::filesystem::path& path) {
 }
 
 std::string to_file_bytes(const py::object& text) {
-  PyObject* bytes = PyUnicode_EncodeFSDefault(text.ptr());
-  if (bytes == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::bytes>(bytes);
+  return py::bytes(made(PyUnicode_EncodeFSDefault(text.ptr())));
 }
 
 std::string to_utf8(const py::str& text) {
-  PyObject* bytes = PyUnicode_AsEncodedString(text.ptr(), "utf-8", "backslashreplace");
-  if (bytes == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::bytes>(bytes);
+  return py::bytes(made(PyUnicode_AsEncodedString(text.ptr(), "utf-8", "backslashreplace")));
+}
+
+py::object to_bytes(const void* bytes, std::size_t size) {
+  if (bytes == nullptr && size > 0) {
+    throw Error("ImageError", "the picture is " + std::to_string(size) +
+                                  " bytes at no address; expected an encoded picture");
+  }
+  return made(PyBytes_FromStringAndSize(static_cast<const char*>(bytes), static_cast<py::ssize_t>(size)));
 }
 
 py::array to_array(const Image& image) {

@@ -26,6 +26,9 @@ std::string to_file_bytes(const pybind11::object& text);
 // UTF-8, whatever the text holds: file names that are not UTF-8 are no proper Unicode in Python.
 std::string to_utf8(const pybind11::str& text);
 
+// A copy of the bytes of a picture file.
+pybind11::object to_bytes(const void* bytes, std::size_t size);
+
 // A NumPy array on the picture's own memory: uint8 [H, W, C], read-only.
 pybind11::array to_array(const Image& image);
 

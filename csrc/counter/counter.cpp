@@ -82,8 +82,7 @@ CountResult Counter::count(const std::filesystem::path& path, const CountOptions
 }
 
 CountResult Counter::count_encoded(const void* bytes, std::size_t size, const CountOptions& options) const {
-  return engine().count([&] { return py::bytes(static_cast<const char*>(bytes), size); }, options,
-                        Color::rgb);
+  return engine().count([&] { return to_bytes(bytes, size); }, options, Color::rgb);
 }
 
 void Counter::close() {

@@ -4,6 +4,7 @@
 
 #include "crowd/counter.h"
 
+#include <cstdint>
 #include <cstdio>
 #include <fstream>
 #include <future>
@@ -93,6 +94,10 @@ void check_errors(const Options& good, const Image& image) {
   Counter counter(good);
   check_error("ImageError", "does not exist", [&] { counter.count("no-such-picture.jpg"); });
   check_error("ImageError", "<bytes>", [&] { counter.count_encoded("no picture", 10); });
+  check_error("ImageError", "at no address", [&] { counter.count_encoded(nullptr, 10); });
+  // More than any array of Python can hold; and nothing is left of it for the next call.
+  check_error("OverflowError", "too large", [&] { counter.count_encoded(image.data, PTRDIFF_MAX); });
+  check_error("ImageError", "does not exist", [&] { counter.count("no-such-picture.jpg"); });
   check_error("ImageError", "at no address", [&] { counter.count(Image{nullptr, 4, 4}); });
   check_error("ImageError", "0x4x3", [&] { counter.count(Image{image.data, 0, 4}); });
   check_error("ImageError", "shape [2, 2, 2]", [&] { counter.count(Image{image.data, 2, 2, 2}); });
