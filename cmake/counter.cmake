@@ -11,7 +11,7 @@ add_library(crowd::counter ALIAS crowd_counter)
 target_include_directories(crowd_counter PUBLIC
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/csrc/include> $<INSTALL_INTERFACE:include>)
 target_compile_features(crowd_counter PUBLIC cxx_std_17)
-target_link_libraries(crowd_counter PRIVATE pybind11::embed ${CMAKE_DL_LIBS})
+target_link_libraries(crowd_counter PRIVATE pybind11::embed Threads::Threads ${CMAKE_DL_LIBS})
 set_target_properties(crowd_counter PROPERTIES
   EXPORT_NAME counter
   VERSION ${PROJECT_VERSION}

@@ -48,6 +48,7 @@ struct Counter::Engine {
     start_interpreter(options.python);
     counter = with_python(
         [&] { return import_engine().attr("CrowdCounter")(**to_arguments(options)).release().ptr(); });
+    watch_forks();
   }
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;

@@ -13,6 +13,7 @@
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <dlfcn.h>
+#include <pthread.h>
 #endif
 
 namespace crowd {
@@ -23,6 +24,9 @@ namespace py = pybind11;
 
 // Set once the libraries that the engine has loaded since are gone.
 std::atomic<bool> process_ends{false};
+// Set in a process that was forked from one with an engine. Python has hooks for this, but not for fork() of
+// C.
+std::atomic<bool> forked{false};
 
 #ifdef _WIN32
 constexpr const char* kPythonOfVenv = "Scripts/python.exe";
@@ -52,6 +56,14 @@ fs::path choose_python(const std::string& python) {
                                                      "crowd-engine is installed in"));
   }
   return plain(chosen);
+}
+
+void refuse_forked() {
+  if (!forked) return;
+  throw Error(
+      "BackendError",
+      "a Counter was made in the process that this one was forked from; its threads are not in this one; "
+      "start processes that execute a program, or make the first Counter after the fork");
 }
 
 // Extension modules such as NumPy's look Python's symbols up in the whole process, which does not see them
@@ -156,9 +168,10 @@ class ThreadState {
 
 }  // namespace
 
-bool interpreter_runs() { return !process_ends && Py_IsInitialized() != 0 && !python_ends(); }
+bool interpreter_runs() { return !process_ends && !forked && Py_IsInitialized() != 0 && !python_ends(); }
 
 void start_interpreter(const std::string& python) {
+  refuse_forked();
   static std::mutex mutex;
   {
     const std::lock_guard<std::mutex> lock(mutex);
@@ -173,7 +186,15 @@ void start_interpreter(const std::string& python) {
   require_same_python(python);
 }
 
+void watch_forks() {
+#if defined(__unix__) || defined(__APPLE__)
+  static const int watched = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+  static_cast<void>(watched);
+#endif
+}
+
 GilLock::GilLock() {
+  refuse_forked();
   thread_local const ThreadState kept;
   static_cast<void>(kept);
   state_ = PyGILState_Ensure();

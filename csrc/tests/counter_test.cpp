@@ -4,8 +4,14 @@
 
 #include "crowd/counter.h"
 
+#ifndef _WIN32
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
+
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <future>
 #include <iterator>
@@ -118,6 +124,28 @@ void check_errors(const Options& good, const Image& image) {
   check_error("EngineError", "moved from", [&] { counter.count(image); });
 }
 
+#ifndef _WIN32
+// A forked process has none of the engine's threads: it is refused, in place of waiting for them.
+void check_forked(const Options& options, const Image& image) {
+  Counter counter(options);
+  const pid_t child = fork();
+  if (child == 0) {
+    try {
+      check_error("BackendError", "forked", [&] { counter.count(image); });
+      check_error("BackendError", "forked", [&] { Counter another(options); });
+      const Counter destroyed_here = std::move(counter);
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "%s\n", error.what());
+      std::_Exit(1);
+    }
+    std::_Exit(0);
+  }
+  int status = 0;
+  check(waitpid(child, &status, 0) == child && status == 0, "a forked process is not refused");
+  check(counter.count(image).count > 0, "nobody found after a fork");
+}
+#endif
+
 std::string read_bytes(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
@@ -152,6 +180,9 @@ void run(const std::string& path, const std::string& python) {
   samples.steps = 1;
   check(counter.count(image, samples).count > 0, "nobody found in two samples");
   check_errors(options, image);
+#ifndef _WIN32
+  check_forked(options, image);
+#endif
 }
 
 }  // namespace

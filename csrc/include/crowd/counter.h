@@ -111,7 +111,8 @@ struct CountOptions {
 // One counter may be used from several threads at once, and counters may be made and destroyed in any. Every
 // function takes the interpreter lock itself, whether the caller holds it or not. A program that holds the
 // lock must release it while it waits for other threads that count, and must not end its interpreter before
-// they have ended. All functions but the destructor throw Error.
+// they have ended. In a process that is forked from one with a counter no counter counts ("BackendError").
+// All functions but the destructor throw Error.
 class Counter {
  public:
   explicit Counter(const Options& options = {});
