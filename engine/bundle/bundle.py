@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def load_bundle(path: str | Path) -> Bundle:
     folder = _DEFAULT if path == "default" else Path(path)
     file = folder / MANIFEST_FILE
     try:
-        if not file.is_file():
+        if not _is_file(file):
             raise BundleError(f"{folder}: no {MANIFEST_FILE} there; expected a folder written by crowd export")
         raw, manifest = read_manifest(file)
         _check_version(folder, manifest)
@@ -198,7 +199,7 @@ def _check_files(folder: Path, files: dict[str, dict[str, Any]]) -> None:
         file = folder / name
         if file.is_symlink():
             raise BundleError(f"{folder}: {name} is a link; copy the bundle with what its links lead to (cp -rL)")
-        if not file.is_file():
+        if not _is_file(file):
             raise _damaged(folder, f"{name} is missing")
         size = file.stat().st_size
         if size != expected:
@@ -209,6 +210,14 @@ def _check_files(folder: Path, files: dict[str, dict[str, Any]]) -> None:
     for name in (WEIGHTS_FILE, CUBINS_FILE):
         if name not in files and (folder / name).exists():
             raise _damaged(folder, f"{name} is there, but the manifest does not list it")
+
+
+def _is_file(path: Path) -> bool:
+    """As ``Path.is_file()`` until Python 3.13; later it says False, too, where a folder cannot be looked into."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _sha256(file: Path) -> str:

@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import tempfile
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ class Manifest:
     column: str | None = None
     id: str | None = None
     # What came through a pipe; the file goes with the manifest.
-    _copy: Any = field(default=None, init=False, repr=False, compare=False)
+    _copy: Path | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
@@ -55,6 +56,7 @@ class Manifest:
         mode = self.path.stat().st_mode
         if stat.S_ISFIFO(mode):
             object.__setattr__(self, "_copy", _copy_of(self.path))
+            weakref.finalize(self, self._copy.unlink, missing_ok=True)
         elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise ConfigError(
                 f"manifest {self.path} is a terminal or another device; expected a file, a folder or a pipe: "
@@ -118,7 +120,7 @@ class Manifest:
     def _files(self) -> list[tuple[Path, str]]:
         """Each file that is read, and what users call it."""
         if self._copy is not None:
-            return [(Path(self._copy.name), str(self.path))]
+            return [(self._copy, str(self.path))]
         if not self.path.is_dir():
             return [(self.path, str(self.path))]
         files = sorted(self.path.glob("*.parquet"))
@@ -168,10 +170,13 @@ def check_listed(path: str) -> None:
         raise ImageError(f"{path!r} is a device or pipe; a manifest lists files and addresses")
 
 
-def _copy_of(pipe: Path) -> Any:
-    """A temporary file of what comes through ``pipe``, which is removed with the object."""
-    copy = tempfile.NamedTemporaryFile(prefix="crowd-manifest-")  # noqa: SIM115
-    with open(pipe, "rb") as stream:
-        shutil.copyfileobj(stream, copy)
-    copy.flush()
-    return copy
+def _copy_of(pipe: Path) -> Path:
+    """A temporary file of what comes through ``pipe``; it is the caller's to remove."""
+    with open(pipe, "rb") as stream, tempfile.NamedTemporaryFile(prefix="crowd-manifest-", delete=False) as copy:
+        path = Path(copy.name)
+        try:
+            shutil.copyfileobj(stream, copy)
+        except BaseException:
+            path.unlink()
+            raise
+    return path

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import numpy as np
@@ -79,7 +80,9 @@ def take_snapshot(url: str, timeout: float, limits: ImageLimits) -> np.ndarray:
     except OSError as error:
         # Only the reason or status of an error of urllib is shown: the rest may hold the address, and so passwords.
         problem = hide_passwords(str(getattr(error, "reason", None) or error), [url])
-        problem = f"HTTP status {error.code} {problem}" if hasattr(error, "code") else problem
+        if isinstance(error, HTTPError):
+            error.close()
+            problem = f"HTTP status {error.code} {problem}"
     except Exception as error:
         # The text is no address, or the answer is not HTTP.
         problem = f"no HTTP there, or no address ({type(error).__name__})"

@@ -153,10 +153,10 @@ def test_folders_that_cannot_be_looked_into(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(BundleError, match="cannot be read"):
         load_bundle("a" * 5000)
 
-    def refuse(path: Path) -> bool:
+    def refuse(path: Path, **_: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "is_file", refuse)
+    monkeypatch.setattr(Path, "stat", refuse)
     with pytest.raises(BundleError, match="Permission denied"):
         load_bundle(tmp_path)
 

@@ -237,7 +237,8 @@ def test_a_pipe_is_read_again_and_again(tmp_path: Path, kind: str) -> None:
     if kind != "txt":
         with pytest.raises(ConfigError, match=rf"(row 0|line 2) of {re.escape(str(path))} has the id 'x'"):
             piped(path, content, id="note").check()
-    copy = Path(manifest._copy.name)
+    copy = manifest._copy
+    assert copy is not None
     assert copy.exists()
     del manifest
     assert not copy.exists()
