@@ -33,6 +33,22 @@ def test_a_head_whose_peak_is_in_the_next_block_is_not_missed() -> None:
     assert (found < 12).all()
 
 
+def test_a_crowd_gets_as_many_as_its_rate_is_above_its_peaks() -> None:
+    """Ten are expected at the left, where six have peaks, and six at the right, where none has."""
+    heatmap, rate = np.full((24, 64), 0.3, np.float32), np.zeros((6, 16), np.float32)
+    rate[2, 2], rate[2, 12] = 10, 6
+    peaks = np.array([(8.5 + x, 8.5 + y) for x in range(3) for y in range(2)], np.float32)
+    found, _ = find_merged(heatmap, rate, 4, peaks, 10)
+    assert [(found[:, 0] < 32).sum(), (found[:, 0] > 32).sum()] == [4, 6]
+
+
+@pytest.mark.parametrize("cells", [4, 8])
+def test_of_cells_that_are_equal_the_first_in_raster_order_are_taken(cells: int) -> None:
+    """Of few equals every sort keeps the order, and of more than 16 stable ones alone."""
+    found, _ = find_merged(np.full((cells, cells), 0.3, np.float32), np.ones((1, 1), np.float32), cells, NOBODY, 3)
+    assert found.tolist() == [[0.5, 0.5], [1.5, 0.5], [2.5, 0.5]]
+
+
 def test_the_highest_cells_of_a_block_come_first_and_those_beside_a_peak_last() -> None:
     heatmap = np.zeros((4, 4), np.float32)
     heatmap[0, 0], heatmap[0, 1], heatmap[2, 3], heatmap[3, 1] = 0.9, 0.8, 0.3, 0.4
