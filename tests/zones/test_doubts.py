@@ -49,7 +49,7 @@ def test_mistakes_are_told_with_name_and_reason(corners, reason: str) -> None:
         [(0, 0), (0, 0), *WHOLE[1:]],
         KEYHOLE,
         [(-50, -50), (690, -50), (690, 530), (-50, 530)],
-        [(0, 0), (3, 0), (3, 3)],
+        [(0, 0), (2, 0), (2, 2)],
         # A step, whose corners touch without crossing.
         [(0, 0), (200, 0), (200, 200), (400, 200), (400, 400), (200, 400), (200, 200), (0, 200)],
     ],
