@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image, ImageDraw
 
-from engine.zones.members import in_any, zone_interval
+from engine.zones.members import cells_inside, in_any, zone_interval
 
 
 def leave_out(
@@ -31,9 +30,7 @@ def leave_out(
 
 def blank(cells: np.ndarray, ignored: Mapping[str, np.ndarray], stride: int) -> np.ndarray:
     """A copy of a map [h, w] that is 0 in the zones; ``stride`` is a cell's side in pixels."""
-    mask = Image.new("1", cells.shape[::-1])
-    draw = ImageDraw.Draw(mask)
+    blanked = cells.copy()
     for corners in ignored.values():
-        # Pillow's coordinates are those of the middles of cells.
-        draw.polygon([(float(x) / stride - 0.5, float(y) / stride - 0.5) for x, y in corners], fill=1)
-    return np.where(np.asarray(mask), np.float32(0), cells)
+        blanked[cells_inside(cells.shape, corners / stride)] = 0
+    return blanked

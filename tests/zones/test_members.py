@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 
 import engine
 from engine.errors import ConfigError
+from engine.zones.ignore import blank
 from engine.zones.inputs import as_layout, load_layout
 from engine.zones.layout import ZoneLayout
 from engine.zones.members import count_sides, count_zones, zone_interval
@@ -35,6 +36,31 @@ def test_zones_count_points_inside() -> None:
     assert counts == {"box": 2, "triangle": 0, "far": 0}
     assert count_zones(points, None) == {}
     assert count_zones(points[:0], zones) == {"box": 0, "triangle": 0, "far": 0}
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    "corners",
+    [
+        [(8, 4), (16, 4), (16, 12), (8, 12)],
+        [(9.3, 4.9), (17.1, 5.2), (16.4, 13.8)],
+        # It crosses itself, and leaves the picture at all sides.
+        [(-30, 3), (70, 18), (-30, 18), (70, 3), (20, -40), (21, 60)],
+    ],
+)
+def test_the_map_is_blank_in_the_cells_whose_middles_are_in_a_zone(
+    corners: list[tuple[float, float]], stride: int
+) -> None:
+    cells = np.random.default_rng(0).uniform(0.1, 1, (21 // stride, 40 // stride)).astype(np.float32)
+    before, far = cells.copy(), np.array([(35.0, 0.0), (39.0, 0.0), (39.0, 2.0)])
+    blanked = blank(cells, {"poster": np.array(corners, float), "far": far}, stride)
+    for (row, column), value in np.ndenumerate(blanked):
+        middle = np.array([[column + 0.5, row + 0.5]], np.float32) * stride
+        inside = sum(count_zones(middle, {"poster": corners, "far": far}).values())
+        assert value == (0 if inside else before[row, column]), (row, column)
+    assert np.array_equal(cells, before)
+    assert blanked.dtype == np.float32
+    assert 0 < (blanked == 0).sum() < cells.size
 
 
 @pytest.mark.parametrize("seed", range(5))
