@@ -152,8 +152,7 @@ class OccupancyLog:
     def restart(self, timestamp: float) -> None:
         """Begin all sums and peaks anew, with the counts that hold at ``timestamp`` and the alerts that are on."""
         self._pass(timestamp)
-        held = {} if self._is_lost else self._sums
-        self._sums = {zone: _Sums(sums.people) for zone, sums in held.items()}
+        self._sums = {zone: _Sums(sums.people) for zone, sums in self._sums.items()}
 
     @property
     def alerts_on(self) -> tuple[str, ...]:

@@ -55,6 +55,9 @@ def test_occupancy_over_time() -> None:
     assert log.summary == {}
     for timestamp, people in ((10.0, 2), (11.0, 6), (14.0, 6), (16.0, 0)):
         log.update(timestamp, result(people + 1, gate=people))
+        if timestamp == 10:
+            # No count has held for any time yet.
+            assert log.summary["gate"] == Occupancy(people=2, mean=2, peak=2, peak_at=10.0)
     # 2 for one second, 6 for five; the alert from 11 to 16 s.
     assert log.summary["gate"] == Occupancy(people=0, mean=32 / 6, peak=6, peak_at=11.0, alert_seconds=5.0)
     assert log.summary["total"].mean == pytest.approx(32 / 6 + 1)

@@ -96,7 +96,7 @@ def test_a_corner_at_the_edge_is_moved_into_the_picture(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (labelme(("gate", "polygon", [[0, 0], [300, 0], [0, 50]])), "'gate' lies outside the picture of 200 x 100"),
+        (labelme(("gate", "polygon", [[0, 0], [205, 0], [0, 50]])), "'gate' lies outside the picture of 200 x 100"),
         (labelme(("gate", "linestrip", GATE)), r"shapes\[0\] is a 'linestrip'; zones are polygons or rectangles"),
         (labelme(("gate", "polygon", GATE[:2])), "zone 'gate'"),
         (labelme(("gate", "polygon", [[0, 0], ["x", 1], [2, 3]])), r"must have corners \[x, y\] in pixels"),
