@@ -5,8 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.diffusion.sampler import Latents, add_noise, alpha_sigma, denoise, initial_noise
+from engine.config import ModelConfig
+from engine.diffusion.sampler import (
+    Latents,
+    Request,
+    Start,
+    add_noise,
+    alpha_sigma,
+    denoise,
+    infer,
+    initial_noise,
+)
 from engine.kernels import reference
+from engine.system.stopwatch import Stopwatch
 
 SHAPE = (1, 16, 3, 5)
 LIMIT = 0.25
@@ -87,3 +98,61 @@ def test_noise_is_added_as_the_schedule_says(t: float) -> None:
     noisy = add_noise(x_0, noise, t)
     assert noisy.dtype == np.float32
     assert np.allclose(noisy, alpha * x_0.astype(np.float64) + sigma * noise, atol=1e-6)
+
+
+class SmallNetwork(OracleBackend):
+    """A network on the host whose decoder halves the latent that it is given."""
+
+    model = ModelConfig()
+
+    def __init__(self):
+        super().__init__(lambda features, x_t, t: features * x_t)
+
+    def prepare(self, tile):
+        return tile.sum()
+
+    def encode(self, image):
+        return 0.5, np.full((1, 1, 3, 5), image), np.full((1, 7), 2 * image)
+
+    def upload(self, array):
+        return array.astype(np.float64)
+
+    def download(self, array):
+        return array.astype(np.float32)
+
+
+@pytest.mark.parametrize("start", [None, Start(np.full((12, 20), 0.5, np.float32), 0.6)])
+@pytest.mark.parametrize(("samples", "seed"), [(1, 0), (3, 5)])
+def test_each_sample_is_denoised_from_noise_of_its_own(start: Start | None, samples: int, seed: int) -> None:
+    tile, b = np.ones((24, 33, 3), np.uint8), SmallNetwork.model.map_scale
+    maps = infer(SmallNetwork(), tile, Request(2, samples, seed, None, start), Stopwatch())
+    first, second, moved = [], [], []
+    for sample in range(samples):
+        noise, t = initial_noise(seed, (1, 16, 4, 8), sample).astype(np.float64), start.t if start else 1.0
+        latent = noise
+        if start:
+            # The middle of its range is 0, where the map is 0.5; the network pads the picture by nobody.
+            clean = np.full(noise.shape, -b)
+            clean[:, :, :3, :5] = 0
+            latent = alpha_sigma(t)[0] * clean + alpha_sigma(t)[1] * noise
+        first.append(np.clip(latent / 2, -b, b))
+        x_t, _, _ = reference.ddim_update(
+            latent,
+            latent / 2,
+            np.zeros_like(latent),
+            np.zeros_like(latent),
+            (*alpha_sigma(t), *alpha_sigma(0.0), b, 0.0),
+        )
+        second.append(np.clip(x_t / 2, -b, b))
+        moved.append(np.abs(second[-1] - first[-1]) / (2 * b))
+    heads = np.mean(second, axis=0) / (2 * b) + 0.5
+    spread = np.mean(moved, axis=0) + np.std(second, axis=0) / (2 * b)
+
+    def unfolded(latent: np.ndarray) -> np.ndarray:
+        return latent.reshape(4, 4, 4, 8).transpose(2, 0, 3, 1).reshape(16, 32)
+
+    np.testing.assert_allclose(maps.heatmap, unfolded(heads), atol=1e-5)
+    np.testing.assert_allclose(maps.spread, np.minimum(unfolded(spread), 1), atol=1e-5)
+    assert (maps.rate == tile.sum()).all()
+    assert (maps.signature == 2 * tile.sum()).all()
+    assert (maps.rate.shape, maps.signature.shape) == ((3, 5), (7,))
