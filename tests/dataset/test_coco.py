@@ -36,6 +36,9 @@ def test_coco_without_categories(data):
     content = coco({"bbox": [10, 20, 30, 40], "category_id": None}, categories=[])
     save(data, "points.json", content)
     assert heads(data) == {"1.jpg": [[25, 40]], "2.jpg": []}
+    # Those that have numbers are called by them.
+    save(data, "points.json", coco({"bbox": [10, 20, 30, 40]}, {"bbox": [0, 0, 6, 8], "category_id": 2}, categories=[]))
+    assert heads(data, labels=["2"]) == {"1.jpg": [[3, 4]], "2.jpg": []}
 
 
 def test_coco_crowds_are_left_out_and_told(data, caplog):
@@ -84,6 +87,7 @@ def test_labels_of_which_none_names_people_are_refused(data):
         (coco({"bbox": [1, 2, -3, 4]}), r"annotations\[0\]\.bbox must be x, y, width and height, got -3 x 4"),
         (coco({"bbox": [1, 2, 3, 4], "image_id": 7}), r"annotations\[0\] is of image 7, which is not among the images"),
         (coco({"bbox": [1, 2, 3, 4], "category_id": 7}), r"annotations\[0\] has the category 7, which is not there"),
+        (coco({"bbox": [1, 2, 3, 4], "category_id": None}), r"annotations\[0\] must have 'category_id' of type int"),
         (coco({}), r"annotations\[0\] has neither keypoints nor a bbox"),
         (coco({"segmentation": [[1, 2, 3]]}), r"annotations\[0\]\.segmentation\[0\] must be x, y, x, y"),
         (coco({"keypoints": [1, 2]}), r"annotations\[0\]\.keypoints must be 3 numbers"),
