@@ -166,14 +166,13 @@ def conformal_ends(errors: np.ndarray) -> tuple[float, float]:
 def _fit_scale(
     rule: CountingRule, rows: Sequence[Reading], counts: np.ndarray, logs: np.ndarray, used: np.ndarray
 ) -> CountingRule:
-    """``rule`` with the likeliest scale of the errors ``logs``, which are taken for Laplace's.
+    """``rule``, which has no scale yet, with the likeliest of the errors ``logs``, which are taken for Laplace's.
 
     One that falls with the distance would be an accident of the few pictures.
     """
-    base = replace(rule, scale=0.0, scale_by_count=0.0, scale_by_distance=0.0)
     if not used.any():
-        return base
-    errors = np.abs(logs / _scales(base, rows, counts))[used]
+        return rule
+    errors = np.abs(logs / _scales(rule, rows, counts))[used]
     sizes = _logarithm(np.maximum(counts, rule.fewest))[used]
     distances = np.log([row.distance or 1.0 for row in rows])[used]
     middle = float(sizes.mean())

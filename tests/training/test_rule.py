@@ -65,6 +65,15 @@ def test_every_part_has_the_same_say_in_what_the_encoder_expects() -> None:
     assert CountTable(rows).best(np.ones(99, bool)).offset == pytest.approx(np.log(0.5) / 2)
 
 
+def test_every_part_has_the_same_say_in_the_thresholds_whatever_its_pictures_and_people() -> None:
+    def picture(part: str, true: int, high: int, low: int) -> Reading:
+        return Reading(part, true, 0.0, np.repeat(np.float32([0.9, 0.5]), [high, low]))
+
+    # Below 0.5 a picture of A is off by all of its ten people; above, one of B by 15 of its hundred.
+    rows = [picture("part_A", 10, 10, 10)] * 3 + [picture("part_B", 100, 85, 15)] * 30
+    assert CountTable(rows, one_threshold=True).best(np.ones(33, bool)).low > 0.5
+
+
 def test_thresholds_that_are_better_by_chance_alone_are_not_taken() -> None:
     rng = np.random.default_rng(0)
     # The encoder is right within a tenth, and the number of peaks says little.
