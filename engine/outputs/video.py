@@ -138,7 +138,7 @@ class VideoWriter:
             self._size = (width + width % 2, height + height % 2)
             self._open()
         full_width, full_height = self._size
-        if (width, height) != self._size and not (0 <= full_width - width <= 1 and 0 <= full_height - height <= 1):
+        if not (0 <= full_width - width <= 1 and 0 <= full_height - height <= 1):
             scale = min(full_width / width, full_height / height)
             width, height = max(1, round(width * scale)), max(1, round(height * scale))
             black = np.zeros((full_height, full_width, 3), np.uint8)
