@@ -25,7 +25,7 @@ def test_shapes_of_label_studio(data, caplog):
     save(data, "tasks.json", [task(*results)])
     with caplog.at_level(logging.WARNING, logger="engine"):
         assert heads(data) == {"1.jpg": [[100, 50], [40, 40], [80, 40], [10, 6], [10, 25]]}
-    assert "left out results that are no heads: brushlabels" in caplog.text
+    assert "left out results that are no heads: brushlabels\n" in caplog.text
 
 
 def test_label_studio_labels_that_stand_apart_from_their_shapes(data):

@@ -23,7 +23,7 @@ def test_shapes_of_labelme(data, caplog):
     save(data, "1.json", labelme(*shapes, imagePath="..\\photos\\1.jpg"))
     with caplog.at_level(logging.WARNING, logger="engine"):
         assert heads(data) == {"1.jpg": [[1, 2], [10, 20], [15, 20], [5, 3]]}
-    assert "left out shapes that are no heads: linestrip" in caplog.text
+    assert "left out shapes that are no heads: linestrip\n" in caplog.text
 
 
 def test_labelme_pictures_of_one_name_in_two_folders(tmp_path):

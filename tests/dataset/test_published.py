@@ -47,10 +47,12 @@ def test_published_points_outside_the_picture_are_left_out_and_told(tmp_path, ca
 
 
 @pytest.mark.parametrize("content", [b"", b"no MATLAB file", b"MATLAB 5.0 MAT-file" + b"\0" * 200])
-def test_mat_files_that_are_none_are_refused(content, tmp_path):
+@pytest.mark.parametrize("name", ["img_0001_ann.mat", "ground-truth/GT_img_0001.mat"])
+def test_mat_files_that_are_none_are_refused(content, name, tmp_path):
     Image.new("RGB", SIZE).save(tmp_path / "img_0001.jpg")
-    (tmp_path / "img_0001_ann.mat").write_bytes(content)
-    with pytest.raises(ConfigError, match=r"img_0001_ann\.mat"):
+    save(tmp_path, name, "")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"{name} is no MATLAB file"):
         find_samples(tmp_path)
 
 
