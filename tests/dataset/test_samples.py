@@ -121,6 +121,8 @@ def test_points_csv_of_a_picture_without_rows_is_empty(tmp_path):
             r"'A\.JPG', 'images/A\.jpg', not in .*2 such",
         ),
         ("points.csv", "x,y,image\n1,2\n3,4,b.jpg\n", "line 2 has 2 values where the header has 3"),
+        ("points.csv", "sep=;\nimage;x;y\na.jpg;1\n", "line 3 has 2 values where the header has 3"),
+        ("points.csv", 'image,x,y\n"a.jp"g,1,2\n', "line 2: ',' expected after '\"'"),
     ],
 )
 def test_points_that_cannot_be_read_are_refused(tmp_path, name, text, message):
