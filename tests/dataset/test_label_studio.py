@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
 import pytest
 from annotation_files import box, heads, save, task
 
@@ -17,6 +18,8 @@ def test_shapes_of_label_studio(data, caplog):
         box(x=10, y=20, width=20, height=40),
         # Turned clockwise by 90 degrees about its upper left corner: 40 wide and 40 high in pixels, now to the left.
         box(x=50, y=20, width=20, height=40, rotation=90),
+        # By 30 degrees: half its diagonal is (10 cos - 20 sin, 10 sin + 20 cos) in pixels.
+        box(x=50, y=20, width=10, height=40, rotation=30),
         {"type": "ellipselabels", "value": {"x": 5, "y": 6, "radiusX": 1, "radiusY": 1, "ellipselabels": ["head"]}},
         {"type": "polygonlabels", "value": {"points": [[0, 0], [10, 0], [10, 50]], "polygonlabels": ["head"]}},
         {"type": "brushlabels", "value": {"rle": [1], "brushlabels": ["head"]}},
@@ -24,7 +27,9 @@ def test_shapes_of_label_studio(data, caplog):
     )
     save(data, "tasks.json", [task(*results)])
     with caplog.at_level(logging.WARNING, logger="engine"):
-        assert heads(data) == {"1.jpg": [[100, 50], [40, 40], [80, 40], [10, 6], [10, 25]]}
+        assert heads(data) == {
+            "1.jpg": [[100, 50], [40, 40], [80, 40], np.float32([98.66, 42.321]).tolist(), [10, 6], [10, 25]]
+        }
     assert "left out results that are no heads: brushlabels\n" in caplog.text
 
 

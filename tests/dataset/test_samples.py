@@ -11,6 +11,7 @@ import pytest
 from scipy.io import savemat
 
 from engine.dataset.samples import Sample, find_samples
+from engine.dataset.splits import split_of_file, split_of_folders
 from engine.errors import ConfigError
 
 POINTS = np.array([[1.5, 2.25], [30.0, 4.0], [7.0, 8.0]])
@@ -81,6 +82,27 @@ def test_pictures_for_testing_are_told_from_the_others(tmp_path):
     mine = make_images(tmp_path / "test_data" / "mine", "IMG_1.jpg")
     (mine / "points.json").write_text('{"IMG_1.jpg": []}')
     assert len(find_samples(mine, "train")) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "split"),
+    [
+        (("test", "testing", "test_data"), "test"),
+        (("val", "valid", "validation", "val_data"), "val"),
+        (("train", "training", "train_data"), "train"),
+        (("contest", "validity"), None),
+    ],
+)
+def test_words_that_name_a_split(words, split, tmp_path):
+    for word in words:
+        assert split_of_folders(["test" if split == "train" else "train", f"{word.title()}2017", "images"]) == (
+            split or "train"
+        )
+        for name in (f"instances_{word}2017.json", f"{word}.csv"):
+            (tmp_path / name).touch()
+            assert split_of_file(tmp_path / name) == (None if word.endswith("data") else split)
+        (tmp_path / word).mkdir()
+        assert split_of_file(tmp_path / word) is None
 
 
 def test_points_json(tmp_path):
