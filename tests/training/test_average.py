@@ -85,8 +85,13 @@ def test_norms_have_the_statistics_of_the_crops(checkpoints, folder, monkeypatch
     first = next(layer for layer in network.encoder.modules() if isinstance(layer, ConvNorm))
     with torch.no_grad():
         outputs = [first.conv(batches.make(number)[0]) for number in range(3)]
+    seen, decoded = [], []
+    network.encoder.register_forward_hook(lambda _, __, outputs: seen.append(outputs[0]))
+    network.decoder.register_forward_hook(lambda _, inputs, __: decoded.append(inputs[0]))
     fit_norms(network, batches, LossConfig())
     assert not network.training
+    assert decoded
+    assert all(any(features is x for x in seen) for features in decoded)
     # bfloat16 keeps 8 bits.
     expected = torch.stack([x.mean(dim=(0, 2, 3)) for x in outputs]).mean(dim=0)
     torch.testing.assert_close(first.norm.running_mean, expected, rtol=0.02, atol=0.01)
