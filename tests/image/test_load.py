@@ -257,6 +257,7 @@ def test_bfloat16_tensors() -> None:
         (np.array([["a"]]), "<U1"),
         (np.array([[0.0, np.nan]]), "finite"),
         (np.array([[0.0, np.inf]]), "finite"),
+        (np.array([[0.0, -np.inf]]), "finite"),
         (np.array([[0.0, 65536.0]]), "expected 0 to 1, 255 or at most 65535"),
         (np.array([[-0.001, 1.0]], np.float32), "floats from -0.001 to 1"),
         (torch.zeros(2, 3, 4, 5), "one by one"),
