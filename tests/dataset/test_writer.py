@@ -123,6 +123,21 @@ def test_what_was_counted_is_kept_when_a_job_is_stopped(tmp_path):
     assert [image["file_name"] for image in json.loads(path.read_text())["images"]] == ["1.jpg"]
 
 
+@pytest.mark.parametrize("form", ["coco", "labelme"])
+def test_a_file_that_cannot_be_written_whole_is_not_there(form, tmp_path, monkeypatch):
+    tools.make_pictures(tmp_path / "photos")
+
+    def write_half(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    with pytest.raises(OSError, match="full"):
+        write(tmp_path, form)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == set(tools.SIZES)
+
+
 @pytest.mark.parametrize(
     ("name", "form"), [("a.json", "coco"), ("a.XML", "cvat"), ("a.csv", "points-csv"), ("out", None), ("a.txt", None)]
 )
