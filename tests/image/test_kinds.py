@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from engine.counting.stitching import is_dark
 from engine.errors import ConfigError, ImageError
+from engine.image import pixels
 from engine.image.decode import upright
 from engine.image.load import is_many_pictures, load_image
 
@@ -85,6 +86,17 @@ def test_files_of_sixteen_bits_that_use_fewer(bits: int) -> None:
     close(Image.fromarray(grey), GREY)
     close(Image.fromarray(grey.astype(np.int32)), GREY)
     close(encoded(Image.fromarray(grey.astype(np.int32)), "tiff"), GREY)
+
+
+@pytest.mark.parametrize("pixels_of_a_band", [1 << 21, 100])
+def test_the_brightest_pixel_is_looked_for_everywhere(pixels_of_a_band: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tall picture of 12 bits that is dark but for its last pixel, read at once or in bands of four rows."""
+    monkeypatch.setattr(pixels, "_BAND_PIXELS", pixels_of_a_band)
+    colour, expected = np.full((42, 24, 3), 200, np.uint16), np.full((42, 24, 3), 12, np.uint8)
+    colour[-1, -1], expected[-1, -1] = 4095, 255
+    grey, opaque = colour[..., 0], np.dstack([colour, np.full((42, 24, 1), 65535, np.uint16)])
+    for data in (png16(colour), png16(opaque), tiff16(colour, "<"), png16(grey), Image.fromarray(grey), colour, grey):
+        close(data, expected)
 
 
 def test_big_endian_sixteen_bit_images_of_pillow() -> None:
