@@ -87,6 +87,7 @@ HOSTILE: list[tuple[str, Said, str]] = [
     ("signature", Said((1, COMPONENTS), "float16"), "encoder"),
     ("features", Said((1, 2, 7, 12)), "encoder"),
     ("features", Said((1, 2, 12)), "encoder"),
+    ("features", Said((2, 2, 8, 12)), "encoder"),
     ("features", Said((8, 12, 1, 2)), "encoder"),
     ("features", Said((1, 2, 8, 12), "int8"), "encoder.onnx"),
 ]
