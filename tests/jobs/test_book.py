@@ -61,6 +61,14 @@ def fill(output: Any, rows: int = 1000) -> None:
         raise KeyboardInterrupt
 
 
+def test_a_job_of_no_rows_leaves_tables_of_none(tmp_path: Path) -> None:
+    with book(tmp_path) as job:
+        job.finish()
+    assert {path.name for path in tmp_path.iterdir()} == {f"t{suffix}" for suffix in TABLES}
+    assert all(read(path) == [] for path in tmp_path.iterdir())
+    assert (tmp_path / "t.csv").read_text().startswith("file,count,low,high")
+
+
 @pytest.mark.parametrize("rows", [0, 1, 3])
 @pytest.mark.parametrize("suffix", TABLES)
 def test_a_table_is_whole_after_every_row_and_has_its_name_at_the_end(tmp_path: Path, suffix: str, rows: int) -> None:
