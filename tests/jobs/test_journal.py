@@ -46,6 +46,19 @@ def test_rows_are_in_the_file_at_once_behind_the_head(tmp_path: Path) -> None:
     assert read(path) == [0, 1, 2]
 
 
+@pytest.mark.parametrize(("seconds", "synced"), [(-1.0, 3), (3600.0, 0)])
+def test_the_disk_takes_the_rows_of_a_while_at_a_time(
+    seconds: float, synced: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: list[int] = []
+    with Journal(tmp_path / "journal", HEAD) as journal:
+        monkeypatch.setattr("engine.jobs.journal._SYNC_S", seconds)
+        monkeypatch.setattr(os, "fsync", files.append)
+        for number in range(3):
+            journal.append({"id": number})
+        assert len(files) == synced
+
+
 def test_every_cut_keeps_the_whole_lines_before_it(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     write(path, 1, 22, 333)
