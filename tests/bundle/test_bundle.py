@@ -128,6 +128,8 @@ RECORD = {"size": 1, "sha256": "0"}
         (["programs", "decoder", "stages", 3, "inputs"], ["attended", "y"], "uses y before it is made"),
         (["programs", "decoder", "outputs"], ["x_1"], "does not make"),
         (["programs", "decoder", "stages"], 5, "cannot be understood"),
+        (["programs", "decoder", "outputs"], "x_0", "'x_0' is no list of names"),
+        (["programs", "decoder", "outputs"], ["x_0"] * 1000, "is no list of names"),
         (["programs"], {}, "cannot be understood"),
     ],
 )
