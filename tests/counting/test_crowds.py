@@ -45,8 +45,12 @@ def test_a_crowd_gets_as_many_as_its_rate_is_above_its_peaks() -> None:
 @pytest.mark.parametrize("cells", [4, 8])
 def test_of_cells_that_are_equal_the_first_in_raster_order_are_taken(cells: int) -> None:
     """Of few equals every sort keeps the order, and of more than 16 stable ones alone."""
-    found, _ = find_merged(np.full((cells, cells), 0.3, np.float32), np.ones((1, 1), np.float32), cells, NOBODY, 3)
-    assert found.tolist() == [[0.5, 0.5], [1.5, 0.5], [2.5, 0.5]]
+    heatmap = np.full((cells, cells), 0.4, np.float32)
+    heatmap[:, ::2] = 0.5
+    missing = cells * cells // 4
+    found, _ = find_merged(heatmap, np.ones((1, 1), np.float32), cells, NOBODY, missing)
+    places = [[column + 0.5, row + 0.5] for row in range(cells) for column in range(0, cells, 2)]
+    assert found.tolist() == places[:missing]
 
 
 def test_the_highest_cells_of_a_block_come_first_and_those_beside_a_peak_last() -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from engine.config import COMPONENTS, CountingRule
-from engine.counting.heads import HeadMaps, count_heads, density_map, distance
+from engine.counting.heads import HeadMaps, choose_rule, count_heads, density_map, distance
+from engine.counting.heads import haze as measured_haze
 from engine.errors import NotFiniteError
 from engine.kernels import reference
 
@@ -82,6 +83,24 @@ def test_spread_widens_the_interval_around_the_chosen_threshold() -> None:
     moved = count_heads(_maps(heights, 3, spread=0.2), RULE, reference.find_peaks)
     assert still.interval == (3, 3)
     assert moved.interval == (1, 4)
+
+
+def test_the_spread_of_a_peak_is_that_of_its_own_cell() -> None:
+    maps = _maps([0.9, 0.5, 0.5, 0.4], 2, spread=0.0)
+    # Two are chosen, so the threshold is 0.5, which the third peak reaches as well.
+    assert count_heads(maps, RULE, reference.find_peaks).interval == (2, 3)
+    maps.spread[2, 14] = 0.15
+    assert count_heads(maps, RULE, reference.find_peaks).interval == (2, 4)
+    maps.spread[2, 2] = 0.5
+    assert count_heads(maps, RULE, reference.find_peaks).interval == (2, 4)
+    maps.spread[2, 6] = maps.spread[2, 10] = 0.1
+    assert count_heads(maps, RULE, reference.find_peaks).interval == (0, 4)
+
+
+@pytest.mark.parametrize(("steps", "chosen"), [(1, 1), (4, 3), (5, 5), (7, 5), (8, 10), (99, 10)])
+def test_the_rule_is_that_of_the_nearest_number_of_steps(steps: int, chosen: int) -> None:
+    rules = {number: replace(RULE, offset=number / 100) for number in (10, 1, 5, 2, 3)}
+    assert choose_rule(rules, steps) == rules[chosen]
 
 
 def test_the_calibrated_error_widens_the_interval() -> None:
@@ -211,6 +230,8 @@ def test_a_picture_is_in_distribution_within_both_bounds() -> None:
         rule = CountingRule(0.4, 0.5, most_haze=most_haze, most_weak=most_weak)
         return count_heads(maps, rule, reference.find_peaks).in_distribution
 
+    # Bounds are the numbers of pictures of the calibration, which are within them.
+    assert in_distribution(measured_haze(heatmap), weak)
     assert in_distribution(haze + 1e-5, weak)
     assert not in_distribution(haze - 1e-5, weak + 1e-5)
     assert not in_distribution(haze + 1e-5, weak - 1e-5)

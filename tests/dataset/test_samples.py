@@ -70,6 +70,7 @@ def test_pictures_for_testing_are_told_from_the_others(tmp_path):
     for split in ("train", "test"):
         assert [s.part for s in found[split]] == ["part_A", "part_B"]
         assert {s.image.parents[1].name for s in found[split]} == {f"{split}_data"}
+    assert len(find_samples(tmp_path, ["train", "test"])) == 4
     # Whichever folder is named.
     assert find_samples(tmp_path / "part_A" / "test_data", "test")[0].part == "part_A"
     with pytest.raises(ConfigError, match="no annotated pictures of the split train below"):
