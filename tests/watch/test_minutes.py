@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -65,8 +65,8 @@ def test_zones_are_averaged_likewise() -> None:
     log = MinuteLog(START)
     log.add(at(0), 0, result(4, inside=1))
     log.add(at(45), 0, result(9, inside=5))
-    (minute,) = log.tick(at(60))
-    assert minute.cells(LAYOUT)[3:] == [5.25, 9, 2, 5]
+    (minute,) = log.tick(at(60).astimezone(timezone(timedelta(hours=5, minutes=30))))
+    assert minute.cells(LAYOUT) == ["2026-11-28T09:00:00Z", 2, 0, 5.25, 9, 2, 5]
 
 
 def test_no_count_holds_while_the_camera_is_lost() -> None:
