@@ -47,7 +47,7 @@ def test_of_cells_that_are_equal_the_first_in_raster_order_are_taken(cells: int)
     """Of few equals every sort keeps the order, and of more than 16 stable ones alone."""
     heatmap = np.full((cells, cells), 0.4, np.float32)
     heatmap[:, ::2] = 0.5
-    missing = cells * cells // 4
+    missing = cells * cells // 3
     found, _ = find_merged(heatmap, np.ones((1, 1), np.float32), cells, NOBODY, missing)
     places = [[column + 0.5, row + 0.5] for row in range(cells) for column in range(0, cells, 2)]
     assert found.tolist() == places[:missing]
