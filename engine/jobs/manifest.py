@@ -55,8 +55,9 @@ class Manifest:
             raise ConfigError(f"{self.path} is a list without columns; --column and --id are for .parquet and .csv")
         mode = self.path.stat().st_mode
         if stat.S_ISFIFO(mode):
-            object.__setattr__(self, "_copy", _copy_of(self.path))
-            weakref.finalize(self, self._copy.unlink, missing_ok=True)
+            copy = _copy_of(self.path)
+            object.__setattr__(self, "_copy", copy)
+            weakref.finalize(self, copy.unlink, missing_ok=True)
         elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise ConfigError(
                 f"manifest {self.path} is a terminal or another device; expected a file, a folder or a pipe: "

@@ -75,6 +75,11 @@ class _Server(uvicorn.Server):
         # Streams have no end of their own.
         self._ending()
         await super().shutdown(sockets)
+        # Those whose clients do not read would stay open until they are collected.
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        # They are told of it at the next turn.
+        await asyncio.sleep(0)
 
 
 class AppServer:

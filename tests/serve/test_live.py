@@ -26,6 +26,9 @@ from engine.serve.streams import LiveStream, StreamRegistry
 HEAD = b"--crowd-frame\r\nContent-Type: image/jpeg\r\n\r\n"
 STATUS: dict[str, Any] = {"count": 3, "interval": [2, 4], "zones": {"gate": 1}, "dropped": 2}
 
+# Large as JPEG, so that connections fill up.
+NOISE = np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8)
+
 
 def grey(level: int) -> np.ndarray:
     return np.full((16, 24, 3), level, np.uint8)
@@ -166,11 +169,10 @@ def test_pictures_are_drawn_once_for_all_viewers_and_not_for_nobody(page: Page) 
 
 def test_a_viewer_who_does_not_read_holds_nobody_up(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.serve.motion._STALLED", 1.0)
-    noise = np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8)
     page.watch()
     viewer = page.watch()
     for number in range(20):
-        page.stream.publish(lambda: noise, {})
+        page.stream.publish(lambda: NOISE, {})
         page.stream.publish(lambda number=number: grey(number * 10), {})
         while next_frame(viewer) != pytest.approx(number * 10, abs=2):
             continue
@@ -183,17 +185,27 @@ def test_a_viewer_who_does_not_read_holds_nobody_up(page: Page, monkeypatch: pyt
 def test_a_viewer_who_does_not_read_is_cut_off(page: Page, monkeypatch: pytest.MonkeyPatch, before: bytes) -> None:
     """Also one whose request was there before the answer to another one ended."""
     monkeypatch.setattr("engine.serve.motion._STALLED", 0.5)
-    noise = np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8)
     connections = page.server._server.server_state.connections
     stalled = page.ask.connect(before + b"GET /v1/streams/gate/live.mjpg HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
     with stalled:
         until(lambda: len(connections) == 1)
 
         def is_cut() -> bool:
-            page.stream.publish(lambda: noise, {})
+            page.stream.publish(lambda: NOISE, {})
             return not connections
 
         until(is_cut, 60)
+
+
+def test_the_end_of_the_server_cuts_off_who_does_not_read(page: Page) -> None:
+    page.server._server.config.timeout_graceful_shutdown = 1
+    connections = page.server._server.server_state.connections
+    with page.ask.connect(b"GET /v1/streams/gate/live.mjpg HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
+        until(lambda: len(connections) == 1)
+        (transport,) = (connection.transport for connection in connections)
+        until(lambda: page.stream.publish(lambda: NOISE, {}) or transport.get_write_buffer_size(), 60)
+        page.server.close()
+        assert not connections
 
 
 def test_the_end_of_the_server_ends_every_viewer(page: Page) -> None:
