@@ -89,7 +89,7 @@ class JobOutput:
                 for row in self._book.kept() if self._book is not None else ():
                     self._annotate(row)
             if options.out is not None:
-                head = _head(options, counter, layout) | {"pictures": source.digest()}
+                head = _head(options, counter, layout) | source.identity()
                 rows = options.part_rows or PART_ROWS
                 self._parts = stack.enter_context(Parts(options.out, head, options.resume, rows))
                 self.done = self._parts.done

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from engine.cli.inputs import Pictures, find_pictures, read_picture
 from engine.errors import ConfigError
@@ -22,13 +23,14 @@ class JobSource:
         pictures: what the arguments name; None for a manifest.
         entries: those from number n on.
         total: how many; None where that is not known.
-        digest: gives a hash of what the pictures are called: a job that counts rows goes on with the same ones alone.
+        identity: gives which pictures they are and which ids they have, as the head of a journal: a job that counts
+            rows goes on with the same ones alone.
     """
 
     pictures: Pictures | None
     entries: Callable[[int], Iterator[Entry]]
     total: int | None
-    digest: Callable[[], str]
+    identity: Callable[[], dict[str, Any]]
 
     def read(self, picture: str | bytes) -> str | bytes:
         """What to hand to the counter for a path, or the bytes behind an address.
@@ -63,7 +65,7 @@ def open_source(options: argparse.Namespace) -> JobSource:
             pictures,
             lambda start: (Entry(start + i, path) for i, path in enumerate(pictures.paths[start:])),
             len(pictures.paths),
-            lambda: hashlib.sha256("\0".join(pictures.paths).encode("utf-8", "surrogateescape")).hexdigest(),
+            lambda: {"pictures": _digest(pictures.paths)},
         )
     if options.inputs:
         raise ConfigError("--manifest takes the place of INPUT; put the other pictures into the manifest")
@@ -71,4 +73,13 @@ def open_source(options: argparse.Namespace) -> JobSource:
         raise ConfigError("--save, --save-map and --annotations are for pictures named as INPUT, not for a manifest")
     manifest = Manifest(options.manifest, options.column, options.id)
     manifest.check()
-    return JobSource(None, manifest.entries, manifest.count(), manifest.digest)
+    return JobSource(
+        None,
+        manifest.entries,
+        manifest.count(),
+        lambda: {"pictures": manifest.digest(), "column": manifest.column, "id": manifest.id},
+    )
+
+
+def _digest(paths: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(paths).encode("utf-8", "surrogateescape")).hexdigest()

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace, layout: ZoneLayout | None, source: JobSourc
     import ray  # isort: skip
 
     settings = {"model": load_bundle(options.model).digest} | {name: getattr(options, name) for name in _SETTINGS}
-    head = job_head(settings, layout) | {"pictures": source.digest(), "ray": True}
+    head = job_head(settings, layout) | source.identity() | {"ray": True}
     out = Path(options.out).resolve()
     with open_job(out, head, options.resume) as journal:
         if done := next((row for row in journal.rows() if "done" in row), None):

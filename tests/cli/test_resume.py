@@ -155,8 +155,8 @@ def test_what_is_done_is_neither_counted_again_nor_replaced(
 
 def test_a_manifest_to_parquet_parts(pictures: Path, tmp_path: Path, counted: Counter[str], capsys: Any) -> None:
     manifest = tmp_path / "m.csv"
-    rows = [f"{3 * number},{pictures / name}" for number, name in enumerate(NAMES)]
-    manifest.write_text("\n".join(["key,uri", *rows, "99,", ""]))
+    rows = [f"{3 * number},{number},{pictures / name},x" for number, name in enumerate(NAMES)]
+    manifest.write_text("\n".join(["key,place,uri,other", *rows, "99,20,,x", ""]))
     command = ["count", "--manifest", manifest, "--id", "key", "--out", tmp_path / "out"]
     stop_at("11.jpg")
     assert crowd(*command) == 130
@@ -164,6 +164,9 @@ def test_a_manifest_to_parquet_parts(pictures: Path, tmp_path: Path, counted: Co
     assert crowd(*command) == 2
     assert "add --resume" in capsys.readouterr().err
     stop_at("")
+    for change, name in ((("--id", "place"), "id"), (("--column", "other"), "column")):
+        assert crowd(*command, *change, "--resume") == 2
+        assert f"is of a job with {name}=" in capsys.readouterr().err
     assert crowd(*command, "--resume") == 1
     table = read(tmp_path / "out")
     assert table["id"] == [*(3 * number for number in range(20)), 99]
@@ -174,7 +177,7 @@ def test_a_manifest_to_parquet_parts(pictures: Path, tmp_path: Path, counted: Co
     counted.clear()
     assert crowd(*command, "--resume") == 0
     assert not counted
-    manifest.write_text(manifest.read_text() + "100,x.jpg\n")
+    manifest.write_text(manifest.read_text() + "100,21,x.jpg,x\n")
     assert crowd(*command, "--resume") == 2
     assert "is of a job with pictures=" in capsys.readouterr().err
 
