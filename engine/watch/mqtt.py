@@ -44,7 +44,7 @@ class MqttClient:
         self.settings = settings
         self._status = f"{settings.topic}/status"
         self._newest: dict[str, str] = {}
-        self._lock, self._said = threading.Lock(), ""
+        self._lock, self._said, self._refused = threading.Lock(), "", False
         self._discoveries = [message for camera in cameras for message in discovery(settings, camera)]
         self._client = client = paho.Client(CallbackAPIVersion.VERSION2)
         client.username_pw_set(settings.username, settings.password)
@@ -81,7 +81,8 @@ class MqttClient:
                 self._client.publish(topic, text, retain=True)
 
     def _connected(self, client: paho.Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
-        if reason.is_failure:
+        self._refused = reason.is_failure
+        if self._refused:
             self._say(f"refused the connection: {reason}")
             return
         if self._said:
@@ -97,8 +98,10 @@ class MqttClient:
         self._say(f"cannot be reached: {sys.exception() or 'no reason given'}")
 
     def _disconnected(self, client: paho.Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
-        if reason.is_failure:
+        # A broker closes what it refuses, and was not lost then.
+        if reason.is_failure and not self._refused:
             self._say(f"was lost: {reason}")
+        self._refused = False
 
     def _say(self, trouble: str) -> None:
         # Once for one trouble; it is tried without end.
