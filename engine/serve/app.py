@@ -18,6 +18,7 @@ from engine.serve.gate import Gate
 from engine.serve.head import HeadAsGet
 from engine.serve.metrics import CONTENT_TYPE, Metrics
 from engine.serve.problems import answer_errors
+from engine.serve.read_to_end import ReadToEnd
 from engine.serve.secret_path import SecretPath
 from engine.serve.settings import ServeSettings
 from engine.serve.streams import StreamRegistry
@@ -59,6 +60,7 @@ def create_app(
     if settings.secret_path:
         app.add_middleware(SecretPath, secret=settings.secret_path)
     app.add_middleware(Gate, settings=settings)
+    app.add_middleware(ReadToEnd, settings=settings)
     # The last one is asked first.
     app.add_middleware(HeadAsGet)
     return app

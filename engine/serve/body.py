@@ -93,17 +93,6 @@ async def _within(request: Request, most: int, seconds: float) -> AsyncIterator[
         raise ClientGoneError from error
 
 
-async def discard_body(request: Request, settings: ServeSettings) -> None:
-    """Read what still comes, for a moment: a client that is sending reads the answer only then."""
-    try:
-        _limit(request, settings.max_bytes)
-        async with asyncio.timeout(min(5.0, settings.timeout)):
-            async for _ in request.stream():
-                continue
-    except (TimeoutError, BodyError, ClientDisconnect, RuntimeError):
-        return
-
-
 async def _read_raw(request: Request) -> IO[bytes]:
     file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
     try:
@@ -182,8 +171,7 @@ def _limit(request: Request, most: int) -> None:
     message = f"the body is larger than the limit of {most >> 20 or most / (1 << 20):g} MiB; shrink the picture"
     if announced.isdecimal() and int(announced) > most:
         raise BodyError(message, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-    # A limit that was reached before is over.
-    receive, got = getattr(request.receive, "unlimited", request.receive), 0
+    receive, got = request.receive, 0
 
     async def limited() -> Message:
         nonlocal got
@@ -193,7 +181,6 @@ def _limit(request: Request, most: int) -> None:
             raise BodyError(message, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         return event
 
-    limited.unlimited = receive  # type: ignore[attr-defined]
     request._receive = limited
 
 

@@ -16,10 +16,10 @@ from engine.counter import CrowdCounter
 from engine.errors import ConfigError
 from engine.image.decode import Reading, rgb_from_encoded
 from engine.serve.answers import JSON, choose_kind, write_answer
-from engine.serve.body import INCLUDES, CountWish, check_query, discard_body, read_body
+from engine.serve.body import INCLUDES, CountWish, check_query, read_body
 from engine.serve.desk import Desk, unless_gone
 from engine.serve.metrics import Metrics
-from engine.serve.problems import BodyError, BusyError
+from engine.serve.problems import BodyError
 from engine.serve.settings import ServeSettings
 from engine.zones.layout import ZoneLayout
 
@@ -64,25 +64,19 @@ class CountService:
             ClientGoneError: nobody waits for the answer any more.
         """
         start = time.perf_counter()
-        try:
-            with self.desk.place():
-                kind = choose_kind(request.headers.get("accept", ""))
-                if kind is None:
-                    raise BodyError(
-                        "an answer can be application/json, image/png or text/csv", HTTPStatus.NOT_ACCEPTABLE
-                    )
-                check_query(request)
+        with self.desk.place():
+            kind = choose_kind(request.headers.get("accept", ""))
+            if kind is None:
+                raise BodyError("an answer can be application/json, image/png or text/csv", HTTPStatus.NOT_ACCEPTABLE)
+            check_query(request)
+            self._check(wish)
+            file, wish = await read_body(request, wish, self._settings)
+            with file:
                 self._check(wish)
-                file, wish = await read_body(request, wish, self._settings)
-                with file:
-                    self._check(wish)
-                    # The zones of 1 MiB take a while, in which others are answered.
-                    layout = await run_in_threadpool(wish.layout)
-                    job = self.desk.run(lambda: self._count(file, wish, layout, kind))
-                    answered, waited = await unless_gone(request, job)
-        except (BusyError, ConfigError, BodyError):
-            await discard_body(request, self._settings)
-            raise
+                # The zones of 1 MiB take a while, in which others are answered.
+                layout = await run_in_threadpool(wish.layout)
+                job = self.desk.run(lambda: self._count(file, wish, layout, kind))
+                answered, waited = await unless_gone(request, job)
         metrics.counts.inc()
         metrics.people.inc(answered.people)
         stages = {"wait": waited, **answered.stages, "request": time.perf_counter() - start}
