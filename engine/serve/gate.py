@@ -73,7 +73,13 @@ class Gate:
             message = f"this server is not called {host!r:.80}; ask for its address, or start it with --name"
             return problem(HTTPStatus.MISDIRECTED_REQUEST, message, "HostError")
         if not _is_same_site(scope, headers, hosts[0]):
-            return problem(HTTPStatus.FORBIDDEN, "other sites may not use this server", "OriginError")
+            message = "other sites may not use this server"
+            if origin := headers.get("origin"):
+                message += (
+                    f": a page of {origin!r:.80} asked for {hosts[0]!r:.80}; a proxy has to pass on the header Host as "
+                    "its clients send it"
+                )
+            return problem(HTTPStatus.FORBIDDEN, message, "OriginError")
         if path in _OPEN_PATHS or self._is_known(headers):
             return None
         if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):

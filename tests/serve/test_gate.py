@@ -126,6 +126,7 @@ def test_other_sites_are_refused(local: Asker) -> None:
         reply = local("/v1/count", b"x", Host=own, Origin=origin)
         assert reply.status == 403
         assert reply.json()["kind"] == "OriginError"
+        assert not origin or f"a page of {origin!r} asked for {own!r}; a proxy has to" in reply.json()["detail"]
         assert "access-control-allow-origin" not in reply.headers
     assert local("/v1/model", Host=own, Origin=f"http://{own}").status == 200
     # What has no origin: pictures and links.
