@@ -78,6 +78,12 @@ def server_settings(options: argparse.Namespace, **limits: float) -> ServeSettin
     )
 
 
+def say_if_clear(settings: ServeSettings) -> None:
+    """Say that what is sent can be read on its way to other machines, where it can."""
+    if not settings.is_loopback and settings.tls_cert is None:
+        say("the token and the pictures are sent in the clear: give --tls-cert and --tls-key, or use a proxy's TLS")
+
+
 def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     """Serve until SIGINT or SIGTERM; what runs then is finished, and the status is 0."""
     for name in ("max_mib", "max_megapixels"):
@@ -97,7 +103,6 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     with contextlib.closing(make_counter(options, factory, options.steps)) as counter:
         server = AppServer(create_app(counter, settings), settings)
         say(f"serving at {server.url}, with its API at {server.url}docs")
-        if not settings.is_loopback and settings.tls_cert is None:
-            say("the token and the pictures are sent in the clear: give --tls-cert and --tls-key, or use a proxy's TLS")
+        say_if_clear(settings)
         server.run()
     return Status.OK

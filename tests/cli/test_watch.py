@@ -113,6 +113,20 @@ def test_recordings_are_counted_to_their_end(tmp_path: Path, capsys: pytest.Capt
         assert len((tmp_path / f"{name}.csv").read_text().splitlines()) == 4
 
 
+@pytest.mark.parametrize(("host", "is_told"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_a_page_for_other_machines_that_is_not_encrypted_is_told(
+    host: str, is_told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "a" / "0.jpg")
+    (tmp_path / "cameras.toml").write_text('[cameras.a]\nsource = "a"\n')
+    monkeypatch.setenv("CROWD_TOKEN", "a token of enough letters")
+    assert (
+        main(["watch", str(tmp_path / "cameras.toml"), "--threads", "1", "--serve", "--port", "0", "--host", host]) == 0
+    )
+    assert ("sent in the clear" in capsys.readouterr().err) == is_told
+
+
 def test_mistakes_are_told_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "cameras.toml"
     assert main(["watch", str(file)]) == 2
