@@ -86,21 +86,23 @@ def find_samples(
     if annotations is None and form is None:
         _refuse_unannotated(root, {s.image.parent for s in samples}, skip)
     if not kept:
-        _refuse_nothing(root, sorted(chosen) if skip.any or samples else [], samples)
+        _refuse_nothing(root, sorted(chosen) if skip.seen or samples else [], samples, skip.seen)
     return kept
 
 
 class _Skip:
-    """Whether a folder is of another split than the chosen ones; ``any`` says whether one was."""
+    """Whether a folder is of another split than the chosen ones; ``seen`` are the splits of those that were."""
 
     def __init__(self, root: Path, chosen: set[str]):
-        self._root, self._chosen, self.any = root, chosen, False
+        self._root, self._chosen, self.seen = root, chosen, set[str]()
 
     def __call__(self, folder: Path) -> bool:
         # Where the folder does not say, the annotations may.
-        other = split_of_folder(folder, self._root) not in (None, *self._chosen)
-        self.any |= other
-        return other
+        split = split_of_folder(folder, self._root)
+        if split is None or split in self._chosen:
+            return False
+        self.seen.add(split)
+        return True
 
 
 def _samples(sources: Sequence[Source], root: Path) -> list[Sample]:
@@ -195,13 +197,18 @@ def _refuse_missing(source: Source, missing: Sequence[Entry], folder: Path) -> N
     )
 
 
-def _refuse_nothing(root: Path, splits: Sequence[str], others: Sequence[Sample]) -> None:
+def _refuse_nothing(root: Path, splits: Sequence[str], others: Sequence[Sample], folders: Collection[str]) -> None:
     kind = f" of the split {' or '.join(splits)}" if splits else ""
     if others:
         there = sorted(Counter(sample.split for sample in others).items())
         raise ConfigError(
             f"{root} has no annotated pictures{kind}, but of {', '.join(f'{x} ({n})' for x, n in there)}; "
             "folders and files called so make it (docs/annotations.md, Splits)"
+        )
+    if folders:
+        raise ConfigError(
+            f"no annotated pictures{kind} below {root}, but folders of {' and '.join(sorted(folders))}; ask for "
+            "another split (docs/annotations.md, Splits)"
         )
     raise ConfigError(
         f"no annotated pictures{kind} below {root}; formats that are recognised: {', '.join(FORMATS)} "

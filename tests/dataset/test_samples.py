@@ -73,8 +73,11 @@ def test_pictures_for_testing_are_told_from_the_others(tmp_path):
     assert len(find_samples(tmp_path, ["train", "test"])) == 4
     # Whichever folder is named.
     assert find_samples(tmp_path / "part_A" / "test_data", "test")[0].part == "part_A"
-    with pytest.raises(ConfigError, match="no annotated pictures of the split train below"):
+    with pytest.raises(ConfigError, match="no annotated pictures of the split train below") as refused:
         find_samples(tmp_path / "part_A" / "test_data", "train")
+    assert "test_data, but folders of test; ask for another split" in str(refused.value)
+    with pytest.raises(ConfigError, match="but folders of test and train; ask for another split"):
+        find_samples(tmp_path, "val")
     mixed = make_images(tmp_path / "mixed", "1.jpg", "2.jpg")
     (mixed / "points.json").write_text('{"1.jpg": [], "2.jpg": []}')
     with pytest.raises(ConfigError, match=r"mixed has no annotated pictures of the split val, but of train \(2\)"):
