@@ -172,3 +172,13 @@ def test_the_docs_page(serve: Any, open_page: Any) -> None:
     page.click("header a[href=docs]")
     page.wait_for_selector("#operations h3")
     assert "POST/v1/count" in page.inner_text("#operations").replace("\n", "").replace(" ", "")
+
+
+def test_the_docs_page_on_a_phone(serve: Any, open_page: Any) -> None:
+    page = open_page(serve(None).url, viewport={"width": 390, "height": 844})
+    page.click("header a[href=docs]")
+    page.wait_for_selector("#operations h3")
+    brand, kind = page.locator(".brand").bounding_box(), page.locator("td", has_text="integer").first.bounding_box()
+    assert brand["x"] < 20, "as on the other pages"
+    assert kind["height"] < 40, "a word is on one line"
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
