@@ -110,7 +110,10 @@ async def _read_form(request: Request, wish: CountWish) -> tuple[IO[bytes], Coun
     try:
         form = await request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD)
     except HTTPException as error:
-        raise BodyError(f"the form cannot be read: {error.detail}", HTTPStatus.BAD_REQUEST) from error
+        message = (
+            f"the form cannot be read: {error.detail.rstrip('.')}; its one file is the image, other fields are text"
+        )
+        raise BodyError(message, HTTPStatus.BAD_REQUEST) from error
     except UnicodeError as error:
         # Some of Python's encodings are none of text.
         raise BodyError(f"the form cannot be read: {error}", HTTPStatus.BAD_REQUEST) from error

@@ -121,6 +121,11 @@ def test_forms_without_a_picture(shared: Asker) -> None:
     assert is_problem(reply, 400, "BodyError")
     reply = shared("/v1/count", b"no form", Content_Type="multipart/form-data")
     assert is_problem(reply, 400, "BodyError")
+    parts = (
+        f'--x\r\nContent-Disposition: form-data; name="{n}"; filename="a"\r\n\r\n{{}}\r\n' for n in ("image", "zones")
+    )
+    reply = shared("/v1/count", f"{''.join(parts)}--x--".encode(), Content_Type="multipart/form-data; boundary=x")
+    assert is_problem(reply, 400, "BodyError", "its one file is the image, other fields are text")
 
 
 def test_large_bodies(shared: Asker) -> None:
