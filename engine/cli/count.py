@@ -122,8 +122,8 @@ def _keeper(save: Callable[[int, CountResult], None], unsaved: dict[int, str]) -
 def _show(bar: Any, row: Row, problem: str | None, options: argparse.Namespace, layout: ZoneLayout | None) -> None:
     """What went wrong; the line for people, unless stdout is for machines; and the warnings."""
     if problem is not None:
-        # Most errors name the picture themselves.
-        message = problem if problem.startswith(row.file) else f"{row.file}: {problem}"
+        # Most errors name the picture themselves, some in quotes.
+        message = problem if problem.startswith((row.file, repr(row.file))) else f"{row.file}: {problem}"
         bar.write(f"crowd: {printable(hide_passwords(message, [row.file]))}", file=sys.stderr)
     if options.quiet or row.found is None:
         return

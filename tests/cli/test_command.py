@@ -154,7 +154,7 @@ def test_unreadable_inputs_are_named_and_the_rest_is_counted(pictures, tmp_path,
     out, err = capsys.readouterr()
     assert [line.rpartition(": ")[2] for line in out.splitlines()] == ["1 person (0-3)", "3 people (2-5)"]
     lines = err.splitlines()
-    assert f"crowd: {missing}: '{missing}' does not exist" in lines
+    assert f"crowd: '{missing}' does not exist" in lines
     assert f"crowd: {pattern}: no file matches this pattern" in lines
     assert f"crowd: {pictures / 'b.PNG'}: not a picture" in lines
     assert any(line.startswith(f"crowd: {tmp_path / 'empty'}: no pictures in this folder") for line in lines)
