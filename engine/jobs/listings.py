@@ -20,10 +20,19 @@ _BATCH = 4096
 _TEXT = ("string", "large_string", "string_view")
 
 
-def list_rows(file: Path) -> Iterator[Listed]:
-    """The lines of a list that are not empty, with their numbers from 1; without ids."""
+def list_rows(file: Path, name: str) -> Iterator[Listed]:
+    """The lines of a list that are not empty, with their numbers from 1; without ids.
+
+    Raises:
+        ConfigError: ``name``, as users call the file, is no list, but a workbook or the like.
+    """
     with _open(file) as stream:
         for line, text in enumerate(stream, 1):
+            if "\0" in text:
+                raise ConfigError(
+                    f"line {line} of {name} has a zero byte, which no path has; expected a path or address a line in "
+                    "UTF-8, or a .csv or .parquet file"
+                )
             if text.strip():
                 yield line, None, text.strip("\r\n")
 

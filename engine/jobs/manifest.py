@@ -133,7 +133,7 @@ class Manifest:
         if self._is_parquet:
             return parquet_rows(file, name, self._columns, start)
         is_csv = self.path.suffix.lower() == ".csv"
-        return itertools.islice(csv_rows(file, name, self._columns) if is_csv else list_rows(file), start, None)
+        return itertools.islice(csv_rows(file, name, self._columns) if is_csv else list_rows(file, name), start, None)
 
     def _columns(self, names: list[str]) -> tuple[int, int]:
         """Places of the addresses and of the ids; -1 where ids are numbered."""

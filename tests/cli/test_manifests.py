@@ -76,6 +76,8 @@ def test_what_is_wrong_in_a_manifest_is_told_before_anything_is_counted(
     _write(tmp_path / "id.csv", ["key,uri", *many, f"{2**63},{files[1]}"])
     _write(tmp_path / "long.csv", ["key,uri", *many, f"1,{'x' * 140_000}"])
     _write(tmp_path / "dash.txt", [*files, "-"])
+    (tmp_path / "book.xlsx").write_bytes(b"PK\3\4\n\0\n")
+    (tmp_path / "utf16.txt").write_text("\n".join(files), "utf-16")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1PAR1")
     pictures = pa.array([{"bytes": b"x", "path": files[0]}])
     pq.write_table(pa.table({"image": pictures}), tmp_path / "pictures.parquet")
@@ -83,6 +85,8 @@ def test_what_is_wrong_in_a_manifest_is_told_before_anything_is_counted(
         ("id.csv --id key", "line 5002 of {}/id.csv has the id '9223372036854775808'"),
         ("long.csv", "line 5002 of {}/long.csv cannot be read as CSV"),
         ("dash.txt", "line 4 of {}/dash.txt is -, standard input"),
+        ("book.xlsx", "line 2 of {}/book.xlsx has a zero byte"),
+        ("utf16.txt", "line 1 of {}/utf16.txt has a zero byte"),
         ("broken.parquet", "{}/broken.parquet cannot be read as Parquet"),
         ("pictures.parquet", "column 'image' of {}/pictures.parquet is of the type struct<"),
     ):
