@@ -25,7 +25,6 @@ from engine.serve.streams import LiveStream, StreamRegistry
 
 HEAD = b"--crowd-frame\r\nContent-Type: image/jpeg\r\n\r\n"
 STATUS: dict[str, Any] = {"count": 3, "interval": [2, 4], "zones": {"gate": 1}, "dropped": 2}
-
 # Large as JPEG, so that connections fill up.
 NOISE = np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8)
 
