@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from engine.cli.extras import needs_extra
-from engine.cli.serve import EXTRA, say_if_clear
+from engine.cli.serve import EXTRA, say_how_open
 from engine.cli.terminal import say
 from engine.outputs.painter import FramePainter
 from engine.outputs.rate_meter import RateMeter
@@ -55,5 +55,5 @@ def open_page(settings: ServeSettings, titles: Mapping[str, str], what: str) -> 
     followers = {name: PageFollower(streams.add(name, title)) for name, title in titles.items()}
     with AppServer(create_app(None, settings, streams), settings) as server:
         say(f"showing {what} at {server.url}")
-        say_if_clear(settings)
+        say_how_open(settings)
         yield followers

@@ -78,8 +78,11 @@ def server_settings(options: argparse.Namespace, **limits: float) -> ServeSettin
     )
 
 
-def say_if_clear(settings: ServeSettings) -> None:
-    """Say that what is sent can be read on its way to other machines, where it can."""
+def say_how_open(settings: ServeSettings) -> None:
+    """Say where strangers can read what is sent, or are answered themselves."""
+    if settings.names and settings.token is None:
+        names = ", ".join(settings.names)
+        say(f"whoever asks for {names} needs no token: set CROWD_TOKEN, unless a proxy lets in only those who may")
     if not settings.is_loopback and settings.tls_cert is None:
         say("the token and the pictures are sent in the clear: give --tls-cert and --tls-key, or use a proxy's TLS")
 
@@ -103,6 +106,6 @@ def run(options: argparse.Namespace, factory: CounterFactory) -> int:
     with contextlib.closing(make_counter(options, factory, options.steps)) as counter:
         server = AppServer(create_app(counter, settings), settings)
         say(f"serving at {server.url}, with its API at {server.url}docs")
-        say_if_clear(settings)
+        say_how_open(settings)
         server.run()
     return Status.OK

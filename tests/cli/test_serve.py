@@ -111,6 +111,12 @@ def test_a_token_and_limits(start: Start, tmp_path: Path) -> None:
     assert "sent in the clear" in process.end(signal.SIGINT)
 
 
+def test_a_name_without_a_token_is_told(start: Start) -> None:
+    """A proxy is on this machine, and its clients are not."""
+    said = start("serve", "--port", "0", "--name", "count.example.org").end(signal.SIGINT)
+    assert "whoever asks for count.example.org needs no token: set CROWD_TOKEN" in said
+
+
 def test_tls(start: Start, tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
