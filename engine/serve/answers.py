@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -11,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.drawing.overlay import crowding, heat_of_heads
 from engine.result import CountResult
+from engine.serve.problems import MEDIA_TYPE
 from engine.system.text import json_text
 
 JSON, CSV, PNG = "application/json", "text/csv", "image/png"
@@ -73,6 +76,12 @@ class ProblemAnswer(BaseModel):
     status: int
     detail: str = Field(description="what was got, what was expected and what to do")
     kind: str = Field(description="class of the error")
+
+
+def problems(texts: Mapping[int | str, str]) -> dict[int | str, dict[str, Any]]:
+    """The errors of an address for its description, from what each status says."""
+    content = {MEDIA_TYPE: {"schema": ProblemAnswer.model_json_schema()}}
+    return {status: {"description": text, "content": content} for status, text in texts.items()}
 
 
 def choose_kind(accept: str) -> str | None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from engine.serve.answers import CSV, PNG, CountAnswer, ModelAnswer, ProblemAnswer
+from engine.serve.answers import CSV, PNG, CountAnswer, ModelAnswer, problems
 from engine.serve.body import CountWish
 from engine.serve.counting import CountService
 from engine.serve.metrics import Metrics
-from engine.serve.problems import MEDIA_TYPE
 from engine.serve.settings import ServeSettings
 
 _BINARY = {"type": "string", "format": "binary"}
@@ -38,17 +37,16 @@ _BODY = {
         "multipart/form-data": {"schema": _FORM},
     },
 }
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ProblemAnswer, "description": text, "content": {MEDIA_TYPE: {}}}
-    for status, text in {
+_PROBLEMS = problems(
+    {
         400: "a parameter is not valid",
         406: "the answer cannot be of the kind that Accept asks for",
         408: "the body came too slowly",
         413: "the body is too large",
         422: "the picture cannot be read",
         503: "the server is full; Retry-After says when to try again",
-    }.items()
-}
+    }
+)
 _Whole = Annotated[int | None, Query(ge=1, le=1000)]
 _Zones = Annotated[str | None, Query(description="zones and lines as JSON, as a file of --zones has them")]
 _Zone = Annotated[list[str], Query(description="NAME=x,y x,y x,y ... in pixels, or NAME=x%,y% ...")]

@@ -11,12 +11,15 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from engine.serve.answers import StreamAnswer
+from engine.serve.answers import StreamAnswer, problems
 from engine.serve.motion import MotionJpeg
 from engine.serve.problems import BusyError
 from engine.serve.streams import LiveStream, StreamRegistry
 
 _MOST_VIEWERS = 16
+# Of the kind 4XX, as FastAPI describes errors of its own otherwise, which are none of ours.
+_UNKNOWN = problems({"4XX": "there is no such stream"})
+_PROBLEMS = {**_UNKNOWN, **problems({503: "there is no frame yet, or there are too many viewers"})}
 
 
 def add(app: FastAPI, streams: StreamRegistry) -> None:
@@ -37,7 +40,7 @@ def _add_numbers(app: FastAPI, streams: StreamRegistry) -> None:
     async def read_streams() -> list[StreamAnswer]:
         return [_answer(stream) for stream in streams.running() if not stream.closed]
 
-    @app.get("/v1/streams/{name}", summary="A running stream")
+    @app.get("/v1/streams/{name}", summary="A running stream", responses=_UNKNOWN)
     async def read_stream(name: str) -> StreamAnswer:
         return _answer(_find(streams, name))
 
@@ -49,7 +52,7 @@ def _add_pictures(app: FastAPI, streams: StreamRegistry) -> None:
         "/v1/streams/{name}/frame.jpg",
         summary="The newest frame, with the people drawn on it",
         response_class=Response,
-        responses={200: {"content": {"image/jpeg": {}}}},
+        responses={200: {"content": {"image/jpeg": {}}}, **_PROBLEMS},
     )
     async def frame(name: str) -> Response:
         _, jpeg = await run_in_threadpool(_find(streams, name).jpeg)
@@ -57,7 +60,11 @@ def _add_pictures(app: FastAPI, streams: StreamRegistry) -> None:
             raise BusyError("there is no frame yet; try again in a second")
         return Response(jpeg, media_type="image/jpeg")
 
-    @app.get("/v1/streams/{name}/snapshot", summary="The newest frame without marks (JPEG, base64), and its numbers")
+    @app.get(
+        "/v1/streams/{name}/snapshot",
+        summary="The newest frame without marks (JPEG, base64), and its numbers",
+        responses=_PROBLEMS,
+    )
     async def snapshot(name: str) -> dict[str, Any]:
         stream = _find(streams, name)
         taken = await run_in_threadpool(stream.snapshot)
@@ -69,7 +76,7 @@ def _add_pictures(app: FastAPI, streams: StreamRegistry) -> None:
         "/v1/streams/{name}/live.mjpg",
         summary="The stream as motion JPEG",
         response_class=Response,
-        responses={200: {"content": {"multipart/x-mixed-replace": {}}}},
+        responses={200: {"content": {"multipart/x-mixed-replace": {}}}, **_PROBLEMS},
     )
     async def live(name: str) -> Response:
         stream = _find(streams, name)

@@ -112,6 +112,17 @@ def test_the_document_describes_what_is_answered(shared: Asker) -> None:
     assert {parameter["name"] for parameter in operation["parameters"]} == {
         "steps", "samples", "zones", "zone", "line", "ignore", "include",
     }  # fmt: skip
+    errors = [
+        answer
+        for ways in document["paths"].values()
+        for way in ways.values()
+        for status, answer in way["responses"].items()
+        if status[0] in "45"
+    ]
+    assert len(errors) > 10
+    for answer in errors:
+        assert list(answer["content"]) == ["application/problem+json"]
+        assert {"detail", "kind"} <= set(answer["content"]["application/problem+json"]["schema"]["properties"])
     asked = [path for path, operations in document["paths"].items() if "get" in operations and "{" not in path]
     # There is no file of zones here.
     assert {path: shared(path).status for path in asked if "zone-file" not in path} == dict.fromkeys(
