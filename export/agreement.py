@@ -26,8 +26,8 @@ def disagreement(exact: Sequence[Heads], rounded: Sequence[Heads]) -> float:
         exact, rounded: what each run found in each picture; ``exact`` has at least one head.
 
     >>> peaks = np.array([[0.0, 1.0, 0.0, 1.0]])
-    >>> disagreement([(2, peaks)], [(2, peaks)]), disagreement([(2, peaks)], [(2, peaks / 3)])
-    (0.0, 0.1)
+    >>> disagreement([(2, peaks)], [(2, peaks)]), disagreement([(2, peaks)], [(2, peaks[:, ::-1])])
+    (0.0, 0.2)
     >>> disagreement([(2, peaks)], [(1, peaks)])
     0.5
     """
