@@ -82,7 +82,7 @@ def say_how_open(settings: ServeSettings) -> None:
     """Say where strangers can read what is sent, or are answered themselves."""
     if settings.names and settings.token is None:
         names = ", ".join(settings.names)
-        say(f"whoever asks for {names} needs no token: set CROWD_TOKEN, unless a proxy lets in only those who may")
+        say(f"clients that ask for {names} need no token: set CROWD_TOKEN, unless a proxy asks for a password")
     if not settings.is_loopback and settings.tls_cert is None:
         say("the token and the pictures are sent in the clear: give --tls-cert and --tls-key, or use a proxy's TLS")
 

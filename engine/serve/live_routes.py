@@ -17,7 +17,7 @@ from engine.serve.problems import BusyError
 from engine.serve.streams import LiveStream, StreamRegistry
 
 _MOST_VIEWERS = 16
-# Of the kind 4XX, as FastAPI describes errors of its own otherwise, which are none of ours.
+# As 4XX and not 404: else FastAPI adds a description of its own 422, which is never sent.
 _UNKNOWN = problems({"4XX": "there is no such stream"})
 _PROBLEMS = {**_UNKNOWN, **problems({503: "there is no frame yet, or there are too many viewers"})}
 

@@ -29,7 +29,7 @@ class ReadToEnd:
             await self._app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "")
-        # Of a body that is announced as too large, none is read.
+        # A body that is announced as too large is not read.
         more = not announced.isdecimal() or int(announced) <= self._settings.max_bytes
 
         async def receive_noted() -> Message:

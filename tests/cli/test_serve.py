@@ -114,7 +114,7 @@ def test_a_token_and_limits(start: Start, tmp_path: Path) -> None:
 def test_a_name_without_a_token_is_told(start: Start) -> None:
     """A proxy is on this machine, and its clients are not."""
     said = start("serve", "--port", "0", "--name", "count.example.org").end(signal.SIGINT)
-    assert "whoever asks for count.example.org needs no token: set CROWD_TOKEN" in said
+    assert "clients that ask for count.example.org need no token: set CROWD_TOKEN" in said
 
 
 def test_tls(start: Start, tmp_path: Path) -> None:
